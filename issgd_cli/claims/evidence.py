@@ -1,0 +1,166 @@
+"""An experiment's runs as loaded from disk: what figures, tables and verdicts are made from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from issgd_cli import traces
+from issgd_cli.config import Config, parse_smoothing
+from issgd_cli.quantiles import Axis, Series, series
+from issgd_cli.runs import RunFolder, State
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run; its trace may be short or empty when it did not finish."""
+
+    path: Path
+    setting: str  # "" where the run was no part of a set of settings
+    method: str
+    seed: int
+    state: State
+    config: Config
+    manifest: Mapping[str, Any]
+    trace: "pd.DataFrame"  # columns of traces.Row
+
+    @property
+    def name(self) -> str:
+        """<experiment>/<run>/<seed>: where the run lies, without the machine's own folders."""
+        return "/".join(self.path.parts[-3:])
+
+    @property
+    def finished(self) -> bool:
+        return self.state == "finished"
+
+    def series(self, quantity: str, axis: Axis = "steps") -> Series:
+        """A quantity of traces.QUANTITIES along an axis; empty where it was not recorded."""
+        return series(self.trace, quantity, axis, self.finished)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs of an experiment, finished or not."""
+
+    name: str
+    runs: tuple[Run, ...]
+    expected: int  # how many the experiment asks for
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(run.setting for run in self.runs))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """ISSGD and SGD first, as in the paper's figures, then the others."""
+        known = {"issgd": 0, "sgd": 1}
+        return tuple(sorted(dict.fromkeys(run.method for run in self.runs), key=lambda name: known.get(name, 2)))
+
+    @property
+    def finished(self) -> int:
+        return sum(run.finished for run in self.runs)
+
+    @property
+    def failed(self) -> int:
+        return sum(run.state == "failed" for run in self.runs)
+
+    @property
+    def unfinished(self) -> int:
+        """Interrupted, or still running."""
+        return len(self.runs) - self.finished - self.failed
+
+    @property
+    def missing(self) -> int:
+        return max(self.expected - len(self.runs), 0)
+
+    def of(self, setting: str | None = None, method: str | None = None) -> tuple[Run, ...]:
+        """The runs of a setting, of a method, or of both."""
+        return tuple(run for run in self.runs if setting in (None, run.setting) and method in (None, run.method))
+
+    def config(self, setting: str, method: str | None = None) -> Config | None:
+        """The configuration that the setting's runs share but for the seed; None where there is no run."""
+        runs = self.of(setting, method)
+        return runs[0].config if runs else None
+
+    def tally(self) -> str:
+        """How many runs there are, in words; failed and missing ones are always said."""
+        others = {"failed": self.failed, "unfinished": self.unfinished, "missing": self.missing}
+        text = f"{self.finished} of {max(self.expected, len(self.runs))} runs finished"
+        return ", ".join(
+            [text, *(f"{count} {what}" for what, count in others.items() if count or what != "unfinished")]
+        )
+
+
+def load(folders: Sequence[RunFolder], expected: int | None = None, name: str = "") -> Runs:
+    """Reads the runs of an experiment.
+
+    Args:
+        folders: As runs.find gives them.
+        expected: How many runs the experiment asks for; None: those found.
+        name: The experiment's; empty: that of the first run's configuration.
+
+    Raises:
+        RunError: A manifest or trace that is not one.
+        ConfigError: A configuration that is not one.
+    """
+    loaded = tuple(load_run(folder) for folder in folders)
+    name = name or (loaded[0].config.name if loaded else "")
+    return Runs(name, loaded, len(loaded) if expected is None else expected)
+
+
+def load_run(folder: RunFolder) -> Run:
+    """Reads one run; a run that failed before its first record has an empty trace."""
+    config = folder.read_config()
+    manifest = folder.read_manifest()
+    method = str(manifest.get("method") or config.proposal.method)
+    # A folder is named <setting>-<method>-<hash>, the setting left out where there is none.
+    setting = folder.path.parent.name.rpartition("-")[0].removesuffix(method).rstrip("-")
+    return Run(
+        path=folder.path,
+        setting=str(manifest.get("setting", setting) or ""),
+        method=method,
+        seed=config.seed,
+        state=manifest["state"],
+        config=config,
+        manifest=manifest,
+        trace=traces.read(folder.trace) if folder.trace.exists() else empty_trace(),
+    )
+
+
+def empty_trace() -> "pd.DataFrame":
+    """A trace without rows."""
+    import pandas as pd
+
+    types = traces.Row.__annotations__
+    return pd.DataFrame({name: pd.Series(dtype=types[name]) for name in traces.Row._fields})
+
+
+def smoothing_label(config: Config) -> str:
+    """The smoothing as the paper writes it: +10, +1; or the name of an adaptive rule."""
+    kind, number = parse_smoothing(config.proposal.smoothing)
+    return f"+{number:g}" if kind == "constant" else str(config.proposal.smoothing)
+
+
+def setting_title(runs: Runs, setting: str) -> str:
+    """A panel's title as the paper's: "(a) learning rate 0.01, add smoothing +10.0"."""
+    config = runs.config(setting, "issgd") or runs.config(setting)
+    if config is None:
+        return f"({setting})"
+    kind, number = parse_smoothing(config.proposal.smoothing)
+    added = f"add smoothing +{number}" if kind == "constant" else f"{config.proposal.smoothing} smoothing"
+    title = f"learning rate {config.optimizer.learning_rate:g}, {added}"
+    return f"({setting}) {title}" if setting else title
+
+
+def paper_settings(runs: Runs) -> tuple[str, str] | None:
+    """Which settings stand for the paper's (a) and (b): by name, else the larger and the smaller learning rate."""
+    if {"a", "b"} <= set(runs.settings):
+        return "a", "b"
+    rates = {setting: config.optimizer.learning_rate for setting in runs.settings if (config := runs.config(setting))}
+    if len(rates) == 2 and len(set(rates.values())) == 2:
+        high, low = sorted(rates, key=rates.__getitem__, reverse=True)
+        return high, low
+    return None

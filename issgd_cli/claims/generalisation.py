@@ -1,0 +1,140 @@
+"""Claims about prediction errors on unseen data: C3, C4, and the numbers of Table 1."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from issgd_cli.claims.evidence import Run, Runs, paper_settings
+from issgd_cli.claims.paired import difference, late, per_seed, unpaired
+from issgd_cli.claims.verdicts import Claim, Outcome, Part, PerSeed, Verdict, judged, outcome_of, untestable
+
+C3 = Claim("C3", "Test error: ISSGD is better in setting (a), SGD is better in setting (b).", "Fig. 3")
+C4 = Claim("C4", "The final test errors are nearly equal: 0.0754 for SGD and 0.0756 for ISSGD.", "Table 1")
+
+NEARLY = 0.05  # ours: "nearly equal" is within 5% of SGD's error; the paper's two differ by 0.3%
+
+Source = Literal["audit", "database"]
+PREFIXES: dict[Source, str] = {"audit": "audit/", "database": ""}
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A method's errors in one setting, one number a finished run."""
+
+    setting: str
+    method: str
+    source: Source
+    valid: PerSeed  # final validation error
+    test: PerSeed  # final test error
+    early_stopped: PerSeed  # test error where the validation error was lowest
+    runs: int
+    finished: int
+
+    @property
+    def mean_valid(self) -> float:
+        """What a setting is chosen by."""
+        return float(self.valid.values.mean())
+
+
+def score(runs: Runs, setting: str, method: str) -> Score | None:
+    """The errors of a group of runs; from exact audits where all its finished runs have them.
+
+    Args:
+        runs: The experiment's.
+        setting: One of its settings.
+        method: One of its methods.
+
+    Returns:
+        None where no finished run has both errors.
+    """
+    group = runs.of(setting, method)
+    finished = [run for run in group if run.finished]
+    sources: tuple[Source, ...] = ("audit", "database")
+    for source in sources:
+        if finished and all(final_error(run, "test", source) is not None for run in finished):
+            return Score(
+                setting,
+                method,
+                source,
+                valid=per_seed(group, partial(final_error, split="valid", source=source)),
+                test=per_seed(group, partial(final_error, split="test", source=source)),
+                early_stopped=per_seed(group, partial(early_stopped_error, source=source)),
+                runs=len(group),
+                finished=len(finished),
+            )
+    return None
+
+
+def chosen(runs: Runs, method: str) -> Score | None:
+    """The method's score in the setting of the lowest final validation error."""
+    scores = [found for setting in runs.settings if (found := score(runs, setting, method))]
+    scores = [found for found in scores if len(found.valid.values)]
+    return min(scores, key=lambda found: found.mean_valid, default=None)
+
+
+def final_error(run: Run, split: str, source: Source) -> float | None:
+    """Mean error over the last 10% of the records."""
+    series = run.series(f"{PREFIXES[source]}error/{split}")
+    return float(late(series).mean()) if len(series.values) else None
+
+
+def early_stopped_error(run: Run, source: Source) -> float | None:
+    """Test error at the record where the validation error is lowest."""
+    valid, test = (run.series(f"{PREFIXES[source]}error/{split}") for split in ("valid", "test"))
+    if not len(test.values) or not np.isfinite(valid.values).any():
+        return None
+    return float(test.at(valid.positions[np.nanargmin(valid.values)]))
+
+
+def verdict_c3(runs: Runs) -> Verdict:
+    """Final test errors, ISSGD minus SGD, in each setting."""
+    named = paper_settings(runs)
+    if named is None:
+        return untestable(C3, "The runs have no two settings that could stand for the paper's (a) and (b).")
+    parts: list[Part] = []
+    values: dict[str, Any] = {}
+    for setting, claimed, better in zip(named, (-1, 1), ("ISSGD", "SGD"), strict=True):
+        gap = difference(runs.of(setting, "issgd"), runs.of(setting, "sgd"), _test_error_gap)
+        values[setting] = gap.plain()
+        if len(gap.values):
+            text = f"({setting}), where the paper has {better} better: final test error, ISSGD minus SGD, {gap.text()}"
+            parts.append(Part(outcome_of(gap.side(), claimed), text + unpaired(runs, setting) + "."))
+    if len(parts) < 2:
+        return untestable(C3, "No pairs of finished ISSGD and SGD runs with audited test errors in both settings.")
+    return judged(C3, parts, values)
+
+
+def verdict_c4(runs: Runs) -> Verdict:
+    """Test errors of each method in its own best setting, as in Table 1."""
+    ours, theirs = chosen(runs, "issgd"), chosen(runs, "sgd")
+    if ours is None or theirs is None or "database" in (ours.source, theirs.source):
+        return untestable(C4, "It needs finished runs of ISSGD and of SGD with audited validation and test errors.")
+    gap = difference(runs.of(ours.setting, "issgd"), runs.of(theirs.setting, "sgd"), _test_error_gap)
+    base = float(theirs.test.values.mean())
+    margin = NEARLY * base
+    text = (
+        f"ISSGD in its best setting ({ours.setting}) {ours.test.values.mean():.4f}, SGD in its best ({theirs.setting}) "
+        f"{base:.4f}; difference by seed {gap.text()}. Nearly equal is taken as within {NEARLY:.0%} of SGD's "
+        f"error, {margin:.2g}."
+    )
+    values = {
+        "issgd": {"setting": ours.setting, "test_error": ours.test.plain()},
+        "sgd": {"setting": theirs.setting, "test_error": theirs.test.plain()},
+        "difference": gap.plain(),
+        "margin": margin,
+    }
+    return Verdict(C4, _within(gap, margin), text, values)
+
+
+def _within(gap: PerSeed, margin: float) -> Outcome:
+    below, above = gap.side(of=margin), gap.side(of=-margin)
+    if below < 0 < above:
+        return "holds"
+    return "fails" if below > 0 or above < 0 else "undecided"
+
+
+def _test_error_gap(left: Run, right: Run) -> float | None:
+    one, other = final_error(left, "test", "audit"), final_error(right, "test", "audit")
+    return None if one is None or other is None else one - other

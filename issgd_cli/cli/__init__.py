@@ -1,0 +1,59 @@
+"""The command line: parse, call, print. Whatever is heavy is imported by the command that needs it."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from issgd_cli.cli import actors, doctor, plot, prepare, reproduce, status, train
+from issgd_cli.errors import IssgdError
+
+app = typer.Typer(
+    name="issgd",
+    help="Importance sampling for SGD: reproduces Alain et al. 2015 with a master, workers and a database.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"issgd {version('issgd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    """Importance sampling for SGD."""
+
+
+app.command()(prepare.prepare)
+app.command()(train.train)
+app.command()(reproduce.reproduce)
+app.command()(plot.plot)
+app.command()(status.status)
+app.command()(doctor.doctor)
+app.command()(actors.master)
+app.command()(actors.worker)
+app.command()(actors.monitor)
+
+
+def main() -> None:
+    """Runs a command. Exit status: 0 done, 1 an error, 2 wrong usage, 130 and 143 interrupted by a signal."""
+    try:
+        app()
+    except IssgdError as error:
+        typer.echo(f"issgd: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("issgd: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output, `head` for instance, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

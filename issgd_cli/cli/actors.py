@@ -1,0 +1,38 @@
+"""`issgd master`, `issgd worker`, `issgd monitor`: one actor of a run, here or on another machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from issgd_cli.clusters.actors import Kind
+
+Url = Annotated[str, typer.Option("--database", envvar="ISSGD_DATABASE", help="URL of the run's database.")]
+Name = Annotated[str, typer.Option("--run", help="The run's name in the database: experiment/run/seed-000.")]
+DataDir = Annotated[Path, typer.Option(help="Where the prepared datasets are.")]
+Folder = Annotated[Path, typer.Option(help="The run's folder.")]
+Device = Annotated[str, typer.Option(help="For instance cuda:0; empty: as the run's configuration says.")]
+
+
+def worker(
+    database: Url, run: Name, data_dir: DataDir = Path("data"), index: int = 0, device: Device = ""
+) -> None:
+    """Join a run as a worker, from this machine or another."""
+    _join("worker", database, run, data_dir, None, index, device)
+
+
+def master(database: Url, run: Name, folder: Folder, data_dir: DataDir = Path("data"), device: Device = "") -> None:
+    """Be a run's master (`issgd train` starts one; this is for debugging)."""
+    _join("master", database, run, data_dir, folder, 0, device)
+
+
+def monitor(database: Url, run: Name, folder: Folder, data_dir: DataDir = Path("data"), device: Device = "") -> None:
+    """Be a run's monitor (`issgd train` starts one; this is for debugging)."""
+    _join("monitor", database, run, data_dir, folder, 0, device)
+
+
+def _join(kind: "Kind", url: str, run: str, data_dir: Path, folder: Path | None, index: int, device: str) -> None:
+    from issgd_cli.clusters.actors import join
+
+    join(kind, url, run, data_dir, folder, index, device or None)

@@ -1,0 +1,38 @@
+"""`issgd prepare`: a dataset, ready to train on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def prepare(
+    dataset: Annotated[
+        str, typer.Argument(help="svhn, svhn-train, cifar10, mnist, house-numbers, or your own FILE.npz.")
+    ] = "svhn",
+    source: Annotated[Path | None, typer.Option("--from", help="Read the official files in this folder.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where prepared datasets go.")] = Path("data"),
+    size: Annotated[int | None, typer.Option(help="Examples to make (house-numbers only).")] = None,
+    validation_fraction: Annotated[float, typer.Option(help="Held out for validation.")] = 0.05,
+    split_seed: Annotated[int, typer.Option(help="Of the split and of the stored order.")] = 42,
+    force: Annotated[bool, typer.Option(help="Make it anew even if it is there.")] = False,
+) -> None:
+    """Bring a dataset into data/: download, check, split, standardise. `house-numbers` is made on the spot."""
+    from issgd_cli import datasets
+    from issgd_cli.cli.screen import progress_bar
+
+    with progress_bar() as progress:
+        place = datasets.prepare(
+            dataset,
+            data_dir,
+            source=source,
+            size=size,
+            validation_fraction=validation_fraction,
+            split_seed=split_seed,
+            force=force,
+            progress=progress,
+        )
+    data = datasets.load(dataset, data_dir)
+    counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+    typer.echo(f"{dataset} is ready in {place}: {counts} examples of {data.features} features.")
+    typer.echo(f"Next: issgd train --data {dataset} --workers 3")

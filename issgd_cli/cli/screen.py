@@ -1,0 +1,201 @@
+"""What a user watches: a live screen in a terminal, plain lines elsewhere."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from issgd_cli.clusters.local import Snapshot, Watch
+    from issgd_cli.config import Config
+    from issgd_cli.runs import RunFolder
+
+LINE_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A function (what, done, total) that draws a bar for each `what`; total 0 is a notice, printed as a line."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_progress()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if total == 0:
+                bars.console.print(what, highlight=False, markup=False)
+                return
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield progress
+
+
+def _plain_progress() -> Callable[[str, int, int], None]:
+    said: dict[str, float] = {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if total == 0 or done >= total or now - said.get(what, now) >= LINE_SECONDS:
+            typer.echo(what if total == 0 else f"{what}: {done:,} of {total:,}", err=True)
+            said[what] = now
+        said.setdefault(what, now)
+
+    return progress
+
+
+class Rates:
+    """Examples per second of each actor, from one snapshot to the next."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[float, int]] = {}
+        self._rates: dict[str, float] = {}
+
+    def update(self, snapshot: "Snapshot") -> dict[str, float]:
+        """Actor -> examples trained, scored or audited per second, over its last report's interval."""
+        for actor, status in snapshot.statuses.items():
+            seconds, examples = status["seconds"], sum(status["examples"].values())
+            before = self._last.get(actor)
+            if before is not None and seconds > before[0]:
+                fresh = max(0, examples - before[1]) / (seconds - before[0])
+                old = self._rates.get(actor, fresh)
+                self._rates[actor] = 0.7 * old + 0.3 * fresh
+            if before is None or seconds > before[0]:
+                self._last[actor] = seconds, examples
+        return self._rates
+
+
+@contextlib.contextmanager
+def watching(config: "Config", folder: "RunFolder") -> Iterator["Watch"]:
+    """A `watch` for `clusters.local.train`: the screen in a terminal, a line every few seconds elsewhere."""
+    console = Console()
+    rates = Rates()
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4, transient=False) as live:
+            yield lambda snapshot: live.update(screen(config, folder, snapshot, rates.update(snapshot)))
+        return
+    said = {"at": 0.0, "notices": 0.0}
+
+    def watch(snapshot: "Snapshot") -> None:
+        for notice in snapshot.notices[int(said["notices"]) :]:
+            typer.echo(notice)
+        said["notices"] = len(snapshot.notices)
+        current = rates.update(snapshot)
+        if time.monotonic() - said["at"] >= LINE_SECONDS and "master" in snapshot.statuses:
+            said["at"] = time.monotonic()
+            typer.echo(line(config, snapshot, current))
+
+    yield watch
+
+
+def fraction_done(config: "Config", snapshot: "Snapshot") -> float:
+    """Of the training, by steps or by seconds, whichever is further; 1 while the monitor audits."""
+    if snapshot.processes.get("master") == "finished":
+        return 1.0
+    limits = config.master
+    step = snapshot.statuses.get("master", {}).get("step", 0)
+    by_steps = step / limits.steps if limits.steps else 0.0
+    by_time = snapshot.seconds / limits.seconds if limits.seconds else 0.0
+    return min(1.0, max(by_steps, by_time))
+
+
+def time_left(config: "Config", snapshot: "Snapshot") -> str:
+    """For people; empty while it is too early to say."""
+    from issgd_cli.cli.train import duration
+
+    done = fraction_done(config, snapshot)
+    if done >= 1.0:
+        left = snapshot.statuses.get("monitor", {}).get("audits_left", 0)
+        return f"auditing, {left} left" if left else "ending"
+    return f"{duration(snapshot.seconds * (1 - done) / done)} left" if done > 0.005 else ""
+
+
+def root(value: float | None) -> str:
+    """Square root of a trace for people; a negative one (the bound exceeds it) is said to be so."""
+    if value is None:
+        return "-"
+    return f"{value**0.5:.3g}" if value >= 0 else "neg."
+
+
+def line(config: "Config", snapshot: "Snapshot", rates: dict[str, float]) -> str:
+    """All that matters in one line."""
+    latest = snapshot.statuses.get("monitor", {}).get("latest", {})
+    master = snapshot.statuses["master"]
+    scored = sum(rate for actor, rate in rates.items() if actor.startswith("worker"))
+    parts = [f"{snapshot.seconds:6.0f} s", f"step {master['step']:,}"]
+    if (left := time_left(config, snapshot)) != "":
+        parts.append(left)
+    if "loss/train" in latest:
+        parts.append(f"loss {latest['loss/train']:.4f}")
+    if "error/valid" in latest:
+        parts.append(f"valid error {latest['error/valid']:.4f}")
+    if "trace/ideal" in latest:
+        names = ("ideal", "stale", "uniform")
+        parts.append("sqrt Tr " + " / ".join(root(latest.get(f"trace/{name}")) for name in names))
+    if "proposal/kept_fraction" in latest:
+        parts.append(f"kept {latest['proposal/kept_fraction']:.0%}")
+    parts.append(f"{rates.get('master', 0):,.0f} trained/s, {scored:,.0f} scored/s")
+    return "  ".join(parts)
+
+
+def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: dict[str, float]) -> Group:
+    """The whole screen."""
+    latest = snapshot.statuses.get("monitor", {}).get("latest", {})
+
+    def show(name: str, form: str = ".4f") -> str:
+        return format(latest[name], form) if name in latest else "-"
+
+    master = snapshot.statuses.get("master", {})
+    title = Text.assemble(
+        (f"{config.proposal.method} on {config.data.name}", "bold"),
+        f"  seed {config.seed}, {config.master.mode}, {config.worker.count} workers   {folder.path}",
+    )
+    progress = Table.grid(padding=(0, 2))
+    progress.add_row(
+        ProgressBar(total=1.0, completed=fraction_done(config, snapshot), width=40),
+        f"step {master.get('step', 0):,}" + (f" of {config.master.steps:,}" if config.master.steps else ""),
+        f"{snapshot.seconds:.0f} s",
+        time_left(config, snapshot),
+    )
+    losses = Table(box=None, padding=(0, 2), header_style="dim")
+    for column in ("", "train", "valid", "test"):
+        losses.add_column(column, justify="right")
+    for kind in ("loss", "error"):
+        losses.add_row(kind, *(show(f"{kind}/{split}") for split in ("train", "valid", "test")))
+    numbers = Table.grid(padding=(0, 2))
+    numbers.add_row(
+        "sqrt Tr(Sigma)",
+        *(f"{name} {root(latest.get(f'trace/{name}'))}" for name in ("ideal", "stale", "uniform")),
+    )
+    numbers.add_row(
+        "weights in use",
+        f"age {show('staleness/mean_seconds', '.1f')} s, {show('staleness/mean_versions', '.1f')} versions",
+        f"kept {show('proposal/kept_fraction', '.0%')}",
+        f"smoothing +{show('proposal/smoothing', '.3g')}",
+    )
+    actors = Table(box=None, padding=(0, 2), header_style="dim")
+    for column in ("actor", "health", "doing", "version", "examples/s"):
+        actors.add_column(column, justify="right" if column in ("version", "examples/s") else "left")
+    for actor, health in snapshot.processes.items():
+        status = snapshot.statuses.get(actor, {})
+        colour = {"running": "green", "finished": "green", "restarting": "yellow"}.get(health, "red")
+        silent = snapshot.seconds - status.get("seconds", snapshot.seconds)
+        note = f" (silent for {silent:.0f} s)" if silent > 10 and health == "running" else ""
+        rate = f"{rates[actor]:,.0f}" if rates.get(actor) and actor != "monitor" else ""
+        actors.add_row(
+            actor, Text(health + note, style=colour), status.get("doing", "starting"), str(status.get("version", "")), rate
+        )
+    notices = [Text(notice, style="yellow") for notice in snapshot.notices[-3:]]
+    return Group(title, progress, "", losses, "", numbers, "", actors, *notices)

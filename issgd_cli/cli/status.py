@@ -1,0 +1,48 @@
+"""`issgd status`: which runs there are, and how they stand."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def status(
+    place: Annotated[Path, typer.Argument(help="A folder of results, or of one experiment.")] = Path("results"),
+) -> None:
+    """List the runs and their states."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from issgd_cli import runs
+    from issgd_cli.errors import IssgdError
+
+    found = runs.find(place)
+    if not found:
+        typer.echo(f"No runs under {place}. Start one with `issgd train`.")
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("run", "state", "step", "started", "why"):
+        table.add_column(column, justify="right" if column == "step" else "left", overflow="fold")
+    for folder in found:
+        try:
+            manifest = folder.read_manifest()
+        except IssgdError as error:
+            table.add_row(str(folder.path), "unreadable", "", "", str(error))
+            continue
+        failure = manifest.get("failure") or {}
+        reason = str(failure.get("reason", "")).splitlines()
+        why = f"{failure['actor']}: {reason[0] if reason else ''}" if failure else ""
+        table.add_row(str(folder.path), manifest["state"], last_step(folder.trace), manifest.get("start", ""), why)
+    Console().print(table)
+
+
+def last_step(trace: Path) -> str:
+    """The step of the trace's last row; empty where there is none."""
+    if not trace.exists():
+        return ""
+    with trace.open("rb") as file:
+        file.seek(max(0, trace.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").splitlines()
+    steps = [line.split(",", 1)[0] for line in lines[1:]]
+    numbers = [int(step) for step in steps if step.isdecimal()]
+    return f"{max(numbers):,}" if numbers else ""

@@ -1,0 +1,114 @@
+"""`issgd train`: one run, shown live."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from issgd_cli.config import Config
+    from issgd_cli.runs import RunFolder
+
+
+def train(
+    experiment: Annotated[Path | None, typer.Argument(help="A TOML file; without one, the paper's setting a.")] = None,
+    method: Annotated[str | None, typer.Option(help="issgd, sgd, or a method of the file.")] = None,
+    setting: Annotated[str | None, typer.Option(help="One of the file's settings; the first unless given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
+    mode: Annotated[str | None, typer.Option(help="relaxed, or exact: barriers, bit for bit repeatable.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="local.")] = None,
+    database: Annotated[str | None, typer.Option(envvar="ISSGD_DATABASE", help="URL; none: a server of our own.")] = None,
+    data: Annotated[str | None, typer.Option(help="A prepared dataset's name, or FILE.npz.")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Where prepared datasets are.")] = None,
+    results_dir: Annotated[Path, typer.Option(help="Where runs go.")] = Path("results"),
+    name: Annotated[str | None, typer.Option(help="The experiment's name.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; any number of them.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+) -> None:
+    """Train once: start Redis, a master, workers and a monitor, show them live, leave a run folder."""
+    from issgd_cli import experiment as experiments
+    from issgd_cli import runs
+    from issgd_cli.cli.screen import watching
+    from issgd_cli.cli.signals import stopping
+    from issgd_cli.clusters import local
+    from issgd_cli.config import assignments, merged
+
+    flags: dict[str, dict[str, Any]] = {
+        "worker": {"count": workers},
+        "master": {"steps": steps, "seconds": seconds, "mode": mode},
+        "cluster": {"kind": cluster},
+        "database": {"url": database},
+        "data": {"name": data, "dir": data_dir},
+    }
+    given = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in flags.items()}
+    overrides = merged(given, {"name": name} if name else {}, assignments(set_ or []))
+    plan = experiments.read(experiment) if experiment else experiments.single()
+    run = plan.one(setting, method, seed, overrides)
+    folder = run.folder(results_dir)
+    with watching(run.config, folder) as watch, stopping() as stop:
+        _say_how_long(run.config)
+        local.train(
+            run.config,
+            folder,
+            command=runs.command_line(),
+            resume=resume,
+            watch=watch,
+            stop=stop,
+            labels=run.labels,
+        )
+    _summarise(folder)
+
+
+def _say_how_long(config: "Config") -> None:
+    """Before a run of more than a few minutes: how long, and which setting is faster."""
+    from issgd_cli.clusters.estimate import estimate
+
+    guess = estimate(config)
+    if guess.seconds < 300:
+        return
+    typer.echo(
+        f"About {duration(guess.seconds)}: {guess.steps:,} steps at {guess.step_seconds:.3g} s on {guess.device}, "
+        f"{guess.epochs:.2g} passes over the data."
+    )
+    if guess.device == "cpu" and guess.step_seconds > 0.02:
+        typer.echo(
+            "The paper's size is slow without a GPU. A minute's version of it: "
+            f"issgd train --data {config.data.name} --steps 2000 "
+            "--set model.hidden=[128,128,128,128] --set data.train_size=20000"
+        )
+
+
+def _summarise(folder: "RunFolder") -> None:
+    """The last values, where the files lie, and what to type next."""
+    from issgd_cli import traces
+
+    trace = traces.read(folder.trace)
+    last = trace.groupby("quantity").value.last()
+    typer.echo(f"\nFinished: {trace.step.max():,} steps in {duration(trace.seconds.max())}.")
+    for split in ("train", "valid", "test"):
+        typer.echo(f"  {split:5}  loss {last[f'audit/loss/{split}']:.4f}  error {last[f'audit/error/{split}']:.4f}")
+    roots = []
+    for name in ("ideal", "stale", "in_use", "uniform"):
+        value = last.get(f"audit/trace/{name}")
+        if value is not None:
+            roots.append(f"{name.replace('_', ' ')} {value**0.5:.3g}" if value >= 0 else f"{name} negative")
+    typer.echo(f"  sqrt Tr(Sigma), exact at the last step: {', '.join(roots)}")
+    audits = trace[trace.quantity.isin(["audit/trace/in_use", "audit/trace/uniform"])]
+    pairs = audits.pivot_table(index="step", columns="quantity", values="value").dropna()
+    worse = int((pairs["audit/trace/in_use"] > pairs["audit/trace/uniform"]).sum())
+    typer.echo(f"  the proposal in use had more variance than uniform draws at {worse} of {len(pairs)} audits")
+    typer.echo(f"Trace, events, logs and final parameters: {folder.path}")
+    typer.echo(f"Next: issgd plot {folder.path}")
+
+
+def duration(seconds: float) -> str:
+    """For people: 45 s, 3 min 20 s, 4 h 0 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

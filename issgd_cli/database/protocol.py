@@ -1,0 +1,93 @@
+"""What master, workers and monitor may ask of the database between them, as in the paper's figure 1."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from issgd_cli.database.records import Chunk, ChunkScores, Layout, Published, Records, Split, Weights
+from issgd_cli.traces import Event
+
+# Small documents that have one writer each.
+Topic = Literal[
+    "description",  # the launcher's: configuration, model and dataset fingerprints; what an actor needs to join
+    "proposal",  # the master's: the sampling distribution in use, for the trace
+    "acknowledged",  # the monitor's: the version it has sampled
+    "finished",  # the master's: training is over; workers leave, the monitor audits
+    "stop",  # the launcher's: everybody leaves now
+]
+Document = dict[str, Any]
+
+
+class Database(Protocol):
+    """One run's part of a database. Every command may be repeated without harm."""
+
+    def seconds(self) -> float:
+        """Time since the run's start by the server's clock: the only clock that actors read."""
+
+    def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
+        """Starts the run: forgets all that is stored under its name, and sets its clock and its records.
+
+        Args:
+            layout: Of the dataset.
+            seconds: What the clock starts from: 0, or a checkpoint's.
+            records: What each split starts from: a checkpoint's, or `layout.empty(split)`.
+        """
+
+    def layout(self) -> Layout:
+        """Of the run's dataset."""
+
+    def put(self, topic: Topic, document: Document) -> None:
+        """Replaces a document."""
+
+    def get(self, topic: Topic) -> Document | None:
+        """A document, None where there is none."""
+
+    def report(self, actor: str, status: Document) -> None:
+        """Replaces an actor's status."""
+
+    def statuses(self) -> dict[str, Document]:
+        """The newest status of every actor."""
+
+    def push_events(self, batch: str, events: Sequence[Event]) -> None:
+        """Hands events to the monitor; `batch` names them for ever, so that a repeated push counts once."""
+
+    def events(self) -> dict[str, list[Event]]:
+        """The batches that wait."""
+
+    def forget_events(self, batches: Sequence[str]) -> None:
+        """Drops batches that are written."""
+
+    def publish(self, published: Published, parameters: NDArray[np.float32]) -> None:
+        """Makes a new set of parameters the newest; never seen in part. Old ones are dropped after a while."""
+
+    def newest(self) -> Published | None:
+        """The newest parameters' version, None before the first."""
+
+    def parameters(self) -> tuple[Published, NDArray[np.float32]] | None:
+        """The newest parameters, one flat vector, whole."""
+
+    def claim(self, version: int, split: Split, lease_seconds: float) -> Chunk | None:
+        """The next chunk whose record is older than `version`, of `split` if it has one, else of another.
+
+        Nobody else is given it for `lease_seconds`; then, if it is still unscored, it is offered again. Where
+        nothing is left to score at the newest version, the records at that version are stamped as of now: they are
+        as fresh as they can be.
+        """
+
+    def push(self, chunk: Chunk, version: int, scores: ChunkScores) -> bool:
+        """Stores a chunk's scores, the current norms becoming the previous ones; False, and no change, if what is
+        stored is not older than `version`."""
+
+    def weights(self, previous: bool) -> Weights:
+        """The training split's table for the master, at one instant."""
+
+    def records(self) -> dict[Split, Records]:
+        """All records of all splits, at one instant."""
+
+    def behind(self, version: int) -> int:
+        """How many chunks of all splits are at an older version."""
+
+    def close(self) -> None:
+        """Ends the connection."""

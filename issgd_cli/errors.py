@@ -1,0 +1,32 @@
+"""Every error a user can meet: what happened, where, and the remedy, in one message.
+
+Only the command line catches these; it prints the message and exits 1.
+"""
+
+
+class IssgdError(Exception):
+    """Base of all errors that are the user's to read. The message says what, where and the remedy."""
+
+
+class ConfigError(IssgdError, ValueError):
+    """A configuration file, flag or `--set` value that cannot be used. (A ValueError, as pydantic wants it.)"""
+
+
+class DataError(IssgdError):
+    """A dataset that is missing, truncated, corrupted or of the wrong shape."""
+
+
+class DatabaseError(IssgdError):
+    """A database that cannot be reached, started or trusted."""
+
+
+class WeightError(IssgdError):
+    """Probability weights that define no proposal: negative, NaN, infinite or all zero."""
+
+
+class LayerError(IssgdError):
+    """A model whose per-example gradient norms cannot be computed exactly."""
+
+
+class RunError(IssgdError):
+    """A run folder or a run that cannot be started, resumed or read, or that failed."""

@@ -1,0 +1,166 @@
+"""An experiment: a TOML file x its settings x its methods x seeds -> runs."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from issgd_cli.config import Config, merged, read_toml, resolve
+from issgd_cli.errors import ConfigError
+from issgd_cli.runs import RunFolder, run_folder
+
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an experiment: its configuration, and the names of its setting and method."""
+
+    config: Config
+    setting: str
+    method: str
+
+    def folder(self, results: Path) -> RunFolder:
+        """Where it lies."""
+        return run_folder(results, self.config, self.setting, self.method)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """For the manifest."""
+        return {"setting": self.setting, "method": self.method}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a TOML file says.
+
+    Attributes:
+        where: The file, for messages.
+        values: The sections that all runs share.
+        settings: Name -> overrides; one nameless setting where the file has none.
+        methods: Likewise; issgd and sgd where the file has none.
+        seeds: As the file lists them.
+    """
+
+    where: str
+    values: Table
+    settings: Mapping[str, Table]
+    methods: Mapping[str, Table]
+    seeds: Sequence[int]
+
+    def run(self, setting: str, method: str, seed: int, overrides: Table) -> Run:
+        """Precedence: file < setting < method < overrides."""
+        values = merged(self.values, self.settings[setting], self.methods[method], overrides, {"seed": seed})
+        return Run(resolve(values, self.where), setting, method)
+
+    def one(self, setting: str | None, method: str | None, seed: int, overrides: Table) -> Run:
+        """The run of `issgd train`: the first setting and method unless named."""
+        return self.run(
+            _named(setting, self.settings, "setting"), _named(method, self.methods, "method"), seed, overrides
+        )
+
+    def runs(
+        self, seeds: Sequence[int] | None = None, only: Mapping[str, str] | None = None, overrides: Table | None = None
+    ) -> list[Run]:
+        """Every run, seed by seed, so that an interrupted experiment has whole seeds.
+
+        Args:
+            seeds: Instead of the file's.
+            only: `setting` and `method` -> the one to keep.
+            overrides: On top of everything.
+        """
+        only = only or {}
+        settings = [_named(only["setting"], self.settings, "setting")] if "setting" in only else list(self.settings)
+        methods = [_named(only["method"], self.methods, "method")] if "method" in only else list(self.methods)
+        return [
+            self.run(setting, method, seed, overrides or {})
+            for seed, setting, method in itertools.product(self.seeds if seeds is None else seeds, settings, methods)
+        ]
+
+
+def single() -> Experiment:
+    """`issgd train` without a file: the defaults, paper-a's."""
+    return Experiment("the command line", {}, {"": {}}, _METHODS, [0])
+
+
+_METHODS: dict[str, Table] = {"issgd": {"proposal": {"method": "issgd"}}, "sgd": {"proposal": {"method": "sgd"}}}
+
+
+def read(path: Path) -> Experiment:
+    """Reads an experiment's TOML file and what it extends.
+
+    Raises:
+        ConfigError: Not readable, unknown keys, or files that extend each other in a circle.
+    """
+    values = _extended(path, ())
+    settings = _tables(values.pop("settings", None), path, "settings") or {"": {}}
+    methods = _tables(values.pop("methods", None), path, "methods") or _METHODS
+    seeds = parse_seeds(str(values.pop("seeds", "0")))
+    values.setdefault("name", path.stem)
+    experiment = Experiment(str(path), values, settings, methods, seeds)
+    experiment.runs(seeds[:1])  # wrong keys are found now, not at the fortieth run
+    return experiment
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-49`, `3` or `0-4,7`, as a list without repetitions.
+
+    Raises:
+        ConfigError: Not such a list.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ConfigError(f"seeds {text!r}: write 0-49, 3, or 0-4,7.")
+        seeds += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def parse_only(text: str) -> dict[str, str]:
+    """`setting=a,method=issgd` as a mapping.
+
+    Raises:
+        ConfigError: Another key, or no equals sign.
+    """
+    only: dict[str, str] = {}
+    for part in text.split(",") if text else []:
+        key, equals, value = part.strip().partition("=")
+        if not equals or key not in ("setting", "method"):
+            raise ConfigError(f"--only {text}: write setting=a, method=issgd, or both with a comma.")
+        only[key] = value
+    return only
+
+
+def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: `extends` runs in a circle: {' -> '.join(p.name for p in (*seen, path))}.")
+    values = read_toml(path)
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends = {parent!r} must be the name of a TOML file beside it.")
+    inherited = _extended(path.parent / parent, (*seen, path.resolve()))
+    inherited.pop("name", None)  # a file's own name, or else its stem: two experiments never share a folder
+    return merged(inherited, values)
+
+
+def _tables(tables: Any, path: Path, key: str) -> dict[str, Table]:
+    """[[settings]] or [[methods]] by name."""
+    named: dict[str, Table] = {}
+    for table in tables or []:
+        name = table.get("name") if isinstance(table, dict) else None
+        if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum() or name in named:
+            raise ConfigError(f"{path}: each of [[{key}]] needs a `name` of its own, of letters, digits, - and _.")
+        named[name] = {k: v for k, v in table.items() if k != "name"}
+    return named
+
+
+def _named(wanted: str | None, tables: Mapping[str, Table], what: str) -> str:
+    if wanted is None:
+        return next(iter(tables))
+    if wanted not in tables:
+        raise ConfigError(f"No {what} {wanted!r}. There is {', '.join(repr(name) for name in tables)}.")
+    return wanted

@@ -1,0 +1,132 @@
+"""What a worker computes for a chunk: each example's loss, error and gradient norm, in 0.63 of a training step.
+
+The saving: no weight gradients are computed, nor the first layer's input gradient. One backward pass to the layers'
+outputs gives every delta, and the rules do the rest.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from issgd_cli.errors import LayerError
+from issgd_cli.gradient_norms.rules import has_rule, squared_norms
+from issgd_cli.models.losses import cross_entropy
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of B examples at one set of parameters.
+
+    Attributes:
+        losses: Each example's loss, shape (B,).
+        errors: 1 where the prediction is wrong, else 0, shape (B,).
+        squared_norms: ||g(x_n)||^2 of each example's own loss over all parameters, shape (B,).
+        gradient: Gradient of the summed losses, flat in the order of `parameters()`, shape (P,); None unless asked for.
+    """
+
+    losses: Tensor
+    errors: Tensor
+    squared_norms: Tensor
+    gradient: Tensor | None = None
+
+    @property
+    def norms(self) -> Tensor:
+        """||g(x_n)||, shape (B,): the ideal probability weights."""
+        return self.squared_norms.sqrt()
+
+
+def refuse_unsupported(model: nn.Module) -> None:
+    """Raises LayerError, naming the layer, unless the norms of this model are exact by the rules at hand."""
+    owner: dict[int, str] = {}
+    for name, layer in model.named_modules():
+        label = f"{name or 'the model itself'} ({type(layer).__name__})"
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise LayerError(f"{label} mixes the examples of a minibatch, so no example has a gradient of its own.")
+        own = _trained(layer)
+        if own and not has_rule(layer):
+            squared_norms(layer, torch.empty(0), torch.empty(0))  # raises, naming the layers that have a rule
+        if own and len(own) < len(list(layer.parameters(recurse=False))):
+            raise LayerError(f"{label} is trained in part only. Freeze all of its parameters, or none.")
+        for parameter in own:
+            if id(parameter) in owner:
+                raise LayerError(f"{label} shares a parameter with {owner[id(parameter)]}: squares don't add there.")
+            owner[id(parameter)] = label
+
+
+def score(model: nn.Module, inputs: Tensor, labels: Tensor, with_gradient: bool = False) -> Scores:
+    """Losses, errors and exact gradient norms of a chunk.
+
+    Args:
+        model: Maps inputs to logits; every layer with parameters must have a rule.
+        inputs: Shape (B, ...).
+        labels: Class numbers, int64, shape (B,).
+        with_gradient: Also compute the chunk's own gradient: about 0.6 of a scoring pass more.
+
+    Raises:
+        LayerError: A layer has no rule, is used twice, or is followed by an in-place operation.
+    """
+    refuse_unsupported(model)
+    layers = [layer for layer in model.modules() if _trained(layer)]
+    parameters = [parameter for layer in layers for parameter in _trained(layer)]
+    with _detached(parameters, detach=not with_gradient), _captured(layers) as captured, torch.enable_grad():
+        logits = model(inputs)
+        losses = cross_entropy(logits, labels)  # (B,)
+        for layer, _, outputs, version in captured:
+            if outputs._version != version:
+                # autograd.grad would silently return the gradient after the in-place operation.
+                raise LayerError(
+                    f"An in-place operation changes the output of {type(layer).__name__} ({layer.extra_repr()}). "
+                    "Use nn.ReLU(inplace=False)."
+                )
+        outputs = [entry[2] for entry in captured]
+        wanted = [*outputs, *(parameters if with_gradient else [])]
+        gradients = torch.autograd.grad(losses.sum(), wanted)
+    total = torch.zeros_like(losses)
+    for (layer, layer_inputs, _, _), delta in zip(captured, gradients[: len(outputs)], strict=True):
+        total += squared_norms(layer, layer_inputs.detach(), delta)
+    flat = torch.cat([part.flatten() for part in gradients[len(outputs) :]]) if with_gradient else None
+    errors = (logits.detach().argmax(1) != labels).to(losses.dtype)
+    return Scores(losses.detach(), errors, total, flat)
+
+
+def _trained(layer: nn.Module) -> list[nn.Parameter]:
+    """The layer's own parameters, not its children's, that training changes."""
+    return [parameter for parameter in layer.parameters(recurse=False) if parameter.requires_grad]
+
+
+@contextmanager
+def _detached(parameters: list[nn.Parameter], detach: bool) -> Iterator[None]:
+    """Within, autograd does not see the parameters, so their gradients are not computed."""
+    for parameter in parameters:
+        parameter.requires_grad_(not detach)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def _captured(layers: list[nn.Module]) -> Iterator[list[tuple[nn.Module, Tensor, Tensor, int]]]:
+    """Within, a forward pass lists (layer, inputs, outputs, the outputs' version) of each of these layers."""
+    captured: list[tuple[nn.Module, Tensor, Tensor, int]] = []
+
+    def capture(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        if any(seen is layer for seen, _, _, _ in captured):
+            raise LayerError(
+                f"{type(layer).__name__} ({layer.extra_repr()}) is used twice in one forward pass; its gradient is a "
+                "sum over both uses, whose norm proposition 1 does not give."
+            )
+        if not outputs.requires_grad:  # the first layer: neither its inputs nor its parameters are watched
+            outputs.requires_grad_()
+        captured.append((layer, inputs[0], outputs, outputs._version))
+
+    hooks = [layer.register_forward_hook(capture) for layer in layers]
+    try:
+        yield captured
+    finally:
+        for hook in hooks:
+            hook.remove()

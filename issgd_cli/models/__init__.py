@@ -1,0 +1,1 @@
+"""Networks, their initialisation, and their parameters as one flat vector."""

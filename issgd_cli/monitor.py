@@ -1,0 +1,253 @@
+"""The monitor: reads the database, computes the trace, writes it. The only writer of trace.csv and events.csv.
+
+While the master trains, it samples what the database holds, as the paper did: records at mixed parameter versions.
+Once training is over it audits the points that the master has saved: everything anew at one parameter version, over
+all examples. Neither master nor workers pay for either.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from issgd_cli import equations, traces
+from issgd_cli.checkpoints import Audit, load_audit
+from issgd_cli.config import Config
+from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
+from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.equations import Float64s
+from issgd_cli.examples import Examples
+from issgd_cli.gradient_norms import score
+from issgd_cli.models.mlp import flatten_parameters, mlp
+from issgd_cli.operations import Operation
+from issgd_cli.runs import RunFolder
+from issgd_cli.sampling import FLOOR
+from issgd_cli.smoothing import smoothed
+from issgd_cli.traces import Event, Row, TraceWriter
+
+POLL_SECONDS = {"exact": 0.005, "relaxed": 0.1}
+
+
+class Monitor:
+    """See the module."""
+
+    def __init__(
+        self, config: Config, data: Prepared, database: Database, folder: RunFolder, device: torch.device
+    ) -> None:
+        """A monitor that goes on with the trace that the folder holds."""
+        self.config, self.database, self.folder, self.data, self.device = config, database, folder, data, device
+        self.layout = database.layout()
+        self.trace = TraceWriter(folder.trace, Row._fields)
+        self.events = TraceWriter(folder.events, Event._fields)
+        written = traces.read(folder.trace)
+        self.proposal_step = int(written.step[written.quantity == "proposal/entropy"].max()) if len(written) else -1
+        self.work_before = written[written.quantity.str.startswith("work/")].groupby("quantity").value.max().to_dict()
+        self.work: dict[str, dict[str, float]] = {}
+        self.sampled: Published | None = None
+        self.sampled_at = -np.inf
+        self.latest: dict[str, float] = {}
+        self.audits_left = 0
+
+    def run(self) -> Iterator[Operation]:
+        """Sample until the master has finished, then audit."""
+        exact = self.config.master.mode == "exact"
+        while True:
+            finished = self.database.get("finished") is not None  # looked at first: what follows sees the last records
+            newest = self.database.newest()
+            if newest is not None:
+                if exact and self.database.behind(newest.version) == 0:
+                    if self._due_at_barrier(newest):
+                        yield Operation("sample", newest.version)
+                        self.sample(newest)
+                    self.database.put("acknowledged", {"version": newest.version})
+                elif not exact and (finished or self._due_by_time()):
+                    yield Operation("sample", newest.version)
+                    self.sample(newest)
+            self.write_events()
+            if finished:
+                break
+            yield Operation("wait", seconds=POLL_SECONDS[self.config.master.mode])
+        yield from self._audits()
+        self.write_events()
+
+    def sample(self, newest: Published) -> None:
+        """One row of every quantity that the database's records give, and of the proposal in use."""
+        rows = self._proposal_rows()
+        records = self.database.records()
+        now = self.database.seconds()
+        constant = (self.database.get("proposal") or {"values": {}})["values"].get("proposal/smoothing", 0.0)
+        values = {
+            **quantities(records, self.layout, constant, self.config.monitor.extra_smoothings),
+            **self._work(),
+        }
+        rows += [Row(newest.step, now, quantity, value) for quantity, value in values.items()]
+        self._write(rows)
+        self.sampled, self.sampled_at = newest, now
+
+    def audit(self, point: Audit) -> None:
+        """Everything exactly, at the parameters of one audit point, and its rows."""
+        model = mlp(self.data.features, self.config.model.hidden, self.data.classes).to(self.device)
+        flatten_parameters(model).copy_(torch.from_numpy(point.parameters))
+        values = exact_quantities(model, self.data, self.layout, point, self.config.monitor.extra_smoothings, self.device)
+        self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
+
+    def write_events(self) -> None:
+        """Moves the events that wait in the database into events.csv."""
+        waiting = self.database.events()
+        self.events.append(event for events in waiting.values() for event in events)
+        self.database.forget_events(list(waiting))
+
+    def stop(self) -> None:
+        """Interrupted: what is written is whole."""
+        self.write_events()
+
+    def status(self) -> dict[str, Any]:
+        """The newest value of each quantity, and how many audits are left."""
+        return {"latest": self.latest, "audits_left": self.audits_left}
+
+    def _due_at_barrier(self, newest: Published) -> bool:
+        if newest == self.sampled:
+            return False
+        first_or_last = self.sampled is None or newest.step == self.config.master.steps
+        return first_or_last or newest.step - self.sampled.step >= self.config.monitor.every_steps
+
+    def _due_by_time(self) -> bool:
+        return self.database.seconds() - self.sampled_at >= self.config.monitor.every_seconds
+
+    def _audits(self) -> Iterator[Operation]:
+        points = sorted(self.folder.audits.glob("step-*.npz"))
+        for number, path in enumerate(points):
+            self.audits_left = len(points) - number
+            yield Operation("audit", examples=sum(self.layout.examples(split) for split in SPLITS))
+            self.audit(load_audit(path))
+            path.unlink()
+        self.audits_left = 0
+
+    def _proposal_rows(self) -> list[Row]:
+        """The master's newest report of the distribution that it draws from, unless it is written already."""
+        report = self.database.get("proposal")
+        if report is None or report["step"] <= self.proposal_step:
+            return []
+        self.proposal_step = report["step"]
+        return [Row(report["step"], report["seconds"], name, value) for name, value in report["values"].items()]
+
+    def _work(self) -> dict[str, float]:
+        """Counts by all actors, those of killed and restarted ones included."""
+        for actor, status in self.database.statuses().items():
+            self.work[f"{actor}:{status['process']}"] = {
+                "work/examples_trained": status["examples"].get("train", 0),
+                "work/examples_scored": status["examples"].get("score", 0),
+                "work/bytes_sent": status["bytes"],
+            }
+        names = ("work/examples_trained", "work/examples_scored", "work/bytes_sent")
+        return {name: self.work_before.get(name, 0) + sum(w[name] for w in self.work.values()) for name in names}
+
+    def _write(self, rows: list[Row]) -> None:
+        self.trace.append([row._replace(value=float(row.value)) for row in rows])
+        self.latest |= {row.quantity: float(row.value) for row in rows}
+
+
+def quantities(
+    records: dict[Split, Records], layout: Layout, smoothing_constant: float, extra_smoothings: tuple[float, ...]
+) -> dict[str, float]:
+    """What the database's newest records say, at mixed parameter versions, as the paper's monitoring did.
+
+    Left out while their records are missing: means of a split before anything of it is scored, traces before the
+    first ||g_B||^2, eq. 9 until every example has a norm at two versions.
+
+    Args:
+        records: Of the three splits.
+        layout: How they fall into chunks.
+        smoothing_constant: The one in use, for eq. 9.
+        extra_smoothings: Others, for `trace/stale+c`.
+    """
+    values: dict[str, float] = {}
+    for split in SPLITS:
+        scored = layout.spread(split, records[split].versions > 0).astype(bool)
+        if scored.any():
+            values[f"loss/{split}"] = float(records[split].losses[scored].mean(dtype=np.float64))
+            values[f"error/{split}"] = float(records[split].errors[scored].mean(dtype=np.float64))
+    train = records["train"]
+    measured = train.gradient_versions > 0
+    if not measured.any():
+        return values
+    scored = layout.spread("train", train.versions > 0).astype(bool)
+    squared_norms = np.square(train.norms[scored].astype(np.float64))
+    bound = equations.gradient_norm2_bound(train.gradient_norms2[measured])
+    values["gradient_norm2/bound"] = bound
+    if scored.all():
+        values["gradient_norm2/unbiased"] = equations.gradient_norm2_unbiased(
+            train.gradient_norms2[measured],
+            layout.sizes("train")[measured],
+            float(squared_norms.mean()),
+            layout.train,
+        )
+    previous = train.previous_norms if (train.previous_versions > 0).all() else None
+    return values | _traces(squared_norms, previous, bound, smoothing_constant, extra_smoothings)
+
+
+def exact_quantities(
+    model: torch.nn.Module,
+    data: Prepared,
+    layout: Layout,
+    point: Audit,
+    extra_smoothings: tuple[float, ...],
+    device: torch.device,
+) -> dict[str, float]:
+    """Every quantity over all examples at one parameter version, the exact ||g_TRUE||^2 subtracted.
+
+    Where the weights in use leave examples out (`drop`), `trace/in_use` is eq. 6 over the examples that can be drawn,
+    about their own mean gradient, which is what the minibatches then estimate.
+    """
+    values: dict[str, float] = {}
+    drawn = point.weights > 0  # (N,)
+    squared_norms = np.zeros(layout.train)
+    gradients = torch.zeros((2, len(point.parameters)), dtype=torch.float64, device=device)  # left out, drawn
+    for split in SPLITS:
+        examples = Examples(data, data.splits[split], device)
+        losses, errors = np.zeros(layout.examples(split)), np.zeros(layout.examples(split))
+        for chunk in range(layout.chunks(split)):
+            span = layout.span(split, chunk)
+            inputs, labels = examples[span]
+            parts = [np.arange(span.stop - span.start)]
+            if split == "train":
+                parts = [np.flatnonzero(~drawn[span]), np.flatnonzero(drawn[span])]
+            for number, part in enumerate(parts):
+                if len(part) == 0:
+                    continue
+                rows = torch.from_numpy(part).to(device)
+                scores = score(model, inputs[rows], labels[rows], with_gradient=split == "train")
+                losses[span.start + part] = scores.losses.double().cpu().numpy()
+                errors[span.start + part] = scores.errors.double().cpu().numpy()
+                if scores.gradient is not None:
+                    squared_norms[span.start + part] = scores.squared_norms.double().cpu().numpy()
+                    gradients[number] += scores.gradient
+        values[f"loss/{split}"], values[f"error/{split}"] = float(losses.mean()), float(errors.mean())
+    true_norm2 = float((gradients.sum(0) / layout.train).square().sum())
+    drawn_norm2 = float((gradients[1] / np.count_nonzero(drawn)).square().sum())
+    values["gradient_norm2"] = true_norm2
+    values["trace/in_use"] = equations.trace_of_covariance(squared_norms[drawn], point.weights[drawn], drawn_norm2)
+    previous = None if np.isnan(point.table).any() else point.table
+    return values | _traces(squared_norms, previous, true_norm2, point.smoothing, extra_smoothings)
+
+
+def _traces(
+    squared_norms: Float64s,
+    previous: np.ndarray[Any, Any] | None,
+    true_norm2: float,
+    smoothing_constant: float,
+    extra_smoothings: tuple[float, ...],
+) -> dict[str, float]:
+    """Eq. 7, 8 and, where every example has a previous norm, eq. 9 with each smoothing constant."""
+    values = {
+        "trace/ideal": equations.ideal_trace(squared_norms, true_norm2),
+        "trace/uniform": equations.uniform_trace(squared_norms, true_norm2),
+    }
+    if previous is not None and previous.any():
+        constants = {"": smoothing_constant} | {f"+{extra:g}": extra for extra in extra_smoothings}
+        for name, constant in constants.items():
+            weights = smoothed(previous, constant)
+            weights = np.maximum(weights, FLOOR * weights.mean())  # as the master's own
+            values[f"trace/stale{name}"] = equations.stale_trace(squared_norms, weights, true_norm2)
+    return values

@@ -1,0 +1,243 @@
+"""A run's folder: where it lies, what is in it, and what state the run is in."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from issgd_cli.config import Config, as_toml, read_toml, resolve
+from issgd_cli.errors import RunError
+from issgd_cli.files import write_text
+
+State = Literal["running", "finished", "failed", "interrupted"]
+
+PACKAGES = ("issgd", "torch", "numpy", "scipy", "redis", "pandas", "matplotlib")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """results/<experiment>/<run>/seed-000/: every file has its name here."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def trace(self) -> Path:
+        return self.path / "trace.csv"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.csv"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint" / "checkpoint.npz"
+
+    @property
+    def audits(self) -> Path:
+        """Parameters and weights in use saved at audit points, until the monitor has audited them."""
+        return self.path / "audits"
+
+    @property
+    def parameters(self) -> Path:
+        """The final parameters, one array for each of the model's."""
+        return self.path / "parameters.npz"
+
+    def log_of(self, actor: str) -> Path:
+        return self.logs / f"{actor}.log"
+
+    def read_config(self) -> Config:
+        """The resolved configuration that the run was started with."""
+        return resolve(read_toml(self.config), str(self.config))
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest; its `state` is what is true now: a run whose process was killed reads as interrupted.
+
+        Raises:
+            RunError: There is none, or it is not a manifest.
+        """
+        try:
+            manifest = json.loads(self.manifest.read_text())
+            state = manifest["state"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.path} holds no readable manifest.json ({error}). Is it a run's folder?") from None
+        if state == "running" and not is_locked(self.path):
+            manifest |= {"state": "interrupted", "failure": {"actor": "launcher", "reason": "killed"}}
+        return dict(manifest)
+
+    def state(self) -> State | None:
+        """None where no run was started."""
+        return self.read_manifest()["state"] if self.manifest.exists() else None
+
+    def update_manifest(self, **values: object) -> None:
+        """Sets these keys of the manifest."""
+        manifest = json.loads(self.manifest.read_text()) if self.manifest.exists() else {}
+        write_text(self.manifest, json.dumps({**manifest, **values}, indent=2) + "\n")
+
+
+def run_folder(results: Path, config: Config, setting: str, method: str) -> RunFolder:
+    """Where the run of this configuration lies: <results>/<name>/<setting>-<method>-<hash>/seed-000."""
+    name = "-".join(part for part in (setting, method, config.hash()) if part)
+    return RunFolder(results / config.name / name / f"seed-{config.seed:03d}")
+
+
+def begin(folder: RunFolder, config: Config, command: list[str], resume: bool) -> None:
+    """Makes the folder, its config.toml and its manifest in state running; the caller holds the lock.
+
+    Raises:
+        RunError: The folder holds a run that is finished, or unfinished and `resume` was not asked for, or that had
+            another configuration.
+    """
+    state = folder.state()
+    if state == "finished":
+        raise RunError(f"{folder.path} holds a finished run. Look at it with `issgd plot {folder.path}`, or remove it.")
+    if state is not None and not resume:
+        raise RunError(
+            f"{folder.path} holds an unfinished run ({state}). Go on with it with `--resume`, or remove the folder."
+        )
+    if state is not None and (theirs := folder.read_config().hash()) != config.hash():
+        raise RunError(f"{folder.path} was started with another configuration ({theirs}, now {config.hash()}).")
+    try:
+        for place in (folder.logs, folder.checkpoint.parent, folder.audits):
+            place.mkdir(parents=True, exist_ok=True)
+        write_text(folder.config, as_toml(config))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        started = {"start": now} if state is None else {"resumed": now}
+        folder.update_manifest(
+            **started,
+            state="running",
+            failure=None,
+            command=command,
+            seed=config.seed,
+            config_hash=config.hash(),
+            end=None,
+            **surroundings(),
+        )
+    except OSError as error:
+        raise RunError(
+            f"{folder.path} cannot be written: {error.strerror}. Free space there, or choose another place with "
+            "`--results-dir`."
+        ) from None
+
+
+def end(folder: RunFolder, state: State, failure: dict[str, str] | None = None) -> None:
+    """Writes how the run ended."""
+    folder.update_manifest(state=state, failure=failure, end=datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+@contextlib.contextmanager
+def locked(place: Path, what: str) -> Iterator[None]:
+    """Holds `<place>/lock`, so that two processes never work on the same folder.
+
+    The kernel drops the lock with its process, however that ends.
+
+    Raises:
+        RunError: Another process holds it.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        file = (place / "lock").open("a+")
+    except OSError as error:
+        raise RunError(f"{place} cannot be written: {error.strerror}. Choose another with `--results-dir`.") from None
+    with file:
+        if not _take(file):
+            file.seek(0)
+            raise RunError(f"{what} is already at work on {place} (process {file.read().strip() or 'unknown'}). Wait for it.")
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def is_locked(place: Path) -> bool:
+    """Whether a living process holds the folder's lock."""
+    try:
+        with (place / "lock").open() as file:
+            return not _take(file)
+    except OSError:
+        return False
+
+
+def _take(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def find(place: Path) -> list[RunFolder]:
+    """Every run at or under a folder, in order of path."""
+    return [RunFolder(manifest.parent) for manifest in sorted(place.rglob("manifest.json")) if "seed-" in manifest.parent.name]
+
+
+def hash_of(file: Path) -> str:
+    """sha256 of a file's content, hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def surroundings() -> dict[str, Any]:
+    """What a result may depend on beside its configuration: code, packages, machine."""
+    return {
+        "git": _git(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "machine": {"system": platform.platform(), "cpu": cpu_name(), "cores": os.cpu_count()},
+    }
+
+
+def cpu_name() -> str:
+    """The processor's model, as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and dirty flag of the checkout that this code runs from; None when it is installed without one."""
+    here = Path(__file__).parent
+    try:
+        ours = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, check=False)
+        if ours.returncode:
+            return None
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, check=False)
+    except OSError:
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(dirty.stdout)}
+
+
+def command_line() -> list[str]:
+    """How this process was called, by the name a user types."""
+    return ["issgd", *sys.argv[1:]]
