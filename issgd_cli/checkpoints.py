@@ -40,12 +40,12 @@ class Checkpoint:
     records: dict[Split, Records]
 
     def aged_by(self, versions: int) -> "Checkpoint":
-        """The same, its records' versions shifted along with the next publication's, so that ages stay what they are."""
+        """The same, its records' versions shifted along with the next publication's, so that ages stay as they are."""
         if versions == 0:
             return self
         moved = {}
         for split, records in self.records.items():
-            numbers = {
+            numbers: dict[str, Any] = {
                 name: np.where(getattr(records, name) > 0, getattr(records, name) + versions, 0).astype(np.int32)
                 for name in ("versions", "previous_versions", "gradient_versions")
             }
@@ -125,10 +125,12 @@ def load_audit(path: Path) -> Audit:
     """
     arrays = _load(path)
     try:
-        numbers = {"step": int(arrays["step"]), "seconds": float(arrays["seconds"])}
         return Audit(
-            **numbers,  # type: ignore[arg-type]
-            **{name: arrays[name] for name in ("parameters", "weights", "table")},
+            step=int(arrays["step"]),
+            seconds=float(arrays["seconds"]),
+            parameters=arrays["parameters"],
+            weights=arrays["weights"],
+            table=arrays["table"],
             smoothing=float(arrays["smoothing"]),
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -159,16 +161,19 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
         with replacing(path) as file:
             np.savez(file, allow_pickle=False, **arrays)
     except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}. Free space there and go on with `--resume`.") from None
+        raise RunError(
+            f"{path} cannot be written: {error.strerror}. Free space there and go on with `--resume`."
+        ) from None
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: np.load would leave a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except FileNotFoundError:
         raise RunError(f"No {path}.") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
         raise _damaged(path, error) from None
 
 

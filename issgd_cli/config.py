@@ -135,15 +135,17 @@ class Config(Section):
     @classmethod
     def _defaults_of_the_method(cls, values: dict[str, Any]) -> dict[str, Any]:
         """The original ran SGD with 1 worker and a push every 512 steps, ISSGD with 3 and 32; four hours each."""
-        values = dict(values)
-        sgd = dict(values.get("proposal", {})).get("method") == "sgd"
-        master = dict(values.get("master", {}))
-        master.setdefault("publish_every_steps", 512 if sgd else 32)
-        if master.get("steps") is None and master.get("seconds") is None:
-            master["seconds"] = 4 * 3600.0
-        worker = dict(values.get("worker", {}))
-        worker.setdefault("count", 1 if sgd else 3)
-        return {**values, "master": master, "worker": worker}
+        proposal = values.get("proposal")
+        sgd = isinstance(proposal, Mapping) and proposal.get("method") == "sgd"
+        defaults = {"master": {"publish_every_steps": 512 if sgd else 32}, "worker": {"count": 1 if sgd else 3}}
+        resolved = dict(values)
+        for name, default in defaults.items():
+            if isinstance(given := values.get(name, {}), Mapping):  # anything else is refused by its name, later
+                resolved[name] = {**default, **given}
+        master = resolved["master"]
+        if isinstance(master, Mapping) and master.get("steps") is None and master.get("seconds") is None:
+            resolved["master"] = {**master, "seconds": 4 * 3600.0}
+        return resolved
 
     @model_validator(mode="after")
     def _agreements(self) -> "Config":

@@ -30,12 +30,11 @@ def importance_weights(probability_weights: ArrayLike, indices: ArrayLike) -> Fl
     Source: section 4.1, the loss of a minibatch.
     """
     omega = np.asarray(probability_weights, np.float64)
-    return omega.sum() / np.count_nonzero(omega) / omega[np.asarray(indices)]
+    weights: Float64s = omega.sum() / np.count_nonzero(omega) / omega[np.asarray(indices)]
+    return weights
 
 
-def trace_of_covariance(
-    squared_norms: ArrayLike, probability_weights: ArrayLike, true_gradient_norm2: float
-) -> float:
+def trace_of_covariance(squared_norms: ArrayLike, probability_weights: ArrayLike, true_gradient_norm2: float) -> float:
     """Tr(Sigma(q)) of the one-example gradient estimator that draws in proportion to `probability_weights`.
 
     A minibatch of M independent draws has this divided by M.

@@ -4,13 +4,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from issgd_cli.config import Config, merged, read_toml, resolve
 from issgd_cli.errors import ConfigError
 from issgd_cli.runs import RunFolder, run_folder
 
 Table = Mapping[str, Any]
+Mode = Literal["exact", "relaxed"]
+
+TIMELINE = "timeline"  # stands for the setting in the names of figure 1's runs
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Experiment:
         settings: Name -> overrides; one nameless setting where the file has none.
         methods: Likewise; issgd and sgd where the file has none.
         seeds: As the file lists them.
+        timelines: Overrides for the two short runs that figure 1 is drawn from; None: no such runs.
     """
 
     where: str
@@ -48,6 +52,7 @@ class Experiment:
     settings: Mapping[str, Table]
     methods: Mapping[str, Table]
     seeds: Sequence[int]
+    timelines: Table | None = None
 
     def run(self, setting: str, method: str, seed: int, overrides: Table) -> Run:
         """Precedence: file < setting < method < overrides."""
@@ -78,6 +83,17 @@ class Experiment:
             for seed, setting, method in itertools.product(self.seeds if seeds is None else seeds, settings, methods)
         ]
 
+    def timeline_runs(self, overrides: Table) -> dict[Mode, Run]:
+        """The runs of figure 1: ISSGD in the first setting, once with barriers and once without."""
+        if self.timelines is None:
+            return {}
+        setting, seed = next(iter(self.settings.values())), {"seed": self.seeds[0]}
+        values = merged(self.values, setting, {"proposal": {"method": "issgd"}}, self.timelines, overrides, seed)
+        modes: tuple[Mode, ...] = ("exact", "relaxed")
+        return {
+            mode: Run(resolve(merged(values, {"master": {"mode": mode}}), self.where), TIMELINE, mode) for mode in modes
+        }
+
 
 def single() -> Experiment:
     """`issgd train` without a file: the defaults, paper-a's."""
@@ -97,9 +113,11 @@ def read(path: Path) -> Experiment:
     settings = _tables(values.pop("settings", None), path, "settings") or {"": {}}
     methods = _tables(values.pop("methods", None), path, "methods") or _METHODS
     seeds = parse_seeds(str(values.pop("seeds", "0")))
+    timelines = values.pop("timelines", None)
     values.setdefault("name", path.stem)
-    experiment = Experiment(str(path), values, settings, methods, seeds)
+    experiment = Experiment(str(path), values, settings, methods, seeds, timelines)
     experiment.runs(seeds[:1])  # wrong keys are found now, not at the fortieth run
+    experiment.timeline_runs({})
     return experiment
 
 
@@ -150,6 +168,8 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def _tables(tables: Any, path: Path, key: str) -> dict[str, Table]:
     """[[settings]] or [[methods]] by name."""
     named: dict[str, Table] = {}
+    if tables is not None and not isinstance(tables, list):
+        raise ConfigError(f"{path}: {key} is a list of named tables; write [[{key}]], with two brackets.")
     for table in tables or []:
         name = table.get("name") if isinstance(table, dict) else None
         if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum() or name in named:

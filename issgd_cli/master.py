@@ -4,7 +4,7 @@ It publishes its parameters, reads the table of norms, draws and trains on a few
 nothing of the workers; in exact mode it waits until every record carries the version that it has just published.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class Master:
         self.smoothing_constant = 0.0
         self.loss = float("nan")
 
-    def run(self) -> Iterator[Operation]:
+    def run(self) -> Generator[Operation]:
         """Publish, refresh, train on some minibatches, for ever (figure 1, left)."""
         while True:
             yield from self._publish()
@@ -122,7 +122,9 @@ class Master:
             paired = self.layout.spread("train", fresh & (table.previous_versions > 0)).astype(bool)
             old, new = table.previous_norms[paired], table.norms[paired]
         if usable.any():
-            self.smoothing_constant = self.smoothing(*(np.asarray(a, np.float64) for a in (table.norms[usable], old, new)))
+            self.smoothing_constant = self.smoothing(
+                *(np.asarray(a, np.float64) for a in (table.norms[usable], old, new))
+            )
         if settings.method == "sgd":
             self.proposal = Proposal.uniform(len(self.examples))
         else:
@@ -159,7 +161,7 @@ class Master:
         """Step, and the last block's mean weighted loss."""
         return {"step": self.step, "version": self.version - 1, "loss": None if np.isnan(self.loss) else self.loss}
 
-    def _publish(self) -> Iterator[Operation]:
+    def _publish(self) -> Generator[Operation]:
         yield Operation("publish", self.version, bytes=4 * self.parameters.numel())
         published = Published(self.version, self.step)
         self.database.publish(published, self.parameters.cpu().numpy())

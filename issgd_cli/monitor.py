@@ -5,7 +5,7 @@ Once training is over it audits the points that the master has saved: everything
 all examples. Neither master nor workers pay for either.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -44,12 +44,14 @@ class Monitor:
         self.proposal_step = int(written.step[written.quantity == "proposal/entropy"].max()) if len(written) else -1
         self.work_before = written[written.quantity.str.startswith("work/")].groupby("quantity").value.max().to_dict()
         self.work: dict[str, dict[str, float]] = {}
-        self.sampled: Published | None = None
+        samples = written.step[written.quantity == "loss/train"]
+        # After --resume: of the step that was sampled last, so that `every_steps` counts on as if nothing had been.
+        self.sampled = Published(0, int(samples.max())) if len(samples) else None
         self.sampled_at = -np.inf
         self.latest: dict[str, float] = {}
         self.audits_left = 0
 
-    def run(self) -> Iterator[Operation]:
+    def run(self) -> Generator[Operation]:
         """Sample until the master has finished, then audit."""
         exact = self.config.master.mode == "exact"
         while True:
@@ -89,7 +91,9 @@ class Monitor:
         """Everything exactly, at the parameters of one audit point, and its rows."""
         model = mlp(self.data.features, self.config.model.hidden, self.data.classes).to(self.device)
         flatten_parameters(model).copy_(torch.from_numpy(point.parameters))
-        values = exact_quantities(model, self.data, self.layout, point, self.config.monitor.extra_smoothings, self.device)
+        values = exact_quantities(
+            model, self.data, self.layout, point, self.config.monitor.extra_smoothings, self.device
+        )
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
 
     def write_events(self) -> None:
@@ -109,13 +113,14 @@ class Monitor:
     def _due_at_barrier(self, newest: Published) -> bool:
         if newest == self.sampled:
             return False
-        first_or_last = self.sampled is None or newest.step == self.config.master.steps
-        return first_or_last or newest.step - self.sampled.step >= self.config.monitor.every_steps
+        if self.sampled is None or newest.step == self.config.master.steps:
+            return True
+        return newest.step - self.sampled.step >= self.config.monitor.every_steps
 
     def _due_by_time(self) -> bool:
         return self.database.seconds() - self.sampled_at >= self.config.monitor.every_seconds
 
-    def _audits(self) -> Iterator[Operation]:
+    def _audits(self) -> Generator[Operation]:
         points = sorted(self.folder.audits.glob("step-*.npz"))
         for number, path in enumerate(points):
             self.audits_left = len(points) - number
@@ -225,7 +230,7 @@ def exact_quantities(
                     gradients[number] += scores.gradient
         values[f"loss/{split}"], values[f"error/{split}"] = float(losses.mean()), float(errors.mean())
     true_norm2 = float((gradients.sum(0) / layout.train).square().sum())
-    drawn_norm2 = float((gradients[1] / np.count_nonzero(drawn)).square().sum())
+    drawn_norm2 = float((gradients[1] / int(drawn.sum())).square().sum())
     values["gradient_norm2"] = true_norm2
     values["trace/in_use"] = equations.trace_of_covariance(squared_norms[drawn], point.weights[drawn], drawn_norm2)
     previous = None if np.isnan(point.table).any() else point.table

@@ -5,7 +5,7 @@ cluster resumes at once and takes the time until the next yield for the operatio
 the operation would be over on its virtual clock. So the algorithm stands in one place, and no actor reads a clock.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Literal, NamedTuple, Protocol
 
 
@@ -22,7 +22,7 @@ class Operation(NamedTuple):
 class Actor(Protocol):
     """Master, worker or monitor."""
 
-    def run(self) -> Iterator[Operation]:
+    def run(self) -> Generator[Operation]:
         """The actor's whole life."""
 
     def stop(self) -> None:

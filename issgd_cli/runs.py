@@ -163,7 +163,9 @@ def locked(place: Path, what: str) -> Iterator[None]:
     with file:
         if not _take(file):
             file.seek(0)
-            raise RunError(f"{what} is already at work on {place} (process {file.read().strip() or 'unknown'}). Wait for it.")
+            raise RunError(
+                f"{what} is already at work on {place} (process {file.read().strip() or 'unknown'}). Wait for it."
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -189,7 +191,11 @@ def _take(file: IO[str]) -> bool:
 
 def find(place: Path) -> list[RunFolder]:
     """Every run at or under a folder, in order of path."""
-    return [RunFolder(manifest.parent) for manifest in sorted(place.rglob("manifest.json")) if "seed-" in manifest.parent.name]
+    return [
+        RunFolder(manifest.parent)
+        for manifest in sorted(place.rglob("manifest.json"))
+        if "seed-" in manifest.parent.name
+    ]
 
 
 def hash_of(file: Path) -> str:
@@ -228,7 +234,9 @@ def _git() -> dict[str, Any] | None:
     """Commit and dirty flag of the checkout that this code runs from; None when it is installed without one."""
     here = Path(__file__).parent
     try:
-        ours = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, check=False)
+        ours = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, check=False
+        )
         if ours.returncode:
             return None
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)

@@ -86,12 +86,20 @@ class TraceWriter:
 
 
 def drop_from(path: Path, step: int) -> None:
-    """Removes the trace's rows at `step` and later, before a resumed run writes them again."""
+    """Removes the trace's rows at `step` and later, before a resumed run writes them again.
+
+    The exact audit of `step` itself stays: its point was saved on the way to the step, which is not gone again.
+    (At step 0 it is.)
+    """
     if not path.exists():
         return
     lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) < step]
-    write_text(path, "".join([*lines[:1], *kept]))
+    kept = lines[:1]
+    for line in lines[1:]:
+        number, _, rest = line.partition(",")
+        if line.endswith("\n") and (int(number) < step or (int(number) == step > 0 and ",audit/" in rest)):
+            kept.append(line)
+    write_text(path, "".join(kept))
 
 
 def read(path: Path) -> "pd.DataFrame":
@@ -118,9 +126,11 @@ def _read(path: Path, kind: type[Row] | type[Event]) -> "pd.DataFrame":
     whole = text[: text.rfind("\n") + 1]
     types = kind.__annotations__
     try:
-        table = pd.read_csv(io.StringIO(whole), dtype=types, float_precision="round_trip")
+        table = pd.read_csv(io.StringIO(whole), dtype=types)
         if tuple(table.columns) != kind._fields:
             raise ValueError(f"columns {list(table.columns)}")
     except ValueError as error:  # pandas' parser errors are among them
-        raise RunError(f"{path} is not a table of {', '.join(kind._fields)} ({error}). Run the experiment again.") from None
+        raise RunError(
+            f"{path} is not a table of {', '.join(kind._fields)} ({error}). Run the experiment again."
+        ) from None
     return table

@@ -1,6 +1,6 @@
 """A worker: keeps the table of gradient norms fresh (section 4.2). It spends its life pulling, scoring, pushing."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import cycle
 from typing import Any
 
@@ -33,7 +33,7 @@ class Worker:
         self.version = 0
         self.lease = FIRST_LEASE_SECONDS
 
-    def run(self) -> Iterator[Operation]:
+    def run(self) -> Generator[Operation]:
         """Pull the newest parameters, score some chunks, for ever (figure 1, right)."""
         turns = cycle(turns_of_splits(self.config.worker.shares))
         while self.database.get("finished") is None:
@@ -45,7 +45,7 @@ class Worker:
                     break
                 yield from self._score(chunk)
 
-    def _pull(self) -> Iterator[Operation]:
+    def _pull(self) -> Generator[Operation]:
         newest = self.database.newest()
         if newest is None or newest.version == self.version:
             return
@@ -55,7 +55,7 @@ class Worker:
             self.parameters.copy_(torch.from_numpy(parameters))
             self.version = published.version
 
-    def _score(self, chunk: Chunk) -> Iterator[Operation]:
+    def _score(self, chunk: Chunk) -> Generator[Operation]:
         started = self.database.seconds()
         span = self.layout.span(chunk.split, chunk.number)
         yield Operation("score", self.version, examples=span.stop - span.start)

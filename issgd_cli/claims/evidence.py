@@ -1,12 +1,13 @@
 """An experiment's runs as loaded from disk: what figures, tables and verdicts are made from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from issgd_cli import traces
 from issgd_cli.config import Config, parse_smoothing
+from issgd_cli.errors import RunError
 from issgd_cli.quantiles import Axis, Series, series
 from issgd_cli.runs import RunFolder, State
 
@@ -103,10 +104,10 @@ def load(folders: Sequence[RunFolder], expected: int | None = None, name: str = 
         name: The experiment's; empty: that of the first run's configuration.
 
     Raises:
-        RunError: A manifest or trace that is not one.
+        RunError: A manifest or trace that is not one, or one setting's runs of one method have two configurations.
         ConfigError: A configuration that is not one.
     """
-    loaded = tuple(load_run(folder) for folder in folders)
+    loaded = _separated([load_run(folder) for folder in folders])
     name = name or (loaded[0].config.name if loaded else "")
     return Runs(name, loaded, len(loaded) if expected is None else expected)
 
@@ -128,6 +129,22 @@ def load_run(folder: RunFolder) -> Run:
         manifest=manifest,
         trace=traces.read(folder.trace) if folder.trace.exists() else empty_trace(),
     )
+
+
+def _separated(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Runs of different configurations are never mixed in one median; without a setting's name the hash becomes it."""
+    hashes: dict[tuple[str, str], dict[str, Run]] = {}
+    for run in runs:
+        hashes.setdefault((run.setting, run.method), {})[run.config.hash()] = run
+    for (setting, method), found in hashes.items():
+        if setting and len(found) > 1:
+            folders = " and ".join(str(run.path.parent) for run in found.values())
+            raise RunError(
+                f"Setting {setting}, method {method} has runs of {len(found)} configurations, in {folders}. They can't "
+                "share a curve: move away the folder that is out of date."
+            )
+    mixed = any(len(found) > 1 for found in hashes.values())
+    return tuple(replace(run, setting=run.config.hash()) if mixed and not run.setting else run for run in runs)
 
 
 def empty_trace() -> "pd.DataFrame":

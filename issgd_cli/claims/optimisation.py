@@ -27,6 +27,7 @@ C10 = Claim(
     "Sec. 5.3",
 )
 
+NO_PAIR = "No pair of finished ISSGD and SGD runs with the same seed and exact audits (monitor.audit_every_steps)."
 REACHED = 0.01  # a loss below this draws as the paper's 0.0
 EARLY = 0.5  # the paper's minimum lies at a fifth of the run; ours may lie anywhere in its first half
 
@@ -38,14 +39,14 @@ def verdict_c1(runs: Runs) -> Verdict:
         part, lowest = _reaches_zero(runs, setting)
         if part:
             parts.append(part)
-            values[setting]["lowest"] = lowest
-    return judged(C1, parts, values) if parts else _nothing_to_compare(C1)
+            values.setdefault(setting, {})["lowest"] = lowest
+    return judged(C1, parts, values) if parts else untestable(C1, NO_PAIR)
 
 
 def verdict_c2(runs: Runs) -> Verdict:
     """Mean distance of the audited training errors at equal steps."""
     parts, values = _more_quickly(runs, "audit/error/train", "training error")
-    return judged(C2, parts, values) if parts else _nothing_to_compare(C2)
+    return judged(C2, parts, values) if parts else untestable(C2, NO_PAIR)
 
 
 def verdict_c10(runs: Runs) -> Verdict:
@@ -84,16 +85,18 @@ def _more_quickly(runs: Runs, quantity: str, what: str) -> tuple[list[Part], dic
         left, right = runs.of(setting, "issgd"), runs.of(setting, "sgd")
         gaps = {axis: difference(left, right, mean_difference(quantity, axis)) for axis in AXES}
         if not len(gaps["steps"].values):
+            parts.append(Part("untestable", f"{_named(setting)}: {NO_PAIR}"))
             continue
         values[setting] = {f"difference_at_equal_{axis}": gap.plain() for axis, gap in gaps.items()}
-        text = f"{_named(setting)}: mean {what}, ISSGD minus SGD, at equal steps {gaps['steps'].text()}"
-        for axis in AXES[1:]:
+        text = f"{_named(setting)}: mean {what}, ISSGD minus SGD"
+        for axis in AXES:
             if len(gaps[axis].values):
+                brief = f"{np.median(gaps[axis].values):.3g}, {gaps[axis].agreement()}"
+                text += f"; at {UNITS[axis]} {gaps[axis].text() if axis == 'steps' else brief}"
                 share = shared_range(runs, setting, quantity, axis)
-                text += f"; at {UNITS[axis]} {np.median(gaps[axis].values):.3g}"
                 text += f" (over the {share:.0%} that both cover)" if share is not None and share < 0.95 else ""
         parts.append(Part(outcome_of(gaps["steps"].side(), claimed=-1), text + unpaired(runs, setting) + "."))
-    if len(parts) == 1:
+    if len(runs.settings) == 1 and values:
         parts.append(Part("undecided", "Only one setting was run; the claim is about two."))
     return parts, values
 
@@ -136,12 +139,6 @@ def _rise_after_minimum(run: Run) -> float | None:
     if len(series.values) < 2:
         return None
     return float(late(series).mean() / np.nanmin(series.values) - 1)
-
-
-def _nothing_to_compare(claim: Claim) -> Verdict:
-    return untestable(
-        claim, "No pair of finished ISSGD and SGD runs with the same seed and exact audits (monitor.audit_every_steps)."
-    )
 
 
 def _named(setting: str) -> str:

@@ -61,8 +61,8 @@ def verdict_c9(runs: Runs) -> Verdict:
     text = "Untestable on these runs; proved by enumerating every draw in tests/test_sampling.py."
     if dropping:
         text += (
-            f" It does not cover B.1's filter, which {len(dropping)} of these runs use: they estimate the mean gradient of "
-            "the usable examples."
+            f" It does not cover B.1's filter, which {len(dropping)} of these runs use: they estimate the gradient "
+            "of the usable examples."
         )
     return untestable(C9, text)
 

@@ -22,6 +22,7 @@ C8 = Claim("C8", "Random probability weights break the inequality of C5.", "Sec.
 C11 = Claim("C11", "Late in training the gradient is near zero, so that the reported traces are close to exact.", "B.2")
 
 ROUNDING = 1e-6  # relative; ties of float32 norms are no violation
+CLEAR = 0.95  # ours: a square root 5% below the uniform one's can be seen in the figure
 CLOSE = 0.1  # ours: "close to exact" is within 10% of the smallest of the three traces
 
 
@@ -33,7 +34,7 @@ def verdict_c5(runs: Runs) -> Verdict:
     for run in runs.runs:
         if run.config.proposal.source == "shuffled":
             continue
-        ideal, stale, uniform = _traces(run, "ideal", "stale", "uniform")
+        steps, ideal, stale, uniform = _traces(run, "ideal", "stale", "uniform")
         known = np.isfinite(ideal + stale + uniform)
         bad = known & ((stale > uniform * (1 + ROUNDING)) | (ideal > stale + abs(stale) * ROUNDING))
         group = counts.setdefault(f"{run.setting} {run.method}".strip(), {"audits": 0, "violations": 0})
@@ -44,8 +45,8 @@ def verdict_c5(runs: Runs) -> Verdict:
         if positive.any():
             place = int(np.argmax(np.where(positive, stale / np.where(positive, uniform, 1.0), -np.inf)))
             if (ratio := stale[place] / uniform[place]) > worst:
-                step = run.series("audit/trace/stale").positions[place]
-                worst, worst_at = float(ratio), f"{run.setting} {run.method} seed {run.seed}, step {step:.0f}".strip()
+                worst = float(ratio)
+                worst_at = f"{run.setting} {run.method} seed {run.seed}, step {steps[place]:.0f}".strip()
     if not total:
         return untestable(C5, "No exact audits of the ideal, stale and uniform traces (monitor.audit_every_steps).")
     in_use = _in_use_above_uniform(runs)
@@ -53,7 +54,7 @@ def verdict_c5(runs: Runs) -> Verdict:
     if broken:
         by_group = ", ".join(f"{name} {c['violations']}/{c['audits']}" for name, c in counts.items() if c["violations"])
         text += f" ({broken / total:.1%}: {by_group}); worst Tr(stale) = {worst:.3g} Tr(uniform) ({worst_at})"
-    text += ". " + _in_use_text(in_use)
+    text += ".\n" + _in_use_text(in_use)
     values = {"audits": total, "violations": broken, "groups": counts, "worst_ratio": worst, "in_use": in_use}
     return Verdict(C5, "fails" if broken else "holds", text.strip(), values)
 
@@ -70,14 +71,14 @@ def verdict_c6(runs: Runs) -> Verdict:
     labels = {setting: smoothing_label(runs.of(setting, "issgd")[0].config) for setting in named}
     parts = [
         Part(
-            outcome_of(shares[b].side(), claimed=1),
-            f"({b}), {labels[b]}: share of the possible reduction reached {shares[b].text()}; "
-            f"sqrt Tr(in use) / sqrt Tr(uniform) {_median(roots[b])}.",
+            outcome_of(roots[b].side(of=CLEAR), claimed=-1),
+            f"({b}), {labels[b]}: sqrt Tr(in use) / sqrt Tr(uniform) {roots[b].text(of=CLEAR)}; "
+            f"in ({a}), {labels[a]}, {_median(roots[a])}.",
         ),
         Part(
             outcome_of(gap.side(), claimed=1),
-            f"({a}), {labels[a]}: share {shares[a].text()}, ratio of roots {_median(roots[a])}; "
-            f"({b}) minus ({a}): {gap.text()}.",
+            f"Share of the possible reduction reached: ({b}) {_median(shares[b])}, ({a}) {_median(shares[a])}; "
+            f"({b}) minus ({a}) {gap.text()}.",
         ),
     ]
     values = {setting: {"share": shares[setting].plain(), "root_ratio": roots[setting].plain()} for setting in named}
@@ -118,9 +119,9 @@ def verdict_c11(runs: Runs) -> Verdict:
         }
         chunk = group[0].config.worker.chunk_size
         text = (
-            f"{f'({setting})' if setting else 'All runs'}: ||g_TRUE||^2 / Tr(ideal) goes from {_median(norms['start'])} to "
-            f"{_median(norms['end'])}; error of the traces by the bound (chunks of {chunk}), relative to Tr(ideal), from "
-            f"{_median(errors['start'])} to {errors['end'].text(of=CLOSE)}."
+            f"{f'({setting})' if setting else 'All runs'}: ||g_TRUE||^2 / Tr(ideal) goes from "
+            f"{_median(norms['start'])} to {_median(norms['end'])}; error of the traces by the bound (chunks of "
+            f"{chunk}), relative to Tr(ideal), from {_median(errors['start'])} to {errors['end'].text(of=CLOSE)}."
         )
         parts.append(Part(outcome_of(errors["end"].side(of=CLOSE), claimed=-1), text))
     if not parts:
@@ -129,8 +130,8 @@ def verdict_c11(runs: Runs) -> Verdict:
 
 
 def reduction_share(run: Run) -> float | None:
-    """(uniform - in use) / (uniform - ideal), the median over the run's audits: 1 is ideal, 0 uniform, below 0 worse."""
-    uniform, in_use, ideal = _traces(run, "uniform", "in_use", "ideal")
+    """(uniform - in use) / (uniform - ideal), median over the run's audits: 1 is ideal, 0 uniform, below 0 worse."""
+    _, uniform, in_use, ideal = _traces(run, "uniform", "in_use", "ideal")
     possible = uniform - ideal
     known = np.isfinite(in_use) & (possible > 0)
     return float(np.median((uniform - in_use)[known] / possible[known])) if known.any() else None
@@ -138,21 +139,21 @@ def reduction_share(run: Run) -> float | None:
 
 def root_ratio(run: Run) -> float | None:
     """sqrt Tr(in use) / sqrt Tr(uniform), the median over the run's audits."""
-    uniform, in_use = _traces(run, "uniform", "in_use")
+    _, uniform, in_use = _traces(run, "uniform", "in_use")
     known = (in_use > 0) & (uniform > 0)
     return float(np.median(np.sqrt(in_use[known] / uniform[known]))) if known.any() else None
 
 
 def _traces(run: Run, *names: str) -> tuple[Float64s, ...]:
-    """Audited traces on the steps of the first one, NaN where an audit lacks one, shape (audits,) each."""
+    """The audits' steps, and these traces at each, NaN where an audit lacks one, shape (audits,) each."""
     found = [run.series(f"audit/trace/{name}") for name in names]
     steps = np.unique(np.concatenate([series.positions for series in found]))
     columns = [dict(zip(series.positions, series.values, strict=True)) for series in found]
-    return tuple(np.array([column.get(step, np.nan) for step in steps], np.float64) for column in columns)
+    return steps, *(np.array([column.get(step, np.nan) for step in steps], np.float64) for column in columns)
 
 
 def _share_above_uniform(run: Run) -> float | None:
-    in_use, uniform = _traces(run, "in_use", "uniform")
+    _, in_use, uniform = _traces(run, "in_use", "uniform")
     known = np.isfinite(in_use + uniform)
     return float((in_use > uniform * (1 + ROUNDING))[known].mean()) if known.any() else None
 

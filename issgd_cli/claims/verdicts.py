@@ -29,7 +29,7 @@ class Verdict:
 
     claim: Claim
     verdict: Outcome
-    evidence: str  # with numbers and their uncertainty
+    evidence: str  # with numbers and their uncertainty; a line a part
     values: Mapping[str, Any] = field(default_factory=dict)  # the same numbers, plain, for claims.json
 
 
@@ -75,12 +75,14 @@ class PerSeed:
         else:
             listed = ", ".join(f"{value:.3g}" for value in self.values)
             shown = f"{listed} (seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))})"
-        if of is None or median == of:
-            return shown
-        agree = int((self.values < of).sum() if median < of else (self.values > of).sum())
-        limit = "" if of == 0.0 else f" {of:g}"
-        side = {True: "negative", False: "positive"} if of == 0.0 else {True: "below", False: "above"}
-        return f"{shown}, {side[median < of]}{limit} in {agree} of {len(self.values)} seeds"
+        return shown if of is None or median == of else f"{shown}, {self.agreement(of)}"
+
+    def agreement(self, of: float = 0.0) -> str:
+        """How many seeds lie on the median's side: "negative in 3 of 3 seeds"."""
+        below = bool(np.median(self.values) < of)
+        count = int((self.values < of).sum() if below else (self.values > of).sum())
+        side = ("negative" if below else "positive") if of == 0.0 else f"{'below' if below else 'above'} {of:g}"
+        return f"{side} in {count} of {len(self.values)} seeds"
 
     def plain(self) -> dict[str, Any]:
         """For claims.json."""
@@ -111,7 +113,7 @@ def judged(claim: Claim, parts: Sequence[Part], values: Mapping[str, Any]) -> Ve
     """A verdict from a claim's parts; the text says what each part shows."""
     outcome = combined(parts)
     texts = [f"{part.text} [{part.outcome}]" if len(parts) > 1 else part.text for part in parts]
-    return Verdict(claim, outcome, " ".join(texts), values)
+    return Verdict(claim, outcome, "\n".join(texts), values)
 
 
 def untestable(claim: Claim, why: str) -> Verdict:

@@ -15,9 +15,7 @@ Folder = Annotated[Path, typer.Option(help="The run's folder.")]
 Device = Annotated[str, typer.Option(help="For instance cuda:0; empty: as the run's configuration says.")]
 
 
-def worker(
-    database: Url, run: Name, data_dir: DataDir = Path("data"), index: int = 0, device: Device = ""
-) -> None:
+def worker(database: Url, run: Name, data_dir: DataDir = Path("data"), index: int = 0, device: Device = "") -> None:
     """Join a run as a worker, from this machine or another."""
     _join("worker", database, run, data_dir, None, index, device)
 

@@ -1,1 +1,157 @@
-def reproduce() -> None: ...
+"""`issgd reproduce`: every run of an experiment, then its figures, table and report."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from issgd_cli.experiment import Run
+    from issgd_cli.reproduction import Progress
+
+LINE_SECONDS = 5.0
+
+
+def reproduce(
+    experiment: Annotated[Path, typer.Argument(help="A TOML file, for instance experiments/quick.toml.")],
+    seeds: Annotated[str | None, typer.Option(help="Instead of the file's: 0-49, or 0-4,7.")] = None,
+    only: Annotated[str, typer.Option(help="setting=a, method=issgd, or both with a comma.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    devices: Annotated[str, typer.Option(help="Dealt out to the jobs: cuda:0,cuda:1,...")] = "",
+    database: Annotated[str | None, typer.Option(envvar="ISSGD_DATABASE", help="URL; none: a server a run.")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Where prepared datasets are.")] = None,
+    results_dir: Annotated[Path, typer.Option(help="Where runs go.")] = Path("results"),
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; any number of them.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
+) -> None:
+    """Do every run of an experiment, skipping the finished ones, and draw its figures, table and report."""
+    from issgd_cli import experiment as experiments
+    from issgd_cli import runs as run_folders
+    from issgd_cli.cli.plot import write_outputs
+    from issgd_cli.cli.signals import stopping
+    from issgd_cli.config import assignments, merged
+    from issgd_cli.errors import RunError
+    from issgd_cli.reproduction import reproduce as reproduce_runs
+
+    overrides = merged(
+        {"database": {"url": database}} if database else {},
+        {"data": {"dir": data_dir}} if data_dir else {},
+        assignments(set_ or []),
+    )
+    plan = experiments.read(experiment)
+    runs = plan.runs(experiments.parse_seeds(seeds) if seeds else None, experiments.parse_only(only), overrides)
+    timelines = plan.timeline_runs(overrides)
+    everything = [*runs, *timelines.values()]
+    if dry_run:
+        _say_how_long(everything, results_dir, jobs)
+        return
+    place = results_dir / runs[0].config.name
+    with run_folders.locked(place, "another `issgd reproduce`"), watching(jobs) as watch, stopping() as stop:
+        progress = reproduce_runs(
+            everything,
+            results_dir,
+            command=run_folders.command_line(),
+            jobs=jobs,
+            devices=[device.strip() for device in devices.split(",") if device.strip()],
+            watch=watch,
+            stop=stop,
+        )
+        if stop.is_set():
+            raise RunError("Interrupted. The same command goes on from here.")
+        write_outputs(runs, timelines, results_dir, place)
+    typer.echo(
+        f"\n{len(progress.done)} runs done, {progress.skipped} were finished before, {len(progress.failed)} failed."
+    )
+    for name, reason in progress.failed.items():
+        typer.echo(f"  {name} failed: {reason}")
+    typer.echo(f"The report: {place / 'report.md'}; the figures beside it.")
+    if progress.failed:
+        raise typer.Exit(1)
+
+
+def _say_how_long(runs: Sequence["Run"], results: Path, jobs: int) -> None:
+    """Every run with its estimate from a measured step; nothing is run."""
+    from issgd_cli.cli.train import duration
+    from issgd_cli.clusters.estimate import Estimate, estimate
+
+    known: dict[tuple[str, str], Estimate] = {}
+    left = 0.0
+    for run in runs:
+        kind = run.setting, run.method
+        if kind not in known:
+            known[kind] = estimate(run.config)
+        guess = known[kind]
+        finished = run.folder(results).state() == "finished"
+        left += 0 if finished else guess.seconds
+        note = "finished" if finished else f"{duration(guess.seconds)}, {guess.steps:,} steps"
+        typer.echo(f"{run.folder(results).path}  {note}")
+    step = max(guess.step_seconds for guess in known.values())
+    typer.echo(
+        f"{len(runs)} runs, about {duration(left / jobs)} with {jobs} at a time on this machine ({os.cpu_count()} "
+        f"cores, {next(iter(known.values())).device}; a measured step takes {step * 1000:.1f} ms); audits come on top."
+    )
+
+
+@contextlib.contextmanager
+def watching(jobs: int) -> Iterator[Callable[["Progress"], None]]:
+    """A `watch` for `reproduction.reproduce`: a screen in a terminal, lines elsewhere."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4) as live:
+            yield lambda progress: live.update(_screen(progress, jobs))
+        return
+    said = {"at": 0.0, "ended": -1.0}
+
+    def watch(progress: "Progress") -> None:
+        ended = len(progress.done) + len(progress.failed) + progress.skipped
+        if ended != said["ended"] or time.monotonic() - said["at"] >= LINE_SECONDS:
+            said.update(at=time.monotonic(), ended=ended)
+            under_way = [f"{name} step {_step(s):,}" for name, s in progress.running.items()]
+            typer.echo("  ".join([_tally(progress, jobs), *under_way]))
+
+    yield watch
+
+
+def _step(snapshot: object) -> int:
+    return int(getattr(snapshot, "statuses", {}).get("master", {}).get("step", 0))
+
+
+def _tally(progress: "Progress", jobs: int) -> str:
+    from issgd_cli.cli.train import duration
+
+    left = progress.seconds_left(jobs)
+    return (
+        f"{len(progress.done) + progress.skipped} of {progress.total} done, {len(progress.running)} running, "
+        f"{len(progress.failed)} failed, {duration(time.monotonic() - progress.started)}"
+        + (f", {duration(left)} left" if left is not None else "")
+    )
+
+
+def _screen(progress: "Progress", jobs: int) -> "Group":
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    ended = len(progress.done) + progress.skipped + len(progress.failed)
+    table = Table(box=None, header_style="dim", padding=(0, 2))
+    for column in ("running", "step", "seconds", "train loss", "test error"):
+        table.add_column(column, justify="left" if column == "running" else "right")
+    for name, snapshot in progress.running.items():
+        latest = snapshot.statuses.get("monitor", {}).get("latest", {})
+        values = (f"{latest[key]:.4f}" if key in latest else "-" for key in ("loss/train", "error/test"))
+        table.add_row(name, f"{_step(snapshot):,}", f"{snapshot.seconds:.0f}", *values)
+    failures = [
+        Text(f"failed: {name}: {reason.splitlines()[0]}", style="red") for name, reason in progress.failed.items()
+    ]
+    bar = ProgressBar(total=progress.total, completed=ended, width=60)
+    return Group(Text(_tally(progress, jobs), style="bold"), bar, "", table, *failures)

@@ -195,7 +195,11 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
         note = f" (silent for {silent:.0f} s)" if silent > 10 and health == "running" else ""
         rate = f"{rates[actor]:,.0f}" if rates.get(actor) and actor != "monitor" else ""
         actors.add_row(
-            actor, Text(health + note, style=colour), status.get("doing", "starting"), str(status.get("version", "")), rate
+            actor,
+            Text(health + note, style=colour),
+            status.get("doing", "starting"),
+            str(status.get("version", "")),
+            rate,
         )
     notices = [Text(notice, style="yellow") for notice in snapshot.notices[-3:]]
     return Group(title, progress, "", losses, "", numbers, "", actors, *notices)

@@ -20,7 +20,9 @@ def train(
     seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
     mode: Annotated[str | None, typer.Option(help="relaxed, or exact: barriers, bit for bit repeatable.")] = None,
     cluster: Annotated[str | None, typer.Option(help="local.")] = None,
-    database: Annotated[str | None, typer.Option(envvar="ISSGD_DATABASE", help="URL; none: a server of our own.")] = None,
+    database: Annotated[
+        str | None, typer.Option(envvar="ISSGD_DATABASE", help="URL; none: a server of our own.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="A prepared dataset's name, or FILE.npz.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where prepared datasets are.")] = None,
     results_dir: Annotated[Path, typer.Option(help="Where runs go.")] = Path("results"),

@@ -47,6 +47,7 @@ def join(kind: Kind, url: str, run: str, data_dir: Path, folder: Path | None, in
         IssgdError: The run is unknown, the dataset is another, or the actor failed.
     """
     database = RedisDatabase(url, run)
+    database.ping()
     description = database.get("description")
     if description is None:
         raise DatabaseError(f"The database holds no run {run}. Start it with `issgd train --database ...` first.")
@@ -167,5 +168,6 @@ class Execution:
 
     def _orphaned(self) -> None:
         """The launcher was killed: nobody else would end this process, or the server that was started for the run."""
+        time.sleep(3 * REPORT_SECONDS)  # so that the other actors notice too, before the server is gone
         if os.environ.get("ISSGD_OWN_SERVER") == "1" and isinstance(self.database, RedisDatabase):
             self.database.shutdown()

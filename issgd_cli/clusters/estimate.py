@@ -39,7 +39,7 @@ def estimate(config: Config) -> Estimate:
     data = datasets.load(config.data.name, Path(config.data.dir), config.data.train_size)
     device = torch.device(device_of(config, "master", 0))
     database = MemoryDatabase(time.monotonic)
-    layout = Layout(*(len(data.splits[split]) for split in SPLITS), config.worker.chunk_size)
+    layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
     database.begin(layout, 0.0, {split: layout.empty(split) for split in SPLITS})
     before = torch.get_num_threads()
     torch.set_num_threads(threads(config))
@@ -60,6 +60,4 @@ def estimate(config: Config) -> Estimate:
         limits.steps or np.inf,
         limits.seconds / step if limits.seconds else np.inf,
     )
-    return Estimate(
-        int(steps), step, steps * step, steps * limits.minibatch_size / layout.train, device.type
-    )
+    return Estimate(int(steps), step, steps * step, steps * limits.minibatch_size / layout.train, device.type)

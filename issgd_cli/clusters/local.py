@@ -85,11 +85,7 @@ def train(
     with runs.locked(folder.path, "another issgd"):
         runs.begin(folder, config, command, resume)
         folder.update_manifest(
-            dataset={
-                "name": config.data.name,
-                "fingerprint": data.fingerprint,
-                **{split: len(data.splits[split]) for split in SPLITS},
-            },
+            dataset={"name": config.data.name, "fingerprint": data.fingerprint, **data.sizes},
             **(labels or {}),
         )
         try:
@@ -153,7 +149,7 @@ class _Launch:
         self.watch, self.stop = watch, stop
         self.run_name = f"{folder.path.parent.parent.name}/{folder.path.parent.name}/{folder.path.name}"
         self.database = RedisDatabase(url, self.run_name)
-        self.layout = Layout(*(len(data.splits[split]) for split in SPLITS), config.worker.chunk_size)
+        self.layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
         self.description = {
             "config": config.model_dump(mode="json", exclude_none=True, exclude={"database"}),
             "dataset": data.fingerprint,
@@ -269,7 +265,9 @@ class _Launch:
         for actor, process in self.processes.items():
             running = "restarting" if process.again_at is not None else "running"
             status = process.popen.poll()
-            self.snapshot.processes[actor] = running if status is None or process.again_at else ("finished" if status == 0 else "dead")
+            self.snapshot.processes[actor] = (
+                running if status is None or process.again_at else ("finished" if status == 0 else "dead")
+            )
         self.watch(self.snapshot)
 
     def _end_all(self) -> None:
@@ -286,4 +284,3 @@ class _Launch:
             except subprocess.TimeoutExpired:
                 process.popen.kill()
                 process.popen.wait()
-

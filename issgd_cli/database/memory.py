@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from issgd_cli.database.protocol import Document, Topic
 from issgd_cli.database.records import SPLITS, Chunk, ChunkScores, Layout, Published, Records, Split, Weights
+from issgd_cli.errors import DatabaseError
 from issgd_cli.traces import Event
 
 
@@ -89,9 +90,11 @@ class MemoryDatabase:
 
     def push(self, chunk: Chunk, version: int, scores: ChunkScores) -> bool:
         records, number = self._records[chunk.split], chunk.number
+        span = self._layout.span(chunk.split, number)
+        if any(array.shape != (span.stop - span.start,) for array in scores[:3]):
+            raise DatabaseError(f"The scores of {chunk} are not {span.stop - span.start} values each.")
         if records.versions[number] >= version:
             return False
-        span = self._layout.span(chunk.split, number)
         if records.versions[number] > 0:
             records.previous_norms[span] = records.norms[span]
             records.previous_versions[number] = records.versions[number]

@@ -14,15 +14,17 @@ Keys, all under `issgd:<run>:` so that several runs can share a server:
 Only length-checked arrays of numbers and JSON are read; nothing read is ever executed or unpickled.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
 import redis
 from numpy.typing import NDArray
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from issgd_cli.database.protocol import Document, Topic
@@ -109,6 +111,23 @@ return false
 )
 
 
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Within, a server that cannot be reached is a DatabaseError."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise DatabaseError(f"The database does not answer: {error}. Is the server up, and the URL right?") from None
+
+
+class _Client(redis.Redis):
+    """Says in our own words that the server cannot be reached."""
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        with _explained():
+            return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+
+
 class RedisDatabase:
     """See Database."""
 
@@ -122,8 +141,9 @@ class RedisDatabase:
         Raises:
             DatabaseError: The URL is none.
         """
+        self._url = url
         try:
-            self._client = redis.Redis.from_url(
+            self._client = _Client.from_url(
                 url,
                 # Rides through an outage of some 30 s; every command may be repeated without harm.
                 retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 40),
@@ -131,7 +151,9 @@ class RedisDatabase:
                 health_check_interval=15,
             )
         except ValueError as error:
-            raise DatabaseError(f"The database's URL is not valid: {error}. Write redis://host:6379 for instance.") from None
+            raise DatabaseError(
+                f"The database's URL is not valid: {error}. Write redis://host:6379 for instance."
+            ) from None
         self._prefix = f"issgd:{run}:"
         self._push = self._client.register_script(_PUSH)
         self._claim = self._client.register_script(_CLAIM)
@@ -142,24 +164,25 @@ class RedisDatabase:
         return self._prefix + ":".join(str(part) for part in parts)
 
     def ping(self) -> str:
-        """The server's name and version.
+        """The server's name and version; tried once, so that a wrong URL is known at once.
 
         Raises:
-            DatabaseError: It does not answer.
+            DatabaseError: It does not answer, or refuses us.
         """
         try:
-            info = cast(dict[str, Any], self._client.info("server"))
+            with _explained(), redis.Redis.from_url(self._url, socket_timeout=10, retry=Retry(NoBackoff(), 0)) as client:
+                info = client.info("server")
         except redis.RedisError as error:
-            raise DatabaseError(f"No database answers ({error}). Is the server up, and the URL right?") from None
+            raise DatabaseError(f"The database refuses us: {error}. Look at the URL's user and password.") from None
         if "valkey_version" in info:
             return f"valkey {info['valkey_version']}"
         return f"redis {info['redis_version']}"
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
-        old = list(self._client.scan_iter(match=self._prefix.replace("[", "\\[").replace("*", "\\*") + "*", count=1000))
+        old = list(self._client.scan_iter(match=re.sub(r"([\\\[\]*?^-])", r"\\\1", self._prefix) + "*", count=1000))
         for first in range(0, len(old), 500):
             self._client.unlink(*old[first : first + 500])
-        with self._client.pipeline(transaction=True) as pipeline:
+        with _explained(), self._client.pipeline(transaction=True) as pipeline:
             for split in SPLITS:
                 for name, field in FIELDS.items():
                     array = np.ascontiguousarray(getattr(records[split], name), field.dtype)
@@ -172,7 +195,7 @@ class RedisDatabase:
         self._layout = layout
 
     def _server_time(self) -> float:
-        whole, micro = cast(tuple[int, int], self._client.time())
+        whole, micro = self._client.time()
         return whole + micro / 1e6
 
     def seconds(self) -> float:
@@ -188,7 +211,9 @@ class RedisDatabase:
     def _needed(self, *parts: object) -> bytes:
         value = cast(bytes | None, self._client.get(self._key(*parts)))
         if value is None:
-            raise DatabaseError(f"The database holds no run {self._prefix.split(':', 1)[1][:-1]} (no {':'.join(map(str, parts))}).")
+            raise DatabaseError(
+                f"The database holds no run {self._prefix.split(':', 1)[1][:-1]} (no {':'.join(map(str, parts))})."
+            )
         return value
 
     def put(self, topic: Topic, document: Document) -> None:
@@ -217,9 +242,9 @@ class RedisDatabase:
             self._client.hdel(self._key("events"), *batches)
 
     def publish(self, published: Published, parameters: NDArray[np.float32]) -> None:
-        content = memoryview(np.ascontiguousarray(parameters, "<f4")).cast("B")
+        content = np.ascontiguousarray(parameters, "<f4").view(np.uint8)
         for piece, first in enumerate(range(0, len(content), PIECE)):
-            self._client.set(self._key("p", published.version, piece), bytes(content[first : first + PIECE]))
+            self._client.set(self._key("p", published.version, piece), content[first : first + PIECE].tobytes())
         self._client.set(self._key("p", "cur"), json.dumps([published.version, published.step, len(content)]))
         old = published.version - KEPT_VERSIONS
         if old > 0:
@@ -266,12 +291,14 @@ class RedisDatabase:
             return cast(object, script(keys=keys, args=arguments))
         except redis.ResponseError as error:
             if "GONE" in str(error):
-                raise DatabaseError("The run's records are gone from the database; it was emptied or restarted.") from None
+                raise DatabaseError(
+                    "The run's records are gone from the database; it was emptied or restarted."
+                ) from None
             raise
 
     def _arrays(self, wanted: list[tuple[Split, str]]) -> list[NDArray[Any]]:
         """These arrays, read at one instant; each checked for its length."""
-        with self._client.pipeline(transaction=True) as pipeline:
+        with _explained(), self._client.pipeline(transaction=True) as pipeline:
             for split, name in wanted:
                 pipeline.get(self._key(split, name))
             contents = cast(list[bytes | None], pipeline.execute())
@@ -298,10 +325,8 @@ class RedisDatabase:
 
     def shutdown(self) -> None:
         """Ends the server. For one of our own whose launcher is gone."""
-        import contextlib
-
-        with contextlib.suppress(redis.RedisError):
-            self._client.shutdown(nosave=True)
+        with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self._url, socket_timeout=10) as client:
+            client.shutdown(nosave=True)
 
     def close(self) -> None:
         self._client.close()

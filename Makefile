@@ -1,0 +1,58 @@
+# issgd: `make reproduce` and `make test` do everything on a fresh machine with Python 3.11 and make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Where torch comes from, if not from the default index: for instance the index of its CPU builds.
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ISSGD := $(BIN)/issgd
+EXPERIMENT ?= experiments/quick.toml
+
+.PHONY: help setup test lint types check reproduce figures clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+
+setup: $(READY) ## make the environment in .venv: issgd, what it needs, and the tools of its tests
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No python3 found. Install Python 3.11 or later."; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than Python 3.11. Name a newer one: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Making $(VENV) and installing issgd (torch is large: this can take some minutes)"
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --no-build-isolation --editable '.[dev]'
+	@touch $(READY)
+	@echo "Ready: $(ISSGD) --help"
+
+test: setup ## run all tests (under 8 minutes on two cores)
+	$(BIN)/python -m pytest
+
+lint: setup ## style: ruff's checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## types: mypy --strict
+	$(BIN)/mypy
+
+check: lint types test ## what CI runs
+
+reproduce: setup ## the paper in small: data, 12 runs with real processes, figures, report (about 10 minutes)
+	$(ISSGD) prepare house-numbers
+	$(ISSGD) reproduce $(EXPERIMENT)
+
+figures: setup ## draw an experiment's figures and report again from its traces
+	$(ISSGD) plot $(EXPERIMENT)
+
+clean: ## remove the environment and the caches; data/ and results/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,150 @@
+"""Datasets: bring one onto the disk once (`prepare`), then memory-map it from every process (`load`).
+
+A new dataset is a new file with a function from a Request to a Recipe, and its line in DATASETS.
+"""
+
+import difflib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from issgd_cli.datasets import cifar10, house_numbers, mnist, prepared, svhn, user
+from issgd_cli.datasets.prepared import Prepared, Split
+from issgd_cli.datasets.sources import Progress, Recipe, Request, silent
+from issgd_cli.errors import DataError
+
+__all__ = ["DATASETS", "NAMES", "Prepared", "Progress", "Split", "directory_of", "load", "prepare"]
+
+DATASETS: dict[str, Callable[[Request], Recipe]] = {
+    "svhn": svhn.with_extra,
+    "svhn-train": svhn.without_extra,
+    "cifar10": cifar10.recipe,
+    "mnist": mnist.recipe,
+    "house-numbers": house_numbers.recipe,
+}
+NAMES = tuple(DATASETS)
+
+
+def prepare(
+    name: str,
+    data_dir: Path,
+    *,
+    source: Path | None = None,
+    size: int | None = None,
+    validation_fraction: float = 0.05,
+    split_seed: int = 42,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Bring a dataset onto the disk in the prepared format, and say where it is.
+
+    Does nothing when it is there already, made with the same parameters; makes it again when they differ.
+
+    Args:
+        name: One of NAMES, or the path of a .npz file (see `datasets.user`).
+        data_dir: Folder of all datasets.
+        source: Folder (or archive) with the official files; None downloads them.
+        size: Train and valid examples together, for house-numbers only.
+        validation_fraction: Share of the train part held out for validation.
+        split_seed: Seed of the split and of the stored orders.
+        force: Make it again in any case.
+        progress: Called with (message, done, total); total 0 for a notice.
+
+    Raises:
+        DataError: Unknown name, unusable files, no network, full disk. What was prepared before is then untouched.
+    """
+    prepared.valid_count(0, validation_fraction)
+    if split_seed < 0:
+        raise DataError(f"split_seed is {split_seed}. Set it to 0 or above.")
+    if source is not None and not source.exists():
+        raise DataError(f"{source}, named by `--from`, does not exist. Check the path.")
+    make = DATASETS.get(name)
+    if make is None:
+        if source is not None:
+            raise DataError(
+                f"`--from` is for the official files of {', '.join(NAMES)}; {name} is a file itself. Leave it out."
+            )
+        make, source = user.recipe, Path(name)
+    directory = directory_of(name, data_dir)
+    recipe = make(Request(source, data_dir / "downloads", size, split_seed))
+    parameters = {**recipe.parameters, "validation_fraction": validation_fraction, "split_seed": split_seed}
+    if not force and _already(directory, parameters):
+        return directory
+    with prepared.exclusive(directory, progress):
+        if not force and _already(directory, parameters, progress):  # another process may have made it meanwhile
+            return directory
+        prepared.write(
+            directory,
+            directory.name,
+            recipe.open(progress),
+            parameters,
+            validation_fraction=validation_fraction,
+            split_seed=split_seed,
+            progress=progress,
+        )
+    return directory
+
+
+def load(
+    name: str,
+    data_dir: Path,
+    train_size: int | None = None,
+    *,
+    validation_fraction: float | None = None,
+    split_seed: int | None = None,
+) -> Prepared:
+    """A prepared dataset, memory-mapped. A .npz file is prepared on its first use; others by `issgd prepare`.
+
+    Args:
+        name: One of NAMES, or the path of a .npz file.
+        data_dir: Folder of all datasets.
+        train_size: Use only the first so many train examples.
+        validation_fraction: If given, what the data must have been prepared with.
+        split_seed: Likewise.
+
+    Raises:
+        DataError: Unknown name, not prepared, damaged, or prepared with another split.
+    """
+    directory = directory_of(name, data_dir)
+    if name not in DATASETS and not directory.is_dir():
+        given = {"validation_fraction": validation_fraction, "split_seed": split_seed}
+        prepare(name, data_dir, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    meta = prepared.read_meta(directory)
+    for key, wanted in (("validation_fraction", validation_fraction), ("split_seed", split_seed)):
+        if wanted is not None and meta.get(key) != wanted:
+            raise DataError(
+                f"{directory} was prepared with {key} = {meta[key]}, but {wanted} is asked for. "
+                f"Set data.{key} = {meta[key]}, or delete the folder and prepare {name} again with {wanted}."
+            )
+    return prepared.load(directory, train_size)
+
+
+def directory_of(name: str, data_dir: Path) -> Path:
+    """Where a dataset is, or will be, prepared.
+
+    Raises:
+        DataError: Neither a known name nor a .npz file that exists.
+    """
+    if name in DATASETS:
+        return data_dir / name
+    if name.endswith(".npz"):
+        return data_dir / user.folder_name(Path(name))
+    nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
+    hint = f"Did you mean {nearest[0]}? " if nearest else ""
+    raise DataError(f"No dataset is called {name!r}. {hint}Known are {', '.join(NAMES)}, and files that end in .npz.")
+
+
+def _already(directory: Path, parameters: dict[str, object], progress: Progress = silent) -> bool:
+    """Whether the folder holds what these parameters make, whole and readable."""
+    if not directory.is_dir():
+        return False
+    try:
+        same = bool(prepared.read_meta(directory)["parameters"] == json.loads(json.dumps(parameters)))
+        if same:
+            prepared.load(directory)
+    except DataError as error:
+        progress(f"making {directory.name} again: {error}", 0, 0)
+        return False
+    if not same:
+        progress(f"{directory} was prepared otherwise; making it again", 0, 0)
+    return same

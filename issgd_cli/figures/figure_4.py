@@ -1,0 +1,117 @@
+"""Figure 4: square root of Tr(Sigma(q)) for different proposals q during ISSGD's runs, one panel a setting."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from issgd_cli.claims.evidence import Runs, setting_title, smoothing_label
+from issgd_cli.equations import Float64s
+from issgd_cli.figures import style
+from issgd_cli.figures.curves import PREFIX, SOURCES, Curve, Panel, Source, draw_panel, sampled_bands
+from issgd_cli.quantiles import TRACE_BINS, Axis, Bands
+
+TITLE = "Square root of the trace of the gradient's covariance"
+ROW_COUNT = 1
+METHOD = "issgd"
+LOGARITHMIC_FROM = 10.0  # a stale curve so many times above the uniform one leaves no room for the others
+
+
+def load(runs: Runs, axis: Axis = "seconds", source: Source = "database", interval: bool = False) -> list[list[Panel]]:
+    """Panels by row (one) and setting.
+
+    Source: Alain et al. 2015, Figure 4.
+    """
+    return [
+        [
+            Panel(setting_title(runs, setting), "sqrt Tr(Σ(q))", _curves(runs, setting, axis, source, interval))
+            for setting in runs.settings
+        ]
+    ]
+
+
+def draw(axes: Sequence[Sequence[Axes]], panels: list[list[Panel]], axis: Axis = "seconds") -> None:
+    """Draws the panels; logarithmic where one stale curve would squeeze the others to nothing."""
+    for place, panel in zip(axes[0], panels[0], strict=True):
+        draw_panel(place, panel, axis)
+        style.legend_below(place)
+        highest = [
+            float(np.nanmax(median)) for curve in panel.curves if np.isfinite(median := curve.bands.median).any()
+        ]
+        if not highest:
+            continue
+        if max(highest) > LOGARITHMIC_FROM * highest[0]:
+            place.set_yscale("log")
+            place.set_ylabel(f"{panel.ylabel}, logarithmic")
+        else:
+            place.set_ylim(bottom=0.0)
+
+
+def notes(runs: Runs, source: Source, interval: bool) -> list[str]:
+    """Lines of the footnote, with the count of traces that have no square root."""
+    used = runs.of(method=METHOD)
+    quantities = {name for setting in runs.settings for name, *_ in _shown(runs, setting)}
+    values = [run.series(PREFIX[source] + quantity).values for run in used for quantity in sorted(quantities)]
+    everything = np.concatenate([*values, np.empty(0)])
+    groups = ", ".join(f"{setting}: {len(runs.of(setting, METHOD))}".strip(": ") for setting in runs.settings)
+    lines = [f"{runs.tally()}; shown: ISSGD's runs ({groups}). Medians. {SOURCES[source]}"]
+    negative = int((everything < 0).sum())
+    lines.append(
+        f"{negative} of {len(everything)} traces are negative (the estimate of ||g_TRUE||² exceeds the rest)"
+        + ("; where a median is negative its curve has a gap." if negative else ".")
+    )
+    if interval:
+        lines.append("Band: 95% bootstrap interval of the median, from 6 runs on.")
+    return lines
+
+
+def _curves(runs: Runs, setting: str, axis: Axis, source: Source, interval: bool) -> tuple[Curve, ...]:
+    found = []
+    for quantity, label, line, width in _shown(runs, setting):
+        sampled = sampled_bands(runs.of(setting, METHOD), PREFIX[source] + quantity, axis, TRACE_BINS, interval)
+        if sampled:
+            found.append(Curve(label, rooted(sampled), line, width, quartiles=False))
+    return tuple(found)
+
+
+def _shown(runs: Runs, setting: str) -> list[tuple[str, str, dict[str, Any], float]]:
+    """Quantity, label, line and width of each curve, in the order of the legend."""
+    config = runs.config(setting, METHOD)
+    if config is None:
+        return []
+    actual = smoothing_label(config)
+    shown: list[tuple[str, str, dict[str, Any], float]] = [
+        ("trace/uniform", "SGD, ideal", {"color": style.BLUE, "linestyle": (0, (5, 1.5))}, 1.8),
+        ("trace/stale", f"ISSGD, stale ({actual}) (actual)", {"color": style.ORANGE, "linestyle": "-"}, 2.6),
+        ("trace/ideal", "ISSGD, ideal", {"color": style.GREEN, "linestyle": "-"}, 1.8),
+    ]
+    for other in alternatives(runs, setting):
+        line = {"color": style.ORANGE, "linestyle": (0, (1, 1))}
+        shown.insert(2, (f"trace/stale{other}", f"ISSGD, stale ({other})", line, 1.1))
+    return shown
+
+
+def alternatives(runs: Runs, setting: str) -> list[str]:
+    """The smoothings shown thin beside the actual one: the other settings', as in the paper, else +1 or +10."""
+    config = runs.config(setting, METHOD)
+    if config is None:
+        return []
+    actual = smoothing_label(config)
+    known = [f"+{constant:g}" for constant in config.monitor.extra_smoothings]
+    others = [smoothing_label(other) for name in runs.settings if (other := runs.config(name, METHOD))]
+    candidates = [*others, "+1", "+10"]
+    return [label for label in dict.fromkeys(candidates) if label != actual and label in known][:1]
+
+
+def rooted(found: Bands) -> Bands:
+    """Square roots of a trace's quantiles; NaN, a gap in the curve, where one is negative."""
+    interval = None if found.interval is None else (_root(found.interval[0]), _root(found.interval[1]))
+    return dataclasses.replace(
+        found, median=_root(found.median), lower=_root(found.lower), upper=_root(found.upper), interval=interval
+    )
+
+
+def _root(values: Float64s) -> Float64s:
+    return np.sqrt(np.where(values >= 0, values, np.nan))

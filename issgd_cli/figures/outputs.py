@@ -1,0 +1,195 @@
+"""Everything that an experiment leaves beside its runs: figures with their provenance, table 1, claims, report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from issgd_cli.claims import Runs, Verdict, as_json, judge, load_run
+from issgd_cli.claims.evidence import Run
+from issgd_cli.errors import RunError
+from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, report, style, table_1
+from issgd_cli.figures import run as run_figure
+from issgd_cli.figures.curves import PREFIX, Source
+from issgd_cli.files import write_text
+from issgd_cli.quantiles import Axis
+from issgd_cli.runs import RunFolder, hash_of
+
+# The figures of an experiment's curves, by their number in the paper. Figure 1 is of single runs.
+FIGURES: dict[int, ModuleType] = {2: figure_2, 3: figure_3, 4: figure_4}
+
+SOURCE_CAPTIONS: dict[Source, str] = {"database": "records in the database, as the paper's", "audit": "exact audits"}
+
+Timelines = Mapping[figure_1.Mode, RunFolder | None]
+
+
+def write_all(
+    runs: Runs,
+    out: Path,
+    axis: Axis = "seconds",
+    interval: bool = False,
+    command: Sequence[str] = (),
+    timelines: Timelines | None = None,
+) -> tuple[list[Path], list[Verdict]]:
+    """Figures 1-4, table 1, claims.json and report.md.
+
+    Args:
+        runs: The experiment's, finished or not.
+        out: The experiment's folder.
+        axis: Of figures 2-4.
+        interval: Whether figures 2-4 show the 95% interval of the medians.
+        command: What the user typed; it goes into the figures' JSON.
+        timelines: The exact and the relaxed run of figure 1; None: found among `runs`.
+
+    Returns:
+        Every file written, and the verdicts.
+
+    Raises:
+        RunError: There are no runs.
+    """
+    paths = plot_experiment(runs, out, axis, interval, command, timelines)
+    table = table_1.load(runs)
+    verdicts = judge(runs)
+    texts = {
+        "table-1.md": table_1.as_markdown(table),
+        "table-1.csv": table_1.as_csv(table),
+        "claims.json": json.dumps(_finite(as_json(verdicts, runs)), indent=2, ensure_ascii=False, allow_nan=False)
+        + "\n",
+        "report.md": report.report(runs, verdicts, _captions(paths)),
+    }
+    for name, text in texts.items():
+        write_text(out / name, text)
+    return [*paths, *(out / name for name in texts)], verdicts
+
+
+def plot_experiment(
+    runs: Runs,
+    out: Path,
+    axis: Axis = "seconds",
+    interval: bool = False,
+    command: Sequence[str] = (),
+    timelines: Timelines | None = None,
+) -> list[Path]:
+    """Writes figure-{1..4}.{png,pdf,json}, and figure-{2..4}-audit.* where there are exact audits.
+
+    Raises:
+        RunError: There are no runs.
+    """
+    if not runs.runs:
+        raise RunError(f"No run of {runs.name or out} to plot. Start them with `issgd reproduce`.")
+    out.mkdir(parents=True, exist_ok=True)
+    paths = plot_timelines(timelines if timelines is not None else found_timelines(runs), out, command)
+    audited = any(run.trace["quantity"].str.startswith("audit/").any() for run in runs.runs)
+    sources: tuple[Source, ...] = ("database", "audit") if audited else ("database",)
+    for source in sources:
+        for number, module in FIGURES.items():
+            stem = out / f"figure-{number}{'-audit' if source == 'audit' else ''}"
+            shown = runs.of(method=figure_4.METHOD) if module is figure_4 else runs.runs
+            choices = {"axis": axis, "source": source, "interval": interval}
+            paths += _plot(runs, module, stem, axis, source, interval)
+            paths.append(_write_provenance(stem, shown, runs.tally(), command, choices))
+    return paths
+
+
+def plot_timelines(timelines: Timelines, out: Path, command: Sequence[str] = ()) -> list[Path]:
+    """Writes figure-1: one panel exact, one relaxed; a missing run's panel says so."""
+    found = {mode: figure_1.load(timelines.get(mode), mode) for mode in figure_1.MODES}
+    with style.style():
+        picture = style.new_figure(10, 5.8)
+        picture.set_layout_engine("constrained")
+        panels = picture.subplots(2, 1)
+        for axes, (mode, timeline) in zip(panels, found.items(), strict=True):
+            figure_1.draw(axes, timeline, mode)
+        picture.legend(handles=figure_1.legend_handles(), loc="outside upper center", ncols=6, fontsize=8.5)
+        style.footnote(picture, figure_1.notes(found))
+        paths = style.save(picture, out / "figure-1")
+    shown = [load_run(folder) for mode, folder in timelines.items() if folder is not None and found[mode] is not None]
+    paths.append(_write_provenance(out / "figure-1", shown, f"{len(shown)} of 2 runs shown", command, {}))
+    return paths
+
+
+def plot_run(folder: RunFolder, out: Path | None = None, command: Sequence[str] = ()) -> list[Path]:
+    """Writes run.{png,pdf,json} for one run, into its own folder unless told otherwise."""
+    run = load_run(folder)
+    out = folder.path if out is None else out
+    out.mkdir(parents=True, exist_ok=True)
+    with style.style():
+        paths = style.save(run_figure.figure(run), out / "run")
+    return [*paths, _write_provenance(out / "run", [run], f"1 run, {run.state}", command, {"axis": "steps"})]
+
+
+def found_timelines(runs: Runs) -> dict[figure_1.Mode, RunFolder | None]:
+    """The first ISSGD run of each mode that recorded events, finished ones before others."""
+    candidates = sorted(runs.of(method="issgd"), key=lambda run: not run.finished)
+    found: dict[figure_1.Mode, RunFolder | None] = {"exact": None, "relaxed": None}
+    for run in candidates:
+        folder = RunFolder(run.path)
+        if found[run.config.master.mode] is None and folder.events.exists():
+            found[run.config.master.mode] = folder
+    return found
+
+
+def _plot(runs: Runs, module: Any, stem: Path, axis: Axis, source: Source, interval: bool) -> list[Path]:
+    panels = module.load(runs, axis, source, interval)
+    columns = len(panels[0])
+    with style.style():
+        picture = style.new_figure(max(4.9 * columns, 6.4), 3.1 * module.ROW_COUNT + 0.9)
+        picture.set_layout_engine("constrained")
+        axes = picture.subplots(module.ROW_COUNT, columns, squeeze=False)
+        module.draw(axes, panels, axis)
+        style.footnote(picture, module.notes(runs, source, interval))
+        return style.save(picture, stem)
+
+
+def _write_provenance(
+    stem: Path, shown: Sequence[Run], tally: str, command: Sequence[str], choices: Mapping[str, object]
+) -> Path:
+    """The JSON beside a figure: which runs, with which traces, by which command, on which machines."""
+    path = stem.with_name(stem.name + ".json")
+    content = {
+        "command": list(command),
+        **choices,
+        "counts": tally,
+        "hardware": list(
+            {json.dumps(machine): machine for run in shown if (machine := run.manifest.get("machine"))}.values()
+        ),
+        "runs": [_provenance(run) for run in shown],
+    }
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def _provenance(run: Run) -> dict[str, object]:
+    trace = RunFolder(run.path).trace
+    return {
+        "path": run.name,
+        "setting": run.setting,
+        "method": run.method,
+        "seed": run.seed,
+        "state": run.state,
+        "sha256": {"trace.csv": hash_of(trace) if trace.exists() else None},
+    }
+
+
+def _captions(paths: Sequence[Path]) -> list[tuple[str, str]]:
+    """Caption and file of each picture, the audited beside the paper's kind."""
+    captions = [("Figure 1. " + figure_1.TITLE, "figure-1.png")]
+    written = {path.name for path in paths}
+    for number, module in FIGURES.items():
+        for source in PREFIX:
+            name = f"figure-{number}{'-audit' if source == 'audit' else ''}.png"
+            if name in written:
+                captions.append((f"Figure {number}. {module.TITLE} ({SOURCE_CAPTIONS[source]})", name))
+    return captions
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value

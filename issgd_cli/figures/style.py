@@ -1,0 +1,140 @@
+"""How the figures look: the paper's colours, line styles that need no colour, titles, footnotes, one way to save."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from issgd_cli.files import replacing
+from issgd_cli.quantiles import Axis
+
+# The original plotting code's colours; further methods take the rest in turn.
+GREEN, BLUE, ORANGE = "#00a65a", "#0000FF", "#FF8000"
+FURTHER = ("#CC0077", "#7A4B00", "#00868B", "#555555")
+DASHES: tuple[Any, ...] = ((0, (1, 1)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+
+LABELS = {"issgd": "ISSGD", "sgd": "SGD"}
+AXIS_LABELS: dict[Axis, str] = {
+    "seconds": "time in {unit}",
+    "steps": "steps of the master",
+    "examples": "examples processed by all actors",
+}
+TIME_UNITS = (("hours", 3600.0, 3 * 3600.0), ("minutes", 60.0, 5 * 60.0), ("seconds", 1.0, 0.0))  # name, length, from
+
+_SETTINGS: Any = {
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "savefig.dpi": 160,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "issgd",
+}
+
+
+def style() -> Any:
+    """A context within which figures are made and saved in this style; nothing global is left changed."""
+    return rc_context(_SETTINGS)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure with its own canvas, in inches."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def line_of(method: str, methods: Sequence[str]) -> dict[str, Any]:
+    """Colour and dashes of a method's curve: ISSGD green and solid, SGD blue and dashed."""
+    if method in LABELS:
+        return {"color": GREEN, "linestyle": "-"} if method == "issgd" else {"color": BLUE, "linestyle": (0, (5, 1.5))}
+    place = [name for name in methods if name not in LABELS].index(method) % len(FURTHER)
+    return {"color": FURTHER[place], "linestyle": DASHES[place]}
+
+
+def label_of(method: str) -> str:
+    """A method's name in a legend: ISSGD, SGD, ISSGD (variance-optimal)."""
+    for known, label in LABELS.items():
+        if method == known:
+            return label
+        if method.startswith(f"{known}-"):
+            return f"{label} ({method.removeprefix(f'{known}-')})"
+    return method
+
+
+def time_unit(longest_seconds: float) -> tuple[str, float]:
+    """The unit that suits an axis of this length, and how many seconds it has."""
+    return next((name, length) for name, length, start in TIME_UNITS if longest_seconds >= start)
+
+
+def scale_of(axis: Axis, longest: float) -> tuple[str, float]:
+    """The axis's label, and by what to divide its positions."""
+    if axis == "seconds":
+        unit, length = time_unit(longest)
+        return AXIS_LABELS[axis].format(unit=unit), length
+    if axis == "examples" and longest >= 1e6:
+        return f"{AXIS_LABELS[axis]} (millions)", 1e6
+    return AXIS_LABELS[axis], 1.0
+
+
+def say(axes: Axes, text: str) -> None:
+    """Writes into an empty panel why it is empty."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#555555", wrap=True)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+
+
+def footnote(figure: Figure, lines: Sequence[str]) -> None:
+    """Small print below the panels, wrapped to the figure's width; the layout leaves room for it."""
+    letters = int(figure.get_figwidth() * 18)
+    text = "\n".join(textwrap.fill(line, letters) for line in lines)
+    figure.supxlabel(text, fontsize=7.5, color="#444444", x=0.01, ha="left")
+
+
+def legend_above(panel: Axes) -> None:
+    """One legend for all panels of a figure, outside of them, so that it covers no data."""
+    figure = panel.get_figure(root=True)
+    if figure is None:
+        return
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        columns = min(len(entries), 4)
+        figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns, handlelength=3)
+
+
+def legend_below(axes: Axes) -> None:
+    """A panel's own legend, below its horizontal axis."""
+    entries = len(axes.get_legend_handles_labels()[0])
+    if entries:
+        columns = 3 if entries == 3 else 2
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, handlelength=3)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Writes <stem>.png and <stem>.pdf; the same figure gives the same bytes."""
+    # Without a creation date, and without the library's version.
+    metadata: dict[str, Mapping[str, None]] = {
+        ".png": {"Software": None},
+        ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    paths = [stem.with_name(stem.name + suffix) for suffix in metadata]
+    for path in paths:
+        with replacing(path) as file:
+            figure.savefig(file, format=path.suffix[1:], metadata=dict(metadata[path.suffix]))
+    return paths

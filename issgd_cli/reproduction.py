@@ -1,0 +1,109 @@
+"""Doing an experiment's runs: skipping what is finished, several at a time, one process on a folder."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from issgd_cli.clusters import local
+from issgd_cli.clusters.local import Snapshot
+from issgd_cli.errors import IssgdError
+from issgd_cli.experiment import Run
+
+
+@dataclass
+class Progress:
+    """How an experiment stands; the screen draws nothing else.
+
+    Attributes:
+        total: Runs in all.
+        skipped: Finished before.
+        done: Run -> the seconds it took, for those finished now.
+        running: Run -> its newest snapshot.
+        failed: Run -> why.
+    """
+
+    total: int
+    skipped: int = 0
+    done: dict[str, float] = field(default_factory=dict)
+    running: dict[str, Snapshot] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def seconds_left(self, jobs: int) -> float | None:
+        """From the mean of the runs done; None before the first."""
+        if not self.done:
+            return None
+        mean = sum(self.done.values()) / len(self.done)
+        ahead = self.total - self.skipped - len(self.done) - len(self.failed)
+        under_way = sum(min(mean, snapshot.seconds) for snapshot in self.running.values())
+        return max(0.0, ahead * mean - under_way) / jobs
+
+
+def reproduce(
+    runs: Sequence[Run],
+    results: Path,
+    *,
+    command: list[str],
+    jobs: int,
+    devices: Sequence[str],
+    watch: Callable[[Progress], None],
+    stop: threading.Event,
+) -> Progress:
+    """Does the runs that are not finished yet; unfinished and failed ones go on from their checkpoints.
+
+    A run that fails is reported and does not end the others.
+
+    Args:
+        runs: Of the experiment.
+        results: The folder above the experiment's.
+        command: What to note in the manifests.
+        jobs: Runs at a time.
+        devices: Dealt out to the jobs; none: as each run's configuration says.
+        watch: Called when something changes, and about twice a second for each run.
+        stop: Set by the caller to interrupt; the runs under way end within seconds, resumable.
+    """
+    progress = Progress(total=len(runs))
+    lock = threading.Lock()
+    free = list(range(jobs))  # the places in which runs are done; a place has its devices
+
+    def attempt(run: Run) -> None:
+        folder = run.folder(results)
+        name = str(folder.path.relative_to(results / run.config.name))
+        if stop.is_set():
+            return
+        if folder.state() == "finished":
+            progress.skipped += 1
+            watch(progress)
+            return
+        with lock:
+            place = free.pop(0)
+        start = time.monotonic()
+        progress.running[name] = Snapshot()
+
+        def see(snapshot: Snapshot) -> None:
+            progress.running[name] = snapshot
+            with lock:
+                watch(progress)
+
+        try:
+            config = run.config
+            if dealt := tuple(devices[place % len(devices) :: jobs]) if devices else ():
+                config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"devices": dealt})})
+            local.train(config, folder, command=command, resume=True, watch=see, stop=stop, labels=run.labels)
+            progress.done[name] = time.monotonic() - start
+        except IssgdError as error:
+            if not stop.is_set():
+                progress.failed[name] = str(error)
+        finally:
+            del progress.running[name]
+            with lock:
+                free.append(place)
+                watch(progress)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(attempt, run) for run in runs]:
+            done.result()
+    return progress

@@ -1,0 +1,113 @@
+"""The real command line, with real processes and a real server, on a small built-in dataset."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """`issgd` in a folder of its own."""
+
+    place: Path
+    data_dir: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """Starts a command; its output is read by communicate()."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "issgd_cli", *map(str, arguments)],
+            cwd=self.place,
+            env={**os.environ, "ISSGD_DATABASE": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Ends what a failed test has left running."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess([], process.returncode, out, err)
+
+    def train(self, name: str, *arguments: object) -> tuple[object, ...]:
+        """Arguments of a `train` of smoke.toml under another name."""
+        return ("train", EXPERIMENTS / "smoke.toml", "--name", name, "--data-dir", self.data_dir, *arguments)
+
+    def run_of(self, name: str) -> Path:
+        """The folder of an experiment's only run."""
+        (folder,) = (self.place / "results" / name).glob("*/seed-000")
+        return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small house-numbers, prepared through the command line."""
+    place = tmp_path_factory.mktemp("data")
+    prepared = CommandLine(place, place)("prepare", "house-numbers", "--size", "2400", "--data-dir", place)
+    assert prepared.returncode == 0, prepared.stderr
+    return place
+
+
+@pytest.fixture
+def issgd(tmp_path: Path, data_dir: Path) -> Iterator[CommandLine]:
+    """The command line, in an empty folder."""
+    command_line = CommandLine(tmp_path, data_dir)
+    yield command_line
+    command_line.end()
+
+
+def processes(word: str) -> list[int]:
+    """The processes whose command line holds a word."""
+    table = subprocess.run(["ps", "-ax", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in table.splitlines() if word in line and " ps " not in line]
+
+
+def servers_of(launcher: int) -> list[int]:
+    """The database servers that a launcher has started."""
+    command = ["ps", "-ax", "-o", "pid=,ppid=,comm="]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in table.splitlines()]
+    return [int(pid) for pid, parent, name in rows if int(parent) == launcher and "server" in name]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs, and is no zombie."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return state.strip() != "" and not state.strip().startswith("Z")
+
+
+@pytest.fixture
+def find() -> Callable[[str], list[int]]:
+    """`processes`."""
+    return processes
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], None]:
+    """Waits until something holds; fails after a minute."""
+
+    def wait(holds: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < deadline, "waited a minute in vain"
+            time.sleep(0.02)
+
+    return wait

@@ -1,0 +1,89 @@
+"""What a user meets who mistypes, has no data yet, or only looks around."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.end_to_end.conftest import CommandLine
+
+
+def test_version_and_help(issgd: CommandLine) -> None:
+    assert issgd("--version").stdout.startswith("issgd 0.")
+    for command in ("prepare", "train", "reproduce", "plot", "doctor", "status", "master", "worker", "monitor"):
+        shown = issgd(command, "--help")
+        assert shown.returncode == 0
+        assert command in shown.stdout
+
+
+def test_help_answers_fast(issgd: CommandLine) -> None:
+    def seconds(*command: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert seconds("-m", "issgd_cli", "--help") - seconds("-c", "pass") < 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "remedy"),
+    [
+        (("train", "--data", "mnist"), "mnist", "issgd prepare mnist"),
+        (("train", "--data", "house-number"), "house-number", "house-numbers"),
+        (("train", "--data", "none.npz"), "none.npz", ""),
+        (("train", "missing.toml"), "missing.toml", "experiments/"),
+        (("train", "--set", "optimizer.learnin_rate=1"), "learnin_rate", "did you mean optimizer.learning_rate"),
+        (("train", "--set", "learning_rate"), "learning_rate", "section.key=value"),
+        (("train", "--set", "optimizer.learning_rate=-1"), "optimizer.learning_rate", "greater than 0"),
+        (("train", "--method", "adam"), "adam", "issgd"),
+        (("train", "--mode", "exact"), "exact mode", "master.steps"),
+        (("plot", "nowhere"), "nowhere", "issgd status"),
+        (("prepare", "svhn", "--from", "nowhere"), "nowhere", ""),
+        (("prepare", "imagenet"), "imagenet", "house-numbers"),
+        (("worker", "--database", "nonsense", "--run", "x"), "URL", "redis://"),
+        (("worker", "--database", "unix:///nonexistent.sock", "--run", "x"), "", ""),
+    ],
+)
+def test_a_mistake_is_answered_in_one_message_with_the_remedy(
+    issgd: CommandLine, arguments: tuple[str, ...], what: str, remedy: str
+) -> None:
+    done = issgd(*arguments)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("issgd: ")
+    assert "Traceback" not in done.stderr
+    assert what in done.stderr
+    assert remedy in done.stderr
+
+
+def test_wrong_usage_exits_2(issgd: CommandLine) -> None:
+    assert issgd("train", "--workers", "many").returncode == 2
+
+
+def test_doctor_says_what_is_missing_and_the_command_that_mends_it(issgd: CommandLine) -> None:
+    without = issgd("doctor")
+    assert without.returncode == 1
+    assert "issgd prepare house-numbers" in without.stdout
+    with_data = issgd("doctor", "--data-dir", issgd.data_dir)
+    assert with_data.returncode == 0, with_data.stdout
+    assert "MISSING" not in with_data.stdout
+
+
+def test_a_results_folder_that_cannot_be_made_is_named(issgd: CommandLine) -> None:
+    blocked = issgd.place / "file"
+    blocked.write_text("")
+    done = issgd(*issgd.train("blocked", "--results-dir", blocked))
+    assert done.returncode == 1
+    assert str(blocked) in done.stderr
+    assert "--results-dir" in done.stderr
+
+
+def test_nothing_but_the_command_line_is_loaded_for_help() -> None:
+    code = "import sys, issgd_cli.cli; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    heavy = {"torch", "numpy", "pandas", "scipy", "matplotlib", "redis", "pydantic"}
+    assert not heavy & set(loaded.stdout.split())

@@ -1,0 +1,73 @@
+"""`issgd reproduce` end to end: runs, figures, verdicts; and again, without doing anything twice."""
+
+import json
+from pathlib import Path
+
+from tests.end_to_end.conftest import EXPERIMENTS, CommandLine
+
+TINY = f"""
+extends = "{EXPERIMENTS / "smoke.toml"}"
+seeds = "0"
+[master]
+mode = "relaxed"
+steps = 48
+[timelines]
+master.steps = 64
+[[settings]]
+name = "a"
+proposal.smoothing = 10.0
+[[settings]]
+name = "b"
+optimizer.learning_rate = 0.001
+"""
+
+
+def test_an_experiment_ends_with_figures_table_and_report_and_is_not_done_twice(issgd: CommandLine) -> None:
+    (issgd.place / "tiny.toml").write_text(TINY)
+    command = ("reproduce", "tiny.toml", "--data-dir", issgd.data_dir)
+    dry = issgd(*command, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "6 runs" in dry.stdout  # 2 settings x 2 methods, and 2 for figure 1
+    assert not (issgd.place / "results").exists()
+    part = issgd(*command, "--only", "setting=a,method=sgd")
+    assert part.returncode == 0, part.stderr
+    done = issgd(*command, "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "3 runs done, 3 were finished before, 0 failed" in done.stdout
+    place = issgd.place / "results" / "tiny"
+    for number in (1, 2, 3, 4):
+        for ending in ("png", "pdf", "json"):
+            assert (place / f"figure-{number}.{ending}").stat().st_size > 200
+    claims = json.loads((place / "claims.json").read_text())
+    assert len(claims["claims"]) == 11
+    report = (place / "report.md").read_text()
+    assert "4 of 4 runs finished" in report
+    traces = {path: path.read_bytes() for path in place.rglob("trace.csv")}
+    again = issgd(*command)
+    assert "0 runs done, 6 were finished before" in again.stdout
+    assert {path: path.read_bytes() for path in place.rglob("trace.csv")} == traces
+    drawn = issgd("plot", "tiny.toml", "--axis", "examples", "--out", "elsewhere")
+    assert drawn.returncode == 0, drawn.stderr
+    assert json.loads((issgd.place / "elsewhere" / "figure-2.json").read_text())["axis"] == "examples"
+
+
+def test_a_failed_run_is_told_and_tried_again(issgd: CommandLine) -> None:
+    (issgd.place / "tiny.toml").write_text(TINY)
+    command = ("reproduce", "tiny.toml", "--data-dir", issgd.data_dir, "--seeds", "0", "--only", "setting=b,method=sgd")
+    exploding = (*command, "--set", "optimizer.learning_rate=1e30")
+    failed = issgd(*exploding)
+    assert failed.returncode == 1
+    assert "not finite" in failed.stdout
+    assert "failed" in (issgd.place / "results/tiny/report.md").read_text()
+    assert "failed" in issgd("status").stdout
+    assert issgd(*exploding).returncode == 1  # tried again, not skipped
+
+
+def test_a_second_reproduce_on_the_same_folder_is_refused(issgd: CommandLine) -> None:
+    (issgd.place / "tiny.toml").write_text(TINY)
+    from issgd_cli.runs import locked
+
+    with locked(Path(issgd.place / "results" / "tiny"), "a test"):
+        refused = issgd("reproduce", "tiny.toml", "--data-dir", issgd.data_dir)
+    assert refused.returncode == 1
+    assert "already at work" in refused.stderr

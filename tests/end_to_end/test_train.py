@@ -1,0 +1,164 @@
+"""`issgd train` end to end: what is left behind, whatever happens meanwhile."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from issgd_cli import traces
+from tests.end_to_end.conftest import CommandLine, is_alive, servers_of
+
+Find = Callable[[str], list[int]]
+Eventually = Callable[[Callable[[], object]], None]
+
+
+def comparable(folder: Path) -> pd.DataFrame:
+    """The rows that exact mode repeats to the bit: all but the clock's."""
+    table = traces.read(folder / "trace.csv")
+    clocked = table.quantity.str.contains("seconds") | table.quantity.str.startswith("work/")
+    return table[~clocked].drop(columns="seconds").reset_index(drop=True)
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "manifest.json").read_text()))
+
+
+def step_of(issgd: CommandLine, name: str) -> int:
+    """How far the trace of a run under way has come; -1 before it is there."""
+    found = list((issgd.place / "results" / name).glob("*/seed-000/trace.csv"))
+    lines = found[0].read_text().splitlines() if found else []
+    return int(lines[-1].split(",")[0]) if len(lines) > 1 else -1
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> pd.DataFrame:
+    """The smoke run with one worker, and nothing in its way."""
+    issgd = CommandLine(tmp_path_factory.mktemp("undisturbed"), data_dir)
+    done = issgd(*issgd.train("one", "--workers", "1"))
+    assert done.returncode == 0, done.stderr
+    return comparable(issgd.run_of("one"))
+
+
+def test_exact_mode_repeats_to_the_bit_with_five_workers(issgd: CommandLine, undisturbed: pd.DataFrame) -> None:
+    done = issgd(*issgd.train("five", "--workers", "5"))
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(comparable(issgd.run_of("five")), undisturbed, check_exact=True)
+
+
+def test_exact_mode_repeats_to_the_bit_with_a_worker_killed(
+    issgd: CommandLine, undisturbed: pd.DataFrame, find: Find, eventually: Eventually
+) -> None:
+    process = issgd.start(*issgd.train("killed"))
+    eventually(lambda: step_of(issgd, "killed") >= 0)
+    for pid in find("worker --run killed"):
+        os.kill(pid, signal.SIGKILL)
+        break
+    else:
+        pytest.fail("there was no worker to kill")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "was killed by signal 9; starting it again" in out
+    pd.testing.assert_frame_equal(comparable(issgd.run_of("killed")), undisturbed, check_exact=True)
+
+
+def test_a_finished_run_leaves_all_its_files(issgd: CommandLine) -> None:
+    done = issgd(*issgd.train("files", "--mode", "relaxed", "--set", "monitor.every_seconds=0.2"))
+    assert done.returncode == 0, done.stderr
+    folder = issgd.run_of("files")
+    assert manifest(folder)["state"] == "finished"
+    assert manifest(folder)["dataset"]["train"] == 2000
+    for name in ("config.toml", "trace.csv", "events.csv", "parameters.npz", "logs/master.log", "logs/worker-1.log"):
+        assert (folder / name).exists(), name
+    assert list((folder / "audits").iterdir()) == []  # all audited
+    trace = traces.read(folder / "trace.csv")
+    audited = trace[trace.quantity == "audit/trace/in_use"]
+    assert audited.step.tolist() == [0, 25, 50, 75, 96]
+    assert {"loss/train", "trace/uniform", "proposal/entropy", "work/examples_scored"} <= set(trace.quantity)
+    events = traces.read_events(folder / "events.csv")
+    assert set(events.actor) == {"master", "monitor", "worker-0", "worker-1"}
+    assert (events.end >= events.start).all()
+    with np.load(folder / "parameters.npz", allow_pickle=False) as parameters:
+        assert parameters["0.weight"].shape == (32, 3072)
+    assert "Next: issgd plot" in done.stdout
+    again = issgd(*issgd.train("files", "--mode", "relaxed", "--set", "monitor.every_seconds=0.2"))
+    assert again.returncode == 1
+    assert "finished run" in again.stderr
+    plotted = issgd("plot", folder)
+    assert plotted.returncode == 0, plotted.stderr
+    assert (folder / "run.png").stat().st_size > 10_000
+    listed = issgd("status")
+    assert "finished" in listed.stdout
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_every_process_and_resume_finishes_the_same(
+    issgd: CommandLine,
+    undisturbed: pd.DataFrame,
+    find: Find,
+    eventually: Eventually,
+    number: signal.Signals,
+    status: int,
+) -> None:
+    name = f"stopped-{status}"
+    slow = issgd.train(name, "--set", "master.checkpoint_every_seconds=0.1")
+    process = issgd.start(*slow)
+    eventually(lambda: step_of(issgd, name) >= 32)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert "--resume" in err
+    assert find(f"--run {name}/") == []
+    folder = issgd.run_of(name)
+    assert manifest(folder)["state"] == "interrupted"
+    assert len(traces.read(folder / "trace.csv")) > 0
+    refused = issgd(*slow)
+    assert refused.returncode == 1
+    assert "--resume" in refused.stderr
+    resumed = issgd(*slow, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    pd.testing.assert_frame_equal(comparable(folder), undisturbed, check_exact=True)
+
+
+@pytest.mark.parametrize("victim", ["master", "monitor"])
+def test_a_dead_master_or_monitor_fails_the_run_clearly(
+    issgd: CommandLine, find: Find, eventually: Eventually, victim: str
+) -> None:
+    name = f"dead-{victim}"
+    process = issgd.start(*issgd.train(name, "--steps", "100000"))
+    eventually(lambda: step_of(issgd, name) >= 0)
+    os.kill(find(f"{victim} --run {name}/")[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"The {victim} was killed by signal 9" in err
+    assert f"{victim}.log" in err
+    assert manifest(issgd.run_of(name))["failure"]["actor"] == victim
+    assert find(f"--run {name}/") == []
+
+
+def test_a_dead_database_fails_the_run_clearly(issgd: CommandLine, find: Find, eventually: Eventually) -> None:
+    process = issgd.start(*issgd.train("dead-database", "--steps", "100000"))
+    eventually(lambda: step_of(issgd, "dead-database") >= 0)
+    (server,) = servers_of(process.pid)
+    os.kill(server, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "database server ended" in err
+    assert find("--run dead-database/") == []
+
+
+def test_no_process_outlives_a_killed_launcher(issgd: CommandLine, find: Find, eventually: Eventually) -> None:
+    process = issgd.start(*issgd.train("orphans", "--steps", "100000"))
+    eventually(lambda: step_of(issgd, "orphans") >= 0)
+    servers = servers_of(process.pid)
+    assert len(servers) == 1
+    process.kill()
+    process.communicate()
+    eventually(lambda: not find("--run orphans/"))
+    eventually(lambda: not any(is_alive(pid) for pid in servers))
+    assert "interrupted" in issgd("status").stdout
