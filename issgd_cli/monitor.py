@@ -41,7 +41,8 @@ class Monitor:
         self.trace = TraceWriter(folder.trace, Row._fields)
         self.events = TraceWriter(folder.events, Event._fields)
         written = traces.read(folder.trace)
-        self.proposal_step = int(written.step[written.quantity == "proposal/entropy"].max()) if len(written) else -1
+        reports = written.step[written.quantity == "proposal/entropy"]
+        self.proposal_step = int(reports.max()) if len(reports) else -1
         self.work_before = written[written.quantity.str.startswith("work/")].groupby("quantity").value.max().to_dict()
         self.work: dict[str, dict[str, float]] = {}
         samples = written.step[written.quantity == "loss/train"]

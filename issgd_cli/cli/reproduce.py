@@ -77,7 +77,7 @@ def reproduce(
 
 def _say_how_long(runs: Sequence["Run"], results: Path, jobs: int) -> None:
     """Every run with its estimate from a measured step; nothing is run."""
-    from issgd_cli.cli.train import duration
+    from issgd_cli.cli.screen import duration
     from issgd_cli.clusters.estimate import Estimate, estimate
 
     known: dict[tuple[str, str], Estimate] = {}
@@ -126,7 +126,7 @@ def _step(snapshot: object) -> int:
 
 
 def _tally(progress: "Progress", jobs: int) -> str:
-    from issgd_cli.cli.train import duration
+    from issgd_cli.cli.screen import duration
 
     left = progress.seconds_left(jobs)
     return (

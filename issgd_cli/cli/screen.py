@@ -113,13 +113,21 @@ def fraction_done(config: "Config", snapshot: "Snapshot") -> float:
 
 def time_left(config: "Config", snapshot: "Snapshot") -> str:
     """For people; empty while it is too early to say."""
-    from issgd_cli.cli.train import duration
-
     done = fraction_done(config, snapshot)
     if done >= 1.0:
         left = snapshot.statuses.get("monitor", {}).get("audits_left", 0)
         return f"auditing, {left} left" if left else "ending"
     return f"{duration(snapshot.seconds * (1 - done) / done)} left" if done > 0.005 else ""
+
+
+def duration(seconds: float) -> str:
+    """For people: 45 s, 3 min 20 s, 4 h 0 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
 def root(value: float | None) -> str:

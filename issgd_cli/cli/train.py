@@ -66,6 +66,7 @@ def train(
 
 def _say_how_long(config: "Config") -> None:
     """Before a run of more than a few minutes: how long, and which setting is faster."""
+    from issgd_cli.cli.screen import duration
     from issgd_cli.clusters.estimate import estimate
 
     guess = estimate(config)
@@ -86,6 +87,7 @@ def _say_how_long(config: "Config") -> None:
 def _summarise(folder: "RunFolder") -> None:
     """The last values, where the files lie, and what to type next."""
     from issgd_cli import traces
+    from issgd_cli.cli.screen import duration
 
     trace = traces.read(folder.trace)
     last = trace.groupby("quantity").value.last()
@@ -104,13 +106,3 @@ def _summarise(folder: "RunFolder") -> None:
     typer.echo(f"  the proposal in use had more variance than uniform draws at {worse} of {len(pairs)} audits")
     typer.echo(f"Trace, events, logs and final parameters: {folder.path}")
     typer.echo(f"Next: issgd plot {folder.path}")
-
-
-def duration(seconds: float) -> str:
-    """For people: 45 s, 3 min 20 s, 4 h 0 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -221,7 +221,7 @@ class _Launch:
         while not all(self._is_done(actor) for actor in ("master", "monitor")):
             if self.stop.wait(POLL_SECONDS):
                 raise _Interrupted
-            if self.server is not None and self.server.process.poll() is not None:
+            if self.server is not None and self._server_is_gone():
                 raise ActorError(
                     "database",
                     f"The database server ended (status {self.server.process.returncode}).\n"
@@ -249,6 +249,9 @@ class _Launch:
         process.again_at = time.monotonic() + BACKOFF_SECONDS * 2 ** (process.starts - 1)
         self.snapshot.notices.append(f"{actor} {how}; starting it again")
 
+    def _server_is_gone(self) -> bool:
+        return self.server is not None and self.server.process.poll() is not None
+
     def _is_done(self, actor: str) -> bool:
         return self.processes[actor].popen.poll() == 0
 
@@ -259,9 +262,10 @@ class _Launch:
         return "\n".join([*(f"  {line}" for line in lines[-LOG_LINES:]), f"The whole log: {log}"])
 
     def _show(self) -> None:
-        with contextlib.suppress(IssgdError, OSError):
-            self.snapshot.statuses = self.database.statuses()
-            self.snapshot.seconds = self.database.seconds()
+        if not self._server_is_gone():  # else the client would go on trying for half a minute
+            with contextlib.suppress(IssgdError):
+                self.snapshot.statuses = self.database.statuses()
+                self.snapshot.seconds = self.database.seconds()
         for actor, process in self.processes.items():
             running = "restarting" if process.again_at is not None else "running"
             status = process.popen.poll()
@@ -273,7 +277,7 @@ class _Launch:
     def _end_all(self) -> None:
         """Master and monitor get a moment to save what they can; workers own nothing."""
         for actor, process in self.processes.items():
-            if actor.startswith("worker"):
+            if actor.startswith("worker") or self._server_is_gone():
                 process.popen.kill()
             else:
                 process.popen.terminate()

@@ -170,7 +170,8 @@ class RedisDatabase:
             DatabaseError: It does not answer, or refuses us.
         """
         try:
-            with _explained(), redis.Redis.from_url(self._url, socket_timeout=10, retry=Retry(NoBackoff(), 0)) as client:
+            once = Retry(NoBackoff(), 0)
+            with _explained(), redis.Redis.from_url(self._url, socket_timeout=10, retry=once) as client:
                 info = client.info("server")
         except redis.RedisError as error:
             raise DatabaseError(f"The database refuses us: {error}. Look at the URL's user and password.") from None
