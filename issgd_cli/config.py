@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -96,7 +97,7 @@ class Worker(Section):
 class Monitor(Section):
     """The actor that writes the trace."""
 
-    every_seconds: Seconds = 5.0
+    every_seconds: Seconds = 2.0
     every_steps: Positive = 1
     audit_every_steps: Positive | None = None
     extra_smoothings: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 1.0, 10.0)
@@ -259,9 +260,18 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def without_password(text: str) -> str:
+    """The same, user and password of any URL in it replaced by ***."""
+    return re.sub(r"://[^@/\s]*@", "://***@", text)
+
+
 def as_toml(config: Config) -> str:
-    """The resolved configuration as TOML; keys that are None are left out, which reads back as None."""
+    """The resolved configuration as TOML, for people and for `--resume`.
+
+    Keys that are None are left out, which reads back as None; of the database's URL the password is left out.
+    """
     values = config.model_dump(mode="json", exclude_none=True)
+    values["database"]["url"] = without_password(config.database.url)
     lines = [f"{key} = {_toml_value(value)}" for key, value in values.items() if not isinstance(value, dict)]
     for name, section in values.items():
         if isinstance(section, dict):

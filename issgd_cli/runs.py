@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from issgd_cli.config import Config, as_toml, read_toml, resolve
+from issgd_cli.config import Config, as_toml, read_toml, resolve, without_password
 from issgd_cli.errors import RunError
 from issgd_cli.files import write_text
 
@@ -247,5 +247,5 @@ def _git() -> dict[str, Any] | None:
 
 
 def command_line() -> list[str]:
-    """How this process was called, by the name a user types."""
-    return ["issgd", *sys.argv[1:]]
+    """How this process was called, by the name a user types; passwords are left out."""
+    return ["issgd", *(without_password(argument) for argument in sys.argv[1:])]

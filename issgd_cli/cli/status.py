@@ -24,16 +24,21 @@ def status(
     for column in ("run", "state", "step", "started", "why"):
         table.add_column(column, justify="right" if column == "step" else "left", overflow="fold")
     for folder in found:
+        name = str(folder.path.relative_to(place)) if folder.path != place else folder.path.name
         try:
             manifest = folder.read_manifest()
         except IssgdError as error:
-            table.add_row(str(folder.path), "unreadable", "", "", str(error))
+            table.add_row(name, "unreadable", "", "", str(error))
             continue
         failure = manifest.get("failure") or {}
         reason = str(failure.get("reason", "")).splitlines()
         why = f"{failure['actor']}: {reason[0] if reason else ''}" if failure else ""
-        table.add_row(str(folder.path), manifest["state"], last_step(folder.trace), manifest.get("start", ""), why)
-    Console().print(table)
+        table.add_row(
+            name, manifest["state"], last_step(folder.trace), manifest.get("start", "")[:16].replace("T", " "), why
+        )
+    console = Console()
+    # A pipe has no width: nothing is folded there.
+    console.print(table, width=None if console.is_terminal else 200)
 
 
 def last_step(trace: Path) -> str:

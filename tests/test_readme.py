@@ -1,0 +1,38 @@
+"""The README keeps its word: its example runs, the tests and functions that it names exist, its lengths are true."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_example_trains_a_model_of_ones_own_in_one_process() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(code.strip().splitlines()) <= 25
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    error = float(done.stdout.removeprefix("training error "))
+    assert error < 0.05  # chance is 0.5
+
+
+def test_every_test_that_is_named_exists() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", README))
+    assert named
+    assert not {name for name in named if f"def {name}(" not in tests}
+
+
+def test_the_lengths_of_the_modules_are_true() -> None:
+    told = re.findall(r"\[(\w+\.py)\]\((issgd_cli/\w+\.py)\)\s+\((\d+)", README)
+    assert len(told) == 4
+    for _, path, lines in told:
+        assert len((ROOT / path).read_text().splitlines()) == int(lines), path
+
+
+def test_every_linked_file_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
