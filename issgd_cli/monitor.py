@@ -88,11 +88,11 @@ class Monitor:
         self._write(rows)
         self.sampled, self.sampled_at = newest, now
 
-    def audit(self, point: Audit) -> None:
+    def audit(self, point: Audit) -> Generator[Operation]:
         """Everything exactly, at the parameters of one audit point, and its rows."""
         model = mlp(self.data.features, self.config.model.hidden, self.data.classes).to(self.device)
         flatten_parameters(model).copy_(torch.from_numpy(point.parameters))
-        values = exact_quantities(
+        values = yield from exact_quantities(
             model, self.data, self.layout, point, self.config.monitor.extra_smoothings, self.device
         )
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
@@ -125,8 +125,7 @@ class Monitor:
         points = sorted(self.folder.audits.glob("step-*.npz"))
         for number, path in enumerate(points):
             self.audits_left = len(points) - number
-            yield Operation("audit", examples=sum(self.layout.examples(split) for split in SPLITS))
-            self.audit(load_audit(path))
+            yield from self.audit(load_audit(path))
             path.unlink()
         self.audits_left = 0
 
@@ -200,8 +199,10 @@ def exact_quantities(
     point: Audit,
     extra_smoothings: tuple[float, ...],
     device: torch.device,
-) -> dict[str, float]:
+) -> Generator[Operation, None, dict[str, float]]:
     """Every quantity over all examples at one parameter version, the exact ||g_TRUE||^2 subtracted.
+
+    Announces each chunk, and returns the values by their names without the prefix `audit/`.
 
     Where the weights in use leave examples out (`drop`), `trace/in_use` is eq. 6 over the examples that can be drawn,
     about their own mean gradient, which is what the minibatches then estimate.
@@ -215,6 +216,7 @@ def exact_quantities(
         losses, errors = np.zeros(layout.examples(split)), np.zeros(layout.examples(split))
         for chunk in range(layout.chunks(split)):
             span = layout.span(split, chunk)
+            yield Operation("audit", examples=span.stop - span.start)
             inputs, labels = examples[span]
             parts = [np.arange(span.stop - span.start)]
             if split == "train":

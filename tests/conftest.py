@@ -1,0 +1,128 @@
+"""What several tests share: a tiny prepared dataset, configurations for it, and a stage on which actors play."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from issgd_cli.config import Config, assignments, merged, resolve
+from issgd_cli.database import SPLITS, Layout
+from issgd_cli.database.memory import MemoryDatabase
+from issgd_cli.datasets import prepared
+from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.datasets.sources import Block, Dataset, Part
+from issgd_cli.operations import Actor, Operation
+from issgd_cli.runs import RunFolder
+
+CLASSES = 3
+SHAPE = (1, 4, 4)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """95 train, 5 valid and 23 test images of 16 pixels: three noisy patterns, so that something can be learned."""
+    random = np.random.default_rng(5)
+    patterns = random.integers(60, 190, (CLASSES, 16))
+
+    def part(count: int) -> Part:
+        labels = random.integers(0, CLASSES, count, dtype=np.uint8)
+        images = (patterns[labels] + random.normal(0, 30, (count, 16))).clip(0, 255).astype(np.uint8)
+        blocks: list[Block] = [(images, labels)]
+        return Part(count, blocks)
+
+    directory = tmp_path_factory.mktemp("data") / "patterns"
+    prepared.write(directory, "patterns", Dataset(SHAPE, CLASSES, part(100), part(23), list), {})
+    return prepared.load(directory)
+
+
+@pytest.fixture(scope="session")
+def configured() -> Callable[..., Config]:
+    """A configuration for the tiny dataset, with `section.key=value` strings on top."""
+
+    def of(*settings: str) -> Config:
+        base = assignments(
+            [
+                "model.hidden=[7, 6]",
+                "model.initial_weight_std=0.5",
+                "optimizer.learning_rate=0.05",
+                "proposal.smoothing=0.5",
+                "master.mode=exact",
+                "master.minibatch_size=8",
+                "master.steps=9",
+                "master.publish_every_steps=3",
+                "worker.count=2",
+                "worker.chunk_size=10",
+                "worker.gradient_every_chunks=4",
+            ]
+        )
+        return resolve(merged(base, assignments(settings)), "test")
+
+    return of
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    """The time, to be set; the stage moves it on a little with every operation."""
+    return [100.0]
+
+
+@pytest.fixture
+def begun(data: Prepared, clock: list[float]) -> Callable[[Config], MemoryDatabase]:
+    """A database in memory, in which the run of this configuration has just begun."""
+
+    def of(config: Config) -> MemoryDatabase:
+        database = MemoryDatabase(lambda: clock[0])
+        train, valid, test = (len(data.splits[split]) for split in SPLITS)
+        layout = Layout(train, valid, test, config.worker.chunk_size)
+        database.begin(layout, 0.0, {split: layout.empty(split) for split in SPLITS})
+        return database
+
+    return of
+
+
+@pytest.fixture
+def new_folder(tmp_path: Path) -> Callable[[str], RunFolder]:
+    """An empty run folder of this name."""
+
+    def of(name: str) -> RunFolder:
+        folder = RunFolder(tmp_path / name / "seed-000")
+        for place in (folder.logs, folder.checkpoint.parent, folder.audits):
+            place.mkdir(parents=True)
+        return folder
+
+    return of
+
+
+Play = Callable[..., list[tuple[Actor, Operation]]]
+
+
+@pytest.fixture
+def play(clock: list[float]) -> Play:
+    """Plays actors in turn, one operation each, until all have ended or `until` says so; what they announced."""
+
+    def of(
+        *actors: Actor, until: Callable[[Actor, Operation], bool] = lambda actor, operation: False, limit: int = 50_000
+    ) -> list[tuple[Actor, Operation]]:
+        lives: dict[int, tuple[Actor, Iterator[Operation]]] = {id(actor): (actor, actor.run()) for actor in actors}
+        announced: list[tuple[Actor, Operation]] = []
+        while lives:
+            for key, (actor, life) in list(lives.items()):
+                operation = next(life, None)
+                clock[0] += 0.001
+                if operation is None:
+                    del lives[key]
+                    continue
+                announced.append((actor, operation))
+                if until(actor, operation):
+                    return announced
+            assert len(announced) < limit, f"the actors do not end; the last operations: {announced[-5:]}"
+        return announced
+
+    return of

@@ -1,0 +1,258 @@
+"""What a run saves is read back to the bit, replaced at once, and never trusted when damaged."""
+
+import io
+import os
+import pickle
+import zipfile
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from issgd_cli.checkpoints import (
+    Audit,
+    Checkpoint,
+    load_audit,
+    load_checkpoint,
+    load_parameters,
+    save_audit,
+    save_checkpoint,
+    save_parameters,
+)
+from issgd_cli.database import SPLITS, Layout, Records
+from issgd_cli.database.records import FIELDS
+from issgd_cli.errors import RunError
+from issgd_cli.models.mlp import flatten_parameters, initialise, mlp
+
+LAYOUT = Layout(23, 5, 7, 10)
+
+
+def records(seed: int) -> Records:
+    random = np.random.default_rng(seed)
+    return Records(
+        **{name: random.integers(0, 9, LAYOUT.shape("train", name)).astype(kind.dtype) for name, kind in FIELDS.items()}
+    )
+
+
+def checkpoint(step: int = 12) -> Checkpoint:
+    random = np.random.default_rng(step)
+    return Checkpoint(
+        step=step,
+        version=5,
+        seconds=1 / 3,
+        parameters=random.standard_normal(17).astype(np.float32),
+        momentum=random.standard_normal(17).astype(np.float32),
+        proposal={"step": 9, "seconds": 0.1, "values": {"proposal/smoothing": float("inf")}},
+        records={split: records(number) for number, split in enumerate(SPLITS)},
+    )
+
+
+def assert_same(one: Checkpoint, two: Checkpoint) -> None:
+    assert (one.step, one.version, one.seconds, one.proposal) == (two.step, two.version, two.seconds, two.proposal)
+    pairs = [(one.parameters, two.parameters), (one.momentum, two.momentum)]
+    pairs += [
+        (getattr(one.records[split], field.name), getattr(two.records[split], field.name))
+        for split in SPLITS
+        for field in fields(Records)
+    ]
+    for ours, theirs in pairs:
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
+
+
+def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint.npz", checkpoint())
+    assert_same(load_checkpoint(tmp_path / "checkpoint.npz"), checkpoint())
+
+
+def test_a_checkpoint_takes_the_older_ones_place(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, checkpoint(12))
+    save_checkpoint(path, checkpoint(24))
+    assert load_checkpoint(path).step == 24
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "writing"])
+def test_a_disk_that_fails_in_the_middle_leaves_the_older_checkpoint_and_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, checkpoint(12))
+
+    def full(*arguments: Any, **names: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    if failing == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    else:
+        monkeypatch.setattr(zipfile.ZipFile, "open", full)
+    with pytest.raises(RunError, match=r"checkpoint\.npz cannot be written: No space left"):
+        save_checkpoint(path, checkpoint(24))
+    monkeypatch.undo()
+    assert_same(load_checkpoint(path), checkpoint(12))
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]
+
+
+def damaged_versions(content: bytes) -> dict[str, bytes]:
+    middle = len(content) // 2
+    return {
+        "empty": b"",
+        "half": content[:middle],
+        "other": b"not a checkpoint",
+        "flipped": content[:300] + bytes([content[300] ^ 255]) + content[301:],
+        "npy": array_file(np.zeros(3)),
+    }
+
+
+def array_file(array: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "other", "flipped", "npy"])
+def test_a_damaged_checkpoint_is_refused_by_one_clear_error(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, checkpoint())
+    path.write_bytes(damaged_versions(path.read_bytes())[damage])
+    with pytest.raises(RunError, match=r"checkpoint\.npz is damaged"):
+        load_checkpoint(path)
+
+
+def test_no_flipped_byte_ends_otherwise_than_in_that_error(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, checkpoint())
+    content = path.read_bytes()
+    refused = 0
+    for place in np.random.default_rng(0).integers(0, len(content), 300):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            load_checkpoint(path)
+        except RunError:
+            refused += 1
+    assert refused > 150
+
+
+@pytest.mark.parametrize("key", ["step", "momentum", "valid/versions"])
+def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, checkpoint())
+    arrays = dict(np.load(path))
+    del arrays[key]
+    np.savez(path, **arrays)
+    with pytest.raises(RunError, match="is damaged"):
+        load_checkpoint(path)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"No .*checkpoint\.npz"):
+        load_checkpoint(tmp_path / "checkpoint.npz")
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_pickled_objects_are_refused_and_never_run(tmp_path: Path) -> None:
+    path, target = tmp_path / "checkpoint.npz", tmp_path / "ran"
+    save_checkpoint(path, checkpoint())
+    arrays = dict(np.load(path))
+    arrays["momentum"] = np.array([Evil(target)], dtype=object)
+    np.savez(path, **arrays)
+    with pytest.raises(RunError, match="is damaged"):
+        load_checkpoint(path)
+    with pytest.raises(RunError, match="is damaged"):
+        load_audit(path)
+    path.write_bytes(pickle.dumps(Evil(target)))
+    with pytest.raises(RunError, match="is damaged"):
+        load_checkpoint(path)
+    with pytest.raises(RunError, match="is damaged"):
+        load_parameters(path, mlp(3, [2], 2))
+    assert not target.exists()
+
+
+def test_ageing_moves_versions_along_with_the_next_publication_but_not_those_never_scored() -> None:
+    aged, before = checkpoint().aged_by(1000), checkpoint()
+    for split in SPLITS:
+        for name in ("versions", "previous_versions", "gradient_versions"):
+            old, new = getattr(before.records[split], name), getattr(aged.records[split], name)
+            np.testing.assert_array_equal(new, np.where(old > 0, old + 1000, 0))
+            assert new.dtype == old.dtype
+        np.testing.assert_array_equal(aged.records[split].norms, before.records[split].norms)
+        np.testing.assert_array_equal(aged.records[split].seconds, before.records[split].seconds)
+    assert_same(checkpoint().aged_by(0), checkpoint())
+
+
+# Audit points
+
+
+def audit(step: int = 123) -> Audit:
+    random = np.random.default_rng(step)
+    table = random.random(9).astype(np.float32)
+    table[2] = np.nan
+    return Audit(step, 0.1, random.random(5).astype(np.float32), random.random(9), table, float("inf"))
+
+
+def test_an_audit_point_is_read_as_it_was_saved_and_named_by_its_step(tmp_path: Path) -> None:
+    save_audit(tmp_path, audit())
+    again = load_audit(tmp_path / "step-00000123.npz")
+    assert (again.step, again.seconds, again.smoothing) == (123, 0.1, float("inf"))
+    for name in ("parameters", "weights", "table"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(audit(), name))
+        assert getattr(again, name).dtype == getattr(audit(), name).dtype
+
+
+def test_audit_points_sort_by_step(tmp_path: Path) -> None:
+    for step in (1000, 20, 3):
+        save_audit(tmp_path, replace(audit(), step=step))
+    assert [load_audit(path).step for path in sorted(tmp_path.glob("step-*.npz"))] == [3, 20, 1000]
+
+
+def test_a_damaged_audit_point_is_refused(tmp_path: Path) -> None:
+    save_audit(tmp_path, audit())
+    path = tmp_path / "step-00000123.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"step-00000123\.npz is damaged"):
+        load_audit(path)
+
+
+# Final parameters
+
+
+def test_parameters_are_read_into_a_model_of_the_same_shapes(tmp_path: Path) -> None:
+    model, other = mlp(4, [3], 2), mlp(4, [3], 2)
+    initialise(model, 0, 1.0)
+    flatten_parameters(model)
+    save_parameters(tmp_path / "parameters.npz", model)
+    load_parameters(tmp_path / "parameters.npz", other)
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_parameters_can_be_read_with_numpy_alone(tmp_path: Path) -> None:
+    model = mlp(4, [3], 2)
+    save_parameters(tmp_path / "parameters.npz", model)
+    arrays = np.load(tmp_path / "parameters.npz", allow_pickle=False)
+    assert {name: arrays[name].shape for name in arrays} == {
+        "0.weight": (3, 4),
+        "0.bias": (3,),
+        "2.weight": (2, 3),
+        "2.bias": (2,),
+    }
+
+
+def test_parameters_of_another_model_are_refused(tmp_path: Path) -> None:
+    save_parameters(tmp_path / "parameters.npz", mlp(4, [3], 2))
+    for other in (mlp(4, [5], 2), mlp(4, [3, 3], 2)):
+        with pytest.raises(RunError, match="parameters of another model"):
+            load_parameters(tmp_path / "parameters.npz", other)

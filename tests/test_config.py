@@ -1,0 +1,315 @@
+"""Configurations: defaults, limits, messages, the hash that names a run, and the way through TOML and --set."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from issgd_cli.config import (
+    Config,
+    as_toml,
+    assignments,
+    known_keys,
+    merged,
+    parse_smoothing,
+    read_toml,
+    resolve,
+)
+from issgd_cli.errors import ConfigError
+
+
+def of(*settings: str) -> Config:
+    return resolve(assignments(settings), "test")
+
+
+# Defaults
+
+
+def test_the_defaults_are_the_papers_setting_a() -> None:
+    config = of()
+    assert config.data.name == "svhn"
+    assert config.data.validation_fraction == 0.05
+    assert config.model.hidden == (2048, 2048, 2048, 2048)
+    assert (config.optimizer.learning_rate, config.optimizer.momentum, config.optimizer.nesterov) == (0.01, 0.95, True)
+    assert (config.proposal.method, config.proposal.smoothing) == ("issgd", 10.0)
+    assert (config.proposal.limit_mode, config.proposal.minimum_usable_fraction) == ("drop", 0.1)
+    assert (config.master.minibatch_size, config.worker.chunk_size, config.worker.shares) == (128, 2048, (20, 1, 1))
+    assert config.master.mode == "relaxed"
+
+
+def test_issgd_has_three_workers_and_publishes_every_32_steps_sgd_one_and_512() -> None:
+    issgd, sgd = of(), of("proposal.method=sgd")
+    assert (issgd.worker.count, issgd.master.publish_every_steps) == (3, 32)
+    assert (sgd.worker.count, sgd.master.publish_every_steps) == (1, 512)
+
+
+def test_what_the_method_decides_can_be_set_all_the_same() -> None:
+    config = of("proposal.method=sgd", "worker.count=5", "master.publish_every_steps=7")
+    assert (config.worker.count, config.master.publish_every_steps) == (5, 7)
+
+
+def test_a_run_without_an_end_gets_the_papers_four_hours() -> None:
+    assert of().master.seconds == 4 * 3600
+    assert of("master.steps=10").master.seconds is None
+    assert of("master.seconds=5").master.seconds == 5
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("data.validation_fraction=0", "data.validation_fraction"),
+        ("data.validation_fraction=1", "data.validation_fraction"),
+        ("data.train_size=0", "data.train_size"),
+        ("data.split_seed=-1", "data.split_seed"),
+        ("model.hidden=[]", "model.hidden"),
+        ("model.hidden=[4, 0]", "model.hidden.1"),
+        ("model.initial_weight_std=0", "model.initial_weight_std"),
+        ("optimizer.learning_rate=0", "optimizer.learning_rate"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate"),
+        ("optimizer.learning_rate=inf", "optimizer.learning_rate"),
+        ("optimizer.momentum=1", "optimizer.momentum"),
+        ("proposal.method=adam", "proposal.method"),
+        ("proposal.smoothing=-1", "proposal.smoothing"),
+        ("proposal.smoothing=nan", "proposal.smoothing"),
+        ("proposal.smoothing=entropy", "proposal.smoothing"),
+        ("proposal.staleness_limit_seconds=0", "proposal.staleness_limit_seconds"),
+        ("proposal.staleness_limit_versions=0", "proposal.staleness_limit_versions"),
+        ("proposal.limit_mode=keep", "proposal.limit_mode"),
+        ("proposal.minimum_usable_fraction=1.5", "proposal.minimum_usable_fraction"),
+        ("master.steps=0", "master.steps"),
+        ("master.seconds=-1", "master.seconds"),
+        ("master.minibatch_size=0", "master.minibatch_size"),
+        ("master.publish_every_steps=0", "master.publish_every_steps"),
+        ("worker.count=-1", "worker.count"),
+        ("worker.shares=[20, 1]", "worker.shares"),
+        ("worker.shares=[20, 1, 0]", "worker.shares.2"),
+        ("monitor.every_seconds=0", "monitor.every_seconds"),
+        ("monitor.extra_smoothings=[-1]", "monitor.extra_smoothings.0"),
+        ("cluster.threads=0", "cluster.threads"),
+        ("seed=-1", "seed"),
+        ("master=3", "master"),
+        ("proposal=issgd", "proposal"),
+        ("worker=[1]", "worker"),
+        ("data=svhn", "data"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_key(setting: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^test: {key.replace('.', '[.]')}(\.\w+)?: "):
+        of(setting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["master.steps=5", "proposal.staleness_limit_seconds=4"], "staleness_limit_versions"),
+        (["master.steps=5", "worker.count=0"], "waits for workers"),
+        (["master.seconds=5"], "set master.steps"),
+    ],
+)
+def test_exact_mode_refuses_what_depends_on_the_clock_or_would_never_end(settings: list[str], message: str) -> None:
+    of("master.mode=exact", "master.steps=5")
+    with pytest.raises(ConfigError, match=message):
+        of("master.mode=exact", *settings)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["proposal.source=oracle", "cluster.kind=simulated", "master.reuse_own_norms=true", "worker.precision=bfloat16"],
+)
+def test_what_is_not_built_yet_is_refused_rather_than_ignored(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"not built yet"):
+        of(setting)
+
+
+def test_configurations_are_frozen() -> None:
+    config = of()
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 3
+
+
+# Unknown keys
+
+
+@pytest.mark.parametrize(
+    ("setting", "nearest"),
+    [
+        ("optimizer.learning_rat=0.1", "optimizer.learning_rate"),
+        ("optimiser.learning_rate=0.1", "optimizer"),
+        ("learning_rate=0.1", "optimizer.learning_rate"),
+        ("steps=10", "master.steps"),
+        ("worker.steps=10", "master.steps"),
+        ("proposal.smothing=1", "proposal.smoothing"),
+        ("sed=1", "seed"),
+    ],
+)
+def test_an_unknown_key_is_refused_and_the_nearest_known_one_named(setting: str, nearest: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"unknown key {setting.split('=')[0].split('.')[0]}.*did you mean {nearest}"
+    ):
+        of(setting)
+
+
+def test_a_key_like_no_other_is_refused_without_a_guess() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key zzzzqqqq$"):
+        of("zzzzqqqq=1")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.momentum.*worker\.count"):
+        of("optimizer.momentum=2", "worker.count=-1")
+
+
+# The hash
+
+
+def changed(key: str) -> Any:
+    """Another value for this key than the one that the base below has."""
+    special: dict[str, Any] = {
+        "data.name": "mnist",
+        "data.dir": "elsewhere",
+        "model.hidden": [5],
+        "optimizer.nesterov": False,
+        "proposal.method": "sgd",
+        "proposal.smoothing": "variance-optimal",
+        "proposal.limit_mode": "fill",
+        "master.mode": "exact",
+        "worker.shares": [10, 1, 1],
+        "monitor.extra_smoothings": [2.0],
+        "cluster.devices": ["cpu"],
+        "database.url": "redis://localhost",
+        "name": "other",
+        "data.validation_fraction": 0.2,
+        "optimizer.momentum": 0.5,
+        "proposal.minimum_usable_fraction": 0.5,
+    }
+    return special.get(key, 77)
+
+
+NOT_BUILT = {"proposal.source", "worker.precision", "cluster.kind", "master.reuse_own_norms"}
+LEFT_OUT = {"seed", "name", "data.dir", "database.url", "cluster.devices"}
+
+
+@pytest.mark.parametrize("key", sorted(set(known_keys()) - NOT_BUILT))
+def test_the_hash_leaves_out_seed_name_paths_database_and_devices_and_nothing_else(key: str) -> None:
+    base = assignments(["master.steps=10", "master.publish_every_steps=5", "worker.count=2"])
+    *sections, last = key.split(".")
+    other: dict[str, Any] = {last: changed(key)}
+    for section in reversed(sections):
+        other = {section: other}
+    one, two = resolve(base, "test"), resolve(merged(base, other), "test")
+    assert one != two
+    assert (one.hash() == two.hash()) == (key in LEFT_OUT)
+
+
+def test_the_hash_is_eight_hex_digits_of_the_resolved_values_however_they_were_written() -> None:
+    assert of("proposal.smoothing=10").hash() == of().hash() == of("proposal.smoothing=10.0").hash()
+    assert len(of().hash()) == 8
+    int(of().hash(), 16)
+
+
+def test_every_key_is_known() -> None:
+    assert {"seed", "name", "master.steps", "data.train_size", "cluster.threads", "database.url"} <= set(known_keys())
+
+
+# TOML
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["proposal.smoothing=variance-optimal", "master.steps=5", "seed=12"],
+        ["proposal.smoothing=entropy:0.9", "optimizer.learning_rate=1e-05", "model.initial_weight_std=1e-20"],
+        ["name='quo\"te \\ back é ∑'", "data.dir='a b/c'", "cluster.devices=['cuda:0', 'cpu']"],
+        ["master.mode=exact", "master.steps=1000000", "monitor.extra_smoothings=[]", "optimizer.nesterov=false"],
+    ],
+)
+def test_a_configuration_survives_its_way_through_toml(settings: list[str], tmp_path: Path) -> None:
+    config = of(*settings)
+    path = tmp_path / "config.toml"
+    path.write_text(as_toml(config), encoding="utf-8")
+    again = resolve(read_toml(path), "test")
+    assert again == config
+    assert again.hash() == config.hash()
+
+
+def test_toml_holds_every_value_that_is_not_none() -> None:
+    config = of("master.steps=3")
+    assert tomllib.loads(as_toml(config)) == config.model_dump(mode="json", exclude_none=True)
+
+
+def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"No file .*nowhere\.toml"):
+        read_toml(tmp_path / "nowhere.toml")
+    broken = tmp_path / "broken.toml"
+    for content in (b"a = ", b"\xff\xfe\x00", b"[a]\n[a]\n"):
+        broken.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"broken\.toml is not readable TOML"):
+            read_toml(broken)
+    with pytest.raises(ConfigError, match="is not readable TOML"):
+        read_toml(tmp_path)
+
+
+# --set
+
+
+def test_values_parse_as_toml_or_else_as_a_string() -> None:
+    assert assignments(["a.b=1", "a.c=[1, 2]", "d=true", "e=1e-3", "f='x'", "g=variance-optimal", "h=a=b", "i="]) == {
+        "a": {"b": 1, "c": [1, 2]},
+        "d": True,
+        "e": 0.001,
+        "f": "x",
+        "g": "variance-optimal",
+        "h": "a=b",
+        "i": "",
+    }
+
+
+def test_the_last_of_two_assignments_wins() -> None:
+    assert assignments(["a.b=1", "a.b=2"]) == {"a": {"b": 2}}
+
+
+@pytest.mark.parametrize("setting", ["a.b", "=1", " =1", ""])
+def test_a_setting_without_key_or_value_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"write section\.key=value"):
+        assignments([setting])
+
+
+def test_a_value_cannot_be_a_section_too() -> None:
+    with pytest.raises(ConfigError, match="can't be a section too"):
+        assignments(["a=1", "a.b=2"])
+
+
+# Layers
+
+
+def test_later_layers_win_key_by_key() -> None:
+    first, second, third = {"a": {"x": 1, "y": 1}, "b": 1}, {"a": {"y": 2}, "c": 2}, {"a": {"y": 3}}
+    assert merged(first, second, third) == {"a": {"x": 1, "y": 3}, "b": 1, "c": 2}
+    assert first == {"a": {"x": 1, "y": 1}, "b": 1}
+
+
+def test_lists_and_values_replace_rather_than_join() -> None:
+    assert merged({"a": [1, 2], "b": {"x": 1}}, {"a": [3], "b": 5}) == {"a": [3], "b": 5}
+
+
+# Smoothing
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind", "number"),
+    [(10.0, "constant", 10), (0, "constant", 0), ("entropy:0.9", "entropy", 0.9), ("entropy:1", "entropy", 1)],
+)
+def test_a_smoothing_is_read(setting: float | str, kind: str, number: float) -> None:
+    assert parse_smoothing(setting) == (kind, number)
+    assert parse_smoothing("variance-optimal")[0] == "variance-optimal"
+
+
+@pytest.mark.parametrize("setting", [-1, float("inf"), "constant:1", "entropy:", "entropy:nan", "entropy:2", "10"])
+def test_an_unknown_smoothing_is_refused(setting: float | str) -> None:
+    with pytest.raises(ConfigError, match="use a constant >= 0"):
+        parse_smoothing(setting)

@@ -1,0 +1,47 @@
+"""A file's content is the old or the new, never a part."""
+
+from pathlib import Path
+
+import pytest
+
+from issgd_cli.files import replacing, write_text
+
+
+def test_the_new_content_takes_the_files_place_only_when_the_block_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with replacing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+
+
+def fail_in_the_middle(path: Path, error: type[BaseException]) -> None:
+    with replacing(path) as file:
+        file.write(b"ne")
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_in_the_middle_leaves_the_old_content_and_no_partial_file(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(error):
+        fail_in_the_middle(path, error)
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_failure_where_there_was_no_file_leaves_none(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        fail_in_the_middle(tmp_path / "a.bin", RuntimeError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_is_written_as_utf_8_whatever_the_platforms_line_ends(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "é\n∑\n")
+    assert (tmp_path / "a.txt").read_bytes() == "é\n∑\n".encode()

@@ -1,0 +1,497 @@
+"""The master: what it draws from, how it steps, and that an interrupted exact run goes on as if nothing had been."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from issgd_cli import traces
+from issgd_cli.checkpoints import load_audit, load_checkpoint
+from issgd_cli.config import Config
+from issgd_cli.database import Chunk, ChunkScores, Database, Published
+from issgd_cli.database.memory import MemoryDatabase
+from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.equations import effective_sample_size, entropy
+from issgd_cli.errors import RunError, WeightError
+from issgd_cli.master import Master
+from issgd_cli.monitor import Monitor
+from issgd_cli.operations import Actor, Operation
+from issgd_cli.randomness import generator
+from issgd_cli.runs import RunFolder
+from issgd_cli.sampling import FLOOR
+from issgd_cli.smoothing import entropy_constant, variance_optimal_constant
+from issgd_cli.worker import Worker
+
+CPU = torch.device("cpu")
+
+Configured = Callable[..., Config]
+Begun = Callable[[Config], MemoryDatabase]
+NewFolder = Callable[[str], RunFolder]
+Play = Callable[..., list[tuple[Actor, Operation]]]
+
+
+@pytest.fixture
+def hired(data: Prepared, begun: Begun, new_folder: NewFolder) -> Callable[[Config], Master]:
+    """A master at step 0 with a database and a folder of its own."""
+
+    def of(config: Config) -> Master:
+        return Master(config, data, begun(config), new_folder("run"), CPU)
+
+    return of
+
+
+def score_chunk(database: Database, number: int, version: int, norms: Any) -> None:
+    """Stands in for a worker: this chunk's norms at a version."""
+    span = database.layout().span("train", number)
+    values = np.broadcast_to(np.asarray(norms, np.float32), (span.stop - span.start,)).copy()
+    errors = np.zeros(len(values), np.uint8)
+    database.push(Chunk("train", number), version, ChunkScores(values, values, errors, None))
+
+
+def score_everything(database: Database, version: int, seed: int = 0) -> None:
+    random = np.random.default_rng([seed, version])
+    for number in range(database.layout().chunks("train")):
+        size = database.layout().sizes("train")[number]
+        score_chunk(database, number, version, random.exponential(1.0, size))
+
+
+def relaxed(configured: Configured, *settings: str) -> Config:
+    return configured("master.mode=relaxed", *settings)
+
+
+def report(master: Master) -> dict[str, float]:
+    return dict((master.database.get("proposal") or {})["values"])
+
+
+# Steps
+
+
+@pytest.mark.parametrize("settings", [[], ["optimizer.nesterov=false"], ["optimizer.momentum=0"]])
+def test_steps_follow_the_originals_nesterov_formula(
+    hired: Callable[[Config], Master], configured: Configured, settings: list[str]
+) -> None:
+    """v' = mu v - lr g; p += -mu v + (1 + mu) v' (without Nesterov p += v'), in float64 on the same draws."""
+    master = hired(relaxed(configured, "optimizer.learning_rate=0.02", *settings))
+    optimizer = master.config.optimizer
+    score_everything(master.database, 1)
+    master.refresh()
+    mu, rate = optimizer.momentum, optimizer.learning_rate
+    p = [parameter.detach().double().clone() for parameter in master.model.parameters()]
+    v = [torch.zeros_like(part) for part in p]
+    for step in range(8):
+        indices, weights = master.proposal.draw(generator(master.config.seed, "draws", step), 8)
+        inputs, labels = master.examples[indices]
+        leaves = [part.clone().requires_grad_() for part in p]
+        hidden = inputs.double()
+        for layer in range(0, len(leaves), 2):
+            hidden = functional.linear(hidden.relu() if layer else hidden, leaves[layer], leaves[layer + 1])
+        losses = functional.cross_entropy(hidden, labels, reduction="none")
+        loss = (torch.from_numpy(weights) * losses).mean()
+        gradients = torch.autograd.grad(loss, leaves)
+        v_new = [mu * old - rate * g for old, g in zip(v, gradients, strict=True)]
+        for part, old, new in zip(p, v, v_new, strict=True):
+            part += -mu * old + (1 + mu) * new if optimizer.nesterov else new
+        v = v_new
+        assert float(master.train()) == pytest.approx(float(loss.detach()), rel=1e-4)
+        expected = torch.cat([part.flatten() for part in p])
+        torch.testing.assert_close(master.parameters.double(), expected, rtol=1e-4, atol=1e-6)
+        # What a checkpoint saves is torch's buffer, -v / lr.
+        buffer = torch.cat([-part.flatten() / rate for part in v])
+        if mu > 0:
+            torch.testing.assert_close(master.momentum.double(), buffer, rtol=1e-3, atol=1e-5)
+
+
+def test_a_steps_draws_depend_on_seed_and_step_alone(
+    hired: Callable[[Config], Master], configured: Configured, data: Prepared
+) -> None:
+    master = hired(relaxed(configured))
+    score_everything(master.database, 1)
+    again, other = (
+        Master(configured("master.mode=relaxed", f"seed={seed}"), data, master.database, master.folder, CPU)
+        for seed in (0, 1)
+    )
+    other.parameters.copy_(master.parameters)
+    losses = []
+    for one in (master, again, other):
+        torch.randn(3, generator=torch.Generator())
+        one.refresh()
+        losses.append([float(one.train()) for _ in range(4)])
+    assert losses[0] == losses[1]
+    assert losses[0][0] != losses[2][0]  # the same parameters and weights, other draws
+
+
+# The proposal
+
+
+def test_issgd_draws_in_proportion_to_the_smoothed_norms(
+    hired: Callable[[Config], Master], configured: Configured, begun: Begun
+) -> None:
+    master = hired(relaxed(configured, "proposal.smoothing=0.25"))
+    score_everything(master.database, 1)
+    master.refresh()
+    norms = master.database.weights(previous=False).norms
+    np.testing.assert_allclose(master.proposal.weights, norms.astype(np.float64) + 0.25, rtol=1e-12)
+    assert report(master)["proposal/smoothing"] == 0.25
+
+
+def test_sgd_draws_uniformly_whatever_the_table_says(hired: Callable[[Config], Master], configured: Configured) -> None:
+    master = hired(relaxed(configured, "proposal.method=sgd"))
+    score_everything(master.database, 1)
+    score_chunk(master.database, 0, 2, 1e6)
+    master.refresh()
+    assert len(set(master.proposal.weights.tolist())) == 1
+    _, factors = master.proposal.draw(np.random.default_rng(0), 100)
+    np.testing.assert_array_equal(factors, 1)
+    values = report(master)
+    assert values["proposal/entropy"] == pytest.approx(np.log(95))
+    assert values["proposal/fallback"] == 0
+
+
+def test_before_anything_is_scored_draws_are_uniform_by_fallback(
+    hired: Callable[[Config], Master], configured: Configured
+) -> None:
+    master = hired(relaxed(configured))
+    master.refresh()
+    values = report(master)
+    assert (values["proposal/fallback"], values["proposal/kept_fraction"]) == (1, 0)
+    assert values["proposal/entropy"] == pytest.approx(np.log(95))
+    assert not any(name.startswith("staleness/") for name in values)
+
+
+def test_the_report_tells_of_the_proposal_in_use(
+    hired: Callable[[Config], Master], configured: Configured, clock: list[float]
+) -> None:
+    master = hired(relaxed(configured, "proposal.smoothing=0", "proposal.limit_mode=drop"))
+    for number in range(5):  # chunks of 10 of 95 examples
+        score_chunk(master.database, number, 1, [0.0] + [1.0 + number] * 9)
+        clock[0] += 1
+    master.version = 4  # version 3 was published last
+    master.step = 6
+    master.refresh()
+    values, omega = report(master), master.proposal.weights
+    assert (master.database.get("proposal") or {})["step"] == 6
+    assert values["proposal/entropy"] == pytest.approx(entropy(omega))
+    assert values["proposal/effective_sample_size"] == pytest.approx(effective_sample_size(omega))
+    assert values["proposal/kept_fraction"] == pytest.approx(50 / 95)
+    assert values["proposal/floored"] == 5
+    assert omega[0] == pytest.approx(FLOOR * 2.7)
+    assert values["staleness/mean_seconds"] == pytest.approx(3.0)
+    assert values["staleness/max_seconds"] == pytest.approx(5.0)
+    assert values["staleness/mean_versions"] == pytest.approx(2.0)
+
+
+def test_ages_are_means_over_examples_not_chunks(
+    hired: Callable[[Config], Master], configured: Configured, clock: list[float]
+) -> None:
+    master = hired(relaxed(configured))
+    score_chunk(master.database, 9, 1, 1.0)
+    clock[0] += 4
+    score_chunk(master.database, 0, 2, 1.0)
+    master.version = 3
+    master.refresh()
+    # The last chunk has 5 examples, the first 10.
+    assert report(master)["staleness/mean_seconds"] == pytest.approx(4 * 5 / 15)
+    assert report(master)["staleness/mean_versions"] == pytest.approx(1 * 5 / 15)
+
+
+@pytest.mark.parametrize("mode", ["drop", "fill"])
+def test_weights_older_than_the_limit_in_seconds_are_not_used(
+    hired: Callable[[Config], Master], configured: Configured, clock: list[float], mode: str
+) -> None:
+    settings = ["proposal.staleness_limit_seconds=4", f"proposal.limit_mode={mode}", "proposal.smoothing=0"]
+    master = hired(relaxed(configured, *settings))
+    for number in range(10):
+        score_chunk(master.database, number, 1, 1.0 + number)
+        clock[0] += 1
+    master.refresh()  # the ages are now 10, 9, ..., 1 seconds
+    omega = master.proposal.weights
+    np.testing.assert_allclose(omega[60:90], np.repeat([7.0, 8, 9], 10))
+    np.testing.assert_allclose(omega[90:], 10.0)
+    mean = (70 + 80 + 90 + 50) / 35
+    np.testing.assert_allclose(omega[:60], 0.0 if mode == "drop" else mean)
+    assert report(master)["proposal/kept_fraction"] == pytest.approx(35 / 95)
+    assert report(master)["staleness/max_seconds"] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("mode", ["drop", "fill"])
+def test_weights_older_than_the_limit_in_versions_are_not_used(
+    hired: Callable[[Config], Master], configured: Configured, mode: str
+) -> None:
+    settings = ["proposal.staleness_limit_versions=2", f"proposal.limit_mode={mode}", "proposal.smoothing=0"]
+    master = hired(relaxed(configured, *settings))
+    for number in range(10):
+        score_chunk(master.database, number, number + 1, 2.0)
+    master.version = 11  # version 10 was published last
+    master.refresh()
+    used = master.proposal.weights > 0
+    np.testing.assert_array_equal(used, np.arange(95) >= (70 if mode == "drop" else 0))
+    assert report(master)["proposal/kept_fraction"] == pytest.approx(25 / 95)
+
+
+@pytest.mark.parametrize(("fraction", "fallback"), [(0.2, False), (0.3, True)])
+def test_below_the_minimum_usable_fraction_the_master_draws_uniformly(
+    hired: Callable[[Config], Master], configured: Configured, fraction: float, fallback: bool
+) -> None:
+    master = hired(relaxed(configured, f"proposal.minimum_usable_fraction={fraction}"))
+    for number in range(2):
+        score_chunk(master.database, number, 1, [1.0] * 9 + [5.0])
+    master.refresh()
+    assert report(master)["proposal/fallback"] == fallback
+    assert (len(set(master.proposal.weights.tolist())) == 1) == fallback
+
+
+@pytest.mark.parametrize("setting", ["entropy:0.99", "variance-optimal"])
+def test_the_adaptive_smoothings_learn_from_the_table(
+    hired: Callable[[Config], Master], configured: Configured, setting: str
+) -> None:
+    master = hired(relaxed(configured, f"proposal.smoothing={setting}"))
+    for version in (1, 2):
+        score_everything(master.database, version)
+    master.refresh()
+    table = master.database.weights(previous=True)
+    assert table.previous_norms is not None
+    norms, previous = table.norms.astype(np.float64), table.previous_norms.astype(np.float64)
+    by_entropy, by_variance = entropy_constant(norms, 0.99), variance_optimal_constant(previous, norms)
+    expected = by_entropy if setting == "entropy:0.99" else by_variance
+    assert expected > 0
+    assert master.smoothing_constant == expected
+    np.testing.assert_allclose(master.proposal.weights, norms + expected)
+
+
+def test_variance_optimal_pairs_come_from_fresh_chunks_with_two_versions_only(
+    hired: Callable[[Config], Master], configured: Configured
+) -> None:
+    master = hired(relaxed(configured, "proposal.smoothing=variance-optimal", "proposal.staleness_limit_versions=3"))
+    database: Any = master.database
+    score_chunk(database, 0, 1, 100.0)  # a pair, but too old
+    score_chunk(database, 0, 2, 1.0)
+    score_chunk(database, 1, 9, 7.0)  # one version only
+    score_chunk(database, 2, 4, np.arange(1.0, 11))  # a pair whose newer half is fresh
+    score_chunk(database, 2, 9, np.arange(10.0, 0, -1))
+    master.version = 10
+    master.refresh()
+    expected = variance_optimal_constant(np.arange(1.0, 11), np.arange(10.0, 0, -1))
+    assert master.smoothing_constant == pytest.approx(expected)
+
+
+def test_a_norm_that_is_no_number_ends_the_run(hired: Callable[[Config], Master], configured: Configured) -> None:
+    master = hired(relaxed(configured))
+    score_everything(master.database, 1)
+    score_chunk(master.database, 3, 2, np.nan)
+    with pytest.raises(WeightError, match="NaN"):
+        master.refresh()
+
+
+# A whole life
+
+
+def test_a_relaxed_master_never_waits_and_publishes_as_often_as_told(
+    hired: Callable[[Config], Master], configured: Configured, play: Play
+) -> None:
+    master = hired(relaxed(configured, "master.steps=7", "master.publish_every_steps=3"))
+    done = [operation for _, operation in play(master)]
+    names = [operation.name for operation in done if operation.name != "checkpoint"]
+    block = ["publish", "refresh", "train", "train", "train"]
+    assert names == [*block, *block, "publish", "refresh", "train", "publish"]
+    assert master.step == 7
+    assert [operation.version for operation in done if operation.name == "publish"] == [1, 2, 3, 4]
+    assert sum(operation.examples for operation in done) == 7 * 8
+    assert {operation.bytes for operation in done if operation.name == "publish"} == {4 * master.parameters.numel()}
+    assert master.database.newest() == Published(4, 7)
+    assert master.database.get("finished") == {"step": 7, "version": 4}
+    assert master.folder.parameters.exists()
+    found = master.database.parameters()
+    assert found is not None
+    np.testing.assert_array_equal(found[1], master.parameters.numpy())
+
+
+def test_a_run_ends_by_its_seconds(
+    hired: Callable[[Config], Master], configured: Configured, play: Play, clock: list[float]
+) -> None:
+    config = relaxed(configured, "master.seconds=0.05", "master.steps=1000000")
+    master = hired(config)
+    play(master)
+    assert 0 < master.step < 1000
+    assert master.database.seconds() >= 0.05
+
+
+def test_an_exact_master_waits_until_every_record_has_its_version_and_the_monitor_has_sampled(
+    hired: Callable[[Config], Master], configured: Configured
+) -> None:
+    master = hired(configured())
+    database: Any = master.database
+    life = master.run()
+    assert next(life).name == "publish"
+    assert next(life).name == "wait"
+    score_everything(database, 1)
+    assert next(life).name == "wait"  # valid and test are behind
+    for split in ("valid", "test"):
+        for number in range(database.layout().chunks(split)):
+            span = database.layout().span(split, number)
+            ones = np.ones(span.stop - span.start, np.float32)
+            database.push(Chunk(split, number), 1, ChunkScores(ones, ones, ones.astype(np.uint8), None))
+    assert next(life).name == "wait"  # the monitor has not sampled
+    database.put("acknowledged", {"version": 1})
+    assert next(life).name == "refresh"
+    assert next(life).name == "train"
+
+
+def test_a_loss_that_is_no_number_fails_the_run_and_names_the_step(
+    hired: Callable[[Config], Master], configured: Configured, play: Play
+) -> None:
+    master = hired(relaxed(configured, "master.steps=9"))
+
+    def poison(actor: Actor, operation: Operation) -> bool:
+        if operation.name == "train" and master.step == 4:  # before the fifth step
+            master.parameters[0] = float("nan")
+        return False
+
+    with pytest.raises(RunError, match=r"not finite at step 5 .*optimizer\.learning_rate"):
+        play(master, until=poison)
+
+
+def test_audit_points_are_saved_at_step_0_on_the_way_and_at_the_end(
+    hired: Callable[[Config], Master], configured: Configured, play: Play
+) -> None:
+    master = hired(relaxed(configured, "master.steps=7", "monitor.audit_every_steps=2"))
+    start = master.parameters.clone().numpy()
+    play(master)
+    points = [load_audit(path) for path in sorted(master.folder.audits.glob("step-*.npz"))]
+    assert [point.step for point in points] == [0, 2, 4, 6, 7]
+    np.testing.assert_array_equal(points[0].parameters, start)
+    np.testing.assert_array_equal(points[-1].parameters, master.parameters.numpy())
+    np.testing.assert_array_equal(points[-1].weights, master.proposal.weights)
+    assert np.isnan(points[0].table).all()  # nothing was ever scored
+
+
+# Interruption
+
+
+def play_all(
+    play: Play, data: Prepared, master: Master, until: Callable[[Actor, Operation], bool] | None = None
+) -> None:
+    """The whole run of this master, with its monitor and workers, to its end or until all are killed."""
+    config, database = master.config, master.database
+    workers = [Worker(config, data, database, CPU) for _ in range(config.worker.count)]
+    monitor = Monitor(config, data, database, master.folder, CPU)
+    play(monitor, master, *workers, until=until or (lambda actor, operation: False))
+    monitor.trace.close()
+    monitor.events.close()
+
+
+def lasting(folder: RunFolder) -> list[tuple[Any, ...]]:
+    """The trace's rows that must be the same to the bit: all but clocks and work; audits after samples."""
+    table = traces.read(folder.trace)
+    kept = table[~table.quantity.str.contains("seconds|work/")][["step", "quantity", "value"]]
+    rows = [tuple(row) for row in kept.itertuples(index=False)]
+    return sorted(rows, key=lambda row: str(row[1]).startswith("audit/"))
+
+
+@pytest.mark.parametrize(
+    ("stopped_at", "settings"),
+    [
+        (6, []),
+        (3, []),
+        (9, ["proposal.smoothing=variance-optimal"]),
+        (6, ["proposal.smoothing=entropy:0.95", "proposal.staleness_limit_versions=1"]),
+        (9, ["proposal.method=sgd"]),
+        (9, ["monitor.every_steps=6"]),
+    ],
+)
+def test_a_killed_exact_run_goes_on_from_its_checkpoint_to_the_same_bits(
+    data: Prepared,
+    configured: Configured,
+    begun: Begun,
+    new_folder: NewFolder,
+    play: Play,
+    stopped_at: int,
+    settings: list[str],
+) -> None:
+    config = configured(
+        "master.steps=14", "master.checkpoint_every_seconds=1e-6", "monitor.audit_every_steps=4", *settings
+    )
+    whole, broken = new_folder("whole"), new_folder("broken")
+    play_all(play, data, Master(config, data, begun(config), whole, CPU))
+
+    master = Master(config, data, begun(config), broken, CPU)
+
+    def killed(actor: Actor, operation: Operation) -> bool:
+        return actor is master and operation.name == "train" and master.step == stopped_at + 1
+
+    play_all(play, data, master, killed)
+    # All processes are gone: another database, begun with what the checkpoint holds.
+    checkpoint = load_checkpoint(broken.checkpoint)
+    assert checkpoint.step == stopped_at
+    traces.drop_from(broken.trace, checkpoint.step)
+    database = begun(config)
+    database.begin(database.layout(), checkpoint.seconds, checkpoint.records)
+    database.put("proposal", checkpoint.proposal)
+    master = Master(config, data, database, broken, CPU, checkpoint)
+    assert master.step == stopped_at
+    play_all(play, data, master)
+
+    ours, theirs = np.load(broken.parameters), np.load(whole.parameters)
+    for name in theirs:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+    assert lasting(broken) == lasting(whole)
+
+
+def test_a_relaxed_run_goes_on_above_every_version_that_may_have_been_issued(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play
+) -> None:
+    config = relaxed(configured, "master.steps=1000000", "master.publish_every_steps=1")
+    folder, database = new_folder("run"), begun(config)
+    master = Master(config, data, database, folder, CPU)
+    issued: list[int] = []
+
+    def until(actor: Actor, operation: Operation) -> bool:
+        if operation.name == "publish":
+            issued.append(operation.version)
+            score_chunk(database, 0, operation.version - 1, 1.0)
+        return len(issued) == 1500
+
+    play(master, until=until)  # long enough to pass the versions that the first checkpoint reserved
+    resumed = Master(config, data, database, folder, CPU, load_checkpoint(folder.checkpoint))
+    assert resumed.version > max(issued)
+    assert resumed.step <= master.step
+
+
+def test_a_relaxed_masters_weights_keep_their_age_in_versions_when_it_is_resumed(
+    hired: Callable[[Config], Master], configured: Configured, begun: Begun, data: Prepared
+) -> None:
+    config = relaxed(configured, "proposal.staleness_limit_versions=2", "proposal.minimum_usable_fraction=0")
+    master = hired(config)
+    database: Any = master.database
+    for number in range(5):
+        score_chunk(database, number, number + 1, 1.0)
+    master.version, master.step = 6, 15  # version 5 was published last
+    master.refresh()
+    master.checkpoint()
+    checkpoint = load_checkpoint(master.folder.checkpoint)
+    again = begun(config)
+    again.begin(again.layout(), checkpoint.seconds, checkpoint.records)
+    resumed = Master(config, data, again, master.folder, CPU, checkpoint)
+    resumed.refresh()
+    np.testing.assert_array_equal(resumed.proposal.weights, master.proposal.weights)
+    assert report(resumed)["staleness/mean_versions"] == report(master)["staleness/mean_versions"]
+
+
+def test_an_interrupted_relaxed_master_saves_where_it_is_and_an_exact_one_does_not(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder
+) -> None:
+    for mode, saved in (("relaxed", True), ("exact", False)):
+        config = configured(f"master.mode={mode}")
+        folder = new_folder(mode)
+        master = Master(config, data, begun(config), folder, CPU)
+        master.refresh()
+        master.train()
+        master.stop()
+        assert folder.checkpoint.exists() == saved
+        if saved:
+            checkpoint = load_checkpoint(folder.checkpoint)
+            assert checkpoint.step == 1
+            np.testing.assert_array_equal(checkpoint.parameters, master.parameters.numpy())
+            np.testing.assert_array_equal(checkpoint.momentum, master.momentum.numpy())

@@ -1,0 +1,212 @@
+"""The house: a module imports only what stands on its own floor or below it, and nothing heavy comes with --help."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "issgd_cli"
+ROOT = Path(__file__).parents[1]
+
+# A room is a module or a package at the top of issgd_cli.
+FLOORS = {
+    "errors": 1,
+    "files": 1,
+    "randomness": 1,
+    "config": 1,
+    "equations": 1,
+    "models": 2,
+    "traces": 2,
+    "runs": 2,
+    "quantiles": 2,
+    "claims": 2,
+    "sampling": 3,
+    "smoothing": 3,
+    "gradient_norms": 3,
+    "datasets": 3,
+    "examples": 4,
+    "database": 4,
+    "operations": 4,
+    "figures": 4,
+    "checkpoints": 4.5,
+    "master": 5,
+    "worker": 5,
+    "monitor": 5,
+    "clusters": 6,
+    "experiment": 7,
+    "reproduction": 7,
+    "cli": 8,
+    "__main__": 9,
+}
+
+# Who alone may import what.
+OWNERS = {
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "matplotlib": {"figures"},
+    "redis": {"database"},
+    "pydantic": {"config"},
+    "pooch": {"datasets"},
+    "PIL": {"datasets"},
+}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of every module of the package."""
+    found = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def room_of(module: str) -> str:
+    """issgd_cli.database.redis -> database."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(module: str, of_types: bool = True) -> Iterator[str]:
+    """What a module imports anywhere in it, functions included, by full dotted names; ours as far as they are modules.
+
+    Args:
+        of_types: Whether also what is imported for type checkers only.
+    """
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    skipped: set[int] = set()
+    if not of_types:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+                skipped |= {id(inner) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively: ours are imported by full names"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else str(node.module)
+
+
+def test_every_room_has_a_floor_and_every_floor_a_room() -> None:
+    rooms = {room_of(module) for module in MODULES} - {""}
+    assert rooms <= set(FLOORS), f"give {rooms - set(FLOORS)} a floor"
+    assert set(FLOORS) <= rooms, f"{set(FLOORS) - rooms} are gone: take them out"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_room_imports_no_higher_floor(module: str) -> None:
+    if not room_of(module):
+        return  # the package itself is empty
+    mine = FLOORS[room_of(module)]
+    for name in imports(module):
+        if name.split(".")[0] == PACKAGE and (room := room_of(name)):
+            assert FLOORS[room] <= mine, f"{module} (floor {mine}) imports {name} (floor {FLOORS[room]})"
+
+
+def test_the_package_itself_holds_nothing() -> None:
+    assert MODULES[PACKAGE].read_text().strip() == ""
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {
+        module: {name for name in imports(module, of_types=False) if name in MODULES and name != module}
+        for module in MODULES
+    }
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"a circle: {' -> '.join([*path[path.index(module) :], module])}"
+        if module not in done:
+            for name in sorted(graph[module]):
+                visit(name, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for module in MODULES:
+        theirs = {room_of(name) for name in imports(module, of_types=False) if name in MODULES}
+        graph.setdefault(room_of(module), set()).update(theirs - {room_of(module), ""})
+    done: set[str] = set()
+
+    def visit(room: str, path: tuple[str, ...]) -> None:
+        assert room not in path, f"a circle: {' -> '.join([*path[path.index(room) :], room])}"
+        if room not in done:
+            for name in sorted(graph[room]):
+                visit(name, (*path, room))
+            done.add(room)
+
+    for room in graph:
+        visit(room, ())
+
+
+def test_master_worker_and_monitor_know_nothing_of_each_other() -> None:
+    actors = {f"{PACKAGE}.{name}" for name in ("master", "worker", "monitor")}
+    for actor in actors:
+        assert not actors & set(imports(actor))
+
+
+@pytest.mark.parametrize("library", sorted(OWNERS))
+def test_a_library_is_imported_by_its_room_only(library: str) -> None:
+    importers = {
+        room_of(module) for module in MODULES if any(name.split(".")[0] == library for name in imports(module))
+    }
+    assert importers <= OWNERS[library]
+    assert importers, f"nobody imports {library} any more"
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top names of all modules that a fresh Python has loaded after running this code."""
+    ending = "import sys; print('loaded', *sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{ending}"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "redis", "pydantic", "PIL", "pooch"}
+
+
+def loaded_by_command(*arguments: str) -> set[str]:
+    code = f"""
+import sys
+sys.argv = ["issgd", *{arguments!r}]
+from issgd_cli.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+    return loaded_by(code)
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_imports_nothing_heavy(option: str) -> None:
+    loaded = loaded_by_command(option)
+    assert "typer" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("command", ["train", "reproduce", "prepare", "plot", "status", "doctor", "worker"])
+def test_a_commands_help_imports_nothing_heavy_of_ours(command: str) -> None:
+    assert not loaded_by_command(command, "--help") & (HEAVY - {"pydantic"})  # which typer looks for by itself
+
+
+def test_the_equations_need_numpy_alone() -> None:
+    assert not loaded_by("import issgd_cli.equations") & (HEAVY - {"numpy"})
+
+
+def test_the_actors_do_not_load_what_draws_or_serves() -> None:
+    loaded = loaded_by("import issgd_cli.master, issgd_cli.worker, issgd_cli.monitor")
+    assert not loaded & {"matplotlib", "redis", "typer", "rich"}

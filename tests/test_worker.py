@@ -1,0 +1,297 @@
+"""A worker: what it scores, in what order, and that how many there are changes nothing in exact mode."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from issgd_cli import traces
+from issgd_cli.config import Config
+from issgd_cli.database import SPLITS, Chunk, Database, Published, Split
+from issgd_cli.database.memory import MemoryDatabase
+from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.examples import Examples
+from issgd_cli.master import Master
+from issgd_cli.models.mlp import flatten_parameters, initialise, mlp
+from issgd_cli.monitor import Monitor
+from issgd_cli.operations import Actor, Operation
+from issgd_cli.runs import RunFolder
+from issgd_cli.worker import LEAST_LEASE_SECONDS, Worker, turns_of_splits
+
+CPU = torch.device("cpu")
+
+Configured = Callable[..., Config]
+Begun = Callable[[Config], MemoryDatabase]
+NewFolder = Callable[[str], RunFolder]
+Play = Callable[..., list[tuple[Actor, Operation]]]
+
+
+def published(database: Database, config: Config, data: Prepared, version: int = 1, seed: int = 0) -> torch.nn.Module:
+    """The model whose parameters are published under this version."""
+    model = mlp(data.features, config.model.hidden, data.classes)
+    initialise(model, seed, 0.5)
+    database.publish(Published(version, 3 * version), flatten_parameters(model).numpy().copy())
+    return model
+
+
+def operations(worker: Worker, count: int) -> list[Operation]:
+    """The first so many of its life."""
+    life = worker.run()
+    return [next(life) for _ in range(count)]
+
+
+# What it scores
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_chunks_scores_are_its_examples_losses_errors_and_gradient_norms(
+    data: Prepared, configured: Configured, begun: Begun, split: Split
+) -> None:
+    config = configured()
+    database = begun(config)
+    model = published(database, config, data)
+    worker = Worker(config, data, database, CPU)
+    operations(worker, 2)  # pulled
+    chunk = Chunk(split, database.layout().chunks(split) - 1)  # the short one
+    scores = worker.score(chunk)
+    span = database.layout().span(split, chunk.number)
+    pixels = data.splits[split].images[span].astype(np.float64)
+    inputs = torch.from_numpy((pixels - data.mean) / data.std)
+    labels = torch.from_numpy(data.splits[split].labels[span])
+    assert scores.norms.shape == scores.losses.shape == scores.errors.shape == (len(labels),)
+    wide = model.double()
+    for number in range(len(labels)):
+        logits = wide(inputs[number : number + 1])
+        loss = functional.cross_entropy(logits, labels[number : number + 1])
+        gradients = torch.autograd.grad(loss, list(wide.parameters()))
+        norm = sum(float(part.square().sum()) for part in gradients) ** 0.5
+        assert scores.norms[number] == pytest.approx(norm, rel=1e-4)
+        assert scores.losses[number] == pytest.approx(float(loss.detach()), rel=1e-4)
+        assert scores.errors[number] == int(logits.argmax() != labels[number])
+
+
+def test_the_chunks_gradient_norm_is_that_of_its_mean_loss(
+    data: Prepared, configured: Configured, begun: Begun
+) -> None:
+    config = configured("worker.gradient_every_chunks=1")
+    database = begun(config)
+    model = published(database, config, data)
+    worker = Worker(config, data, database, CPU)
+    operations(worker, 2)
+    inputs, labels = Examples(data, data.splits["train"], CPU)[slice(20, 30)]
+    loss = functional.cross_entropy(model(inputs), labels)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    expected = sum(float(part.double().square().sum()) for part in gradients)
+    assert worker.score(Chunk("train", 2)).gradient_norm2 == pytest.approx(expected, rel=1e-5)
+    for split in ("valid", "test"):
+        assert worker.score(Chunk(split, 0)).gradient_norm2 is None
+
+
+@pytest.mark.parametrize("every", [1, 3, 4, 7, 20])
+def test_at_each_version_one_chunk_in_so_many_gives_its_gradient_and_in_turn_every_one(
+    data: Prepared, configured: Configured, begun: Begun, every: int
+) -> None:
+    config = configured(f"worker.gradient_every_chunks={every}")
+    worker = Worker(config, data, begun(config), CPU)
+    chunks = worker.layout.chunks("train")
+    given: Counter[int] = Counter()
+    period = min(every, chunks)
+    for version in range(1, period + 1):
+        worker.version = version
+        at_this_version = [chunk for chunk in range(chunks) if worker.score(Chunk("train", chunk)).gradient_norm2]
+        assert chunks // period <= len(at_this_version) <= -(-chunks // period)
+        given.update(at_this_version)
+    assert given == Counter(range(chunks))
+
+
+# Its life
+
+
+def test_a_worker_waits_until_there_are_parameters(data: Prepared, configured: Configured, begun: Begun) -> None:
+    config = configured()
+    database = begun(config)
+    worker = Worker(config, data, database, CPU)
+    life = worker.run()
+    assert [next(life).name for _ in range(3)] == ["wait"] * 3
+    published(database, config, data)
+    assert [next(life).name for _ in range(3)] == ["pull", "score", "push"]
+
+
+def test_a_worker_pulls_only_what_is_new_and_scores_every_chunk_once_at_a_version(
+    data: Prepared, configured: Configured, begun: Begun
+) -> None:
+    config = configured()
+    database = begun(config)
+    published(database, config, data)
+    worker = Worker(config, data, database, CPU)
+    life = worker.run()
+    done = [next(life) for _ in range(60)]
+    names = Counter(operation.name for operation in done)
+    assert names["pull"] == 1
+    assert names["score"] == names["push"] == 14  # 10 + 1 + 3 chunks
+    assert sum(operation.examples for operation in done) == 95 + 5 + 23
+    assert database.behind(1) == 0
+    assert {operation.seconds > 0 for operation in done if operation.name == "wait"} == {True}
+    published(database, config, data, version=5, seed=1)
+    done = [next(life) for _ in range(60)]
+    assert Counter(operation.name for operation in done)["pull"] == 1
+    assert database.behind(5) == 0
+    records = database.records()["train"]
+    assert set(records.previous_versions.tolist()) == {1}
+
+
+def test_a_relaxed_worker_looks_for_new_parameters_after_so_many_chunks(
+    data: Prepared, configured: Configured, begun: Begun
+) -> None:
+    config = configured("master.mode=relaxed", "worker.pull_every_chunks=4")
+    database = begun(config)
+    published(database, config, data)
+    worker = Worker(config, data, database, CPU)
+    life = worker.run()
+    assert [next(life).name for _ in range(3)] == ["pull", "score", "push"]
+    published(database, config, data, version=2, seed=1)
+    names = []
+    while (operation := next(life)).name != "pull":
+        names.append(operation.name)
+    assert names == ["score", "push"] * 3
+    next(life)
+    assert worker.version == 2
+
+
+def test_a_worker_leaves_when_the_master_has_finished(
+    data: Prepared, configured: Configured, begun: Begun, play: Play
+) -> None:
+    config = configured()
+    database = begun(config)
+    published(database, config, data)
+    database.put("finished", {"step": 9, "version": 1})
+    assert play(Worker(config, data, database, CPU)) == []
+
+
+def test_what_a_killed_worker_left_is_scored_by_another_when_its_lease_is_over(
+    data: Prepared, configured: Configured, begun: Begun, clock: list[float]
+) -> None:
+    config = configured()
+    database = begun(config)
+    published(database, config, data)
+    killed, other = (Worker(config, data, database, CPU) for _ in range(2))
+    assert operations(killed, 2)[1].name == "score"  # and it never pushes
+    life = other.run()
+    for _ in range(60):
+        next(life)
+    assert database.behind(1) == 1
+    clock[0] += killed.lease + 1
+    for _ in range(10):
+        next(life)
+    assert database.behind(1) == 0
+
+
+def test_the_lease_follows_the_time_that_a_chunk_takes(
+    data: Prepared, configured: Configured, begun: Begun, clock: list[float]
+) -> None:
+    config = configured()
+    database = begun(config)
+    published(database, config, data)
+    worker = Worker(config, data, database, CPU)
+    life = worker.run()
+    next(life), next(life)
+    clock[0] += 10.0
+    next(life), next(life)
+    assert worker.lease == pytest.approx(40)
+    next(life), next(life)
+    assert worker.lease == LEAST_LEASE_SECONDS
+
+
+@pytest.mark.parametrize("shares", [(20, 1, 1), (1, 1, 1), (3, 2, 1), (7, 3, 5)])
+def test_turns_are_dealt_in_the_ratio_of_the_shares_and_spread_evenly(shares: tuple[int, int, int]) -> None:
+    turns = turns_of_splits(shares)
+    assert Counter(turns) == dict(zip(SPLITS, shares, strict=True))
+    for split, share in zip(SPLITS, shares, strict=True):
+        places = [place for place, turn in enumerate(turns) if turn == split]
+        gaps = np.diff([*places, places[0] + len(turns)])
+        assert gaps.max() <= 2 * len(turns) / share + 1
+
+
+def test_the_shares_decide_what_is_scored_while_all_is_behind(
+    data: Prepared, configured: Configured, begun: Begun
+) -> None:
+    config = configured("master.mode=relaxed", "worker.shares=[2, 1, 1]", "worker.pull_every_chunks=1000")
+    database = begun(config)
+    worker = Worker(config, data, database, CPU)
+    life = worker.run()
+    next(life)
+    published(database, config, data)
+    assert next(life).name == "pull"
+    chunks: list[Operation] = [next(life) for _ in range(8)]
+    assert [operation.name for operation in chunks] == ["score", "push"] * 4
+    sizes = [operation.examples for operation in chunks if operation.name == "score"]
+    assert sorted(sizes) == [5, 10, 10, 10]  # of train two, of valid (5 examples) and of test one
+
+
+# How many there are
+
+
+def lasting(folder: RunFolder) -> list[tuple[Any, ...]]:
+    """The trace's rows but clocks and work."""
+    table = traces.read(folder.trace)
+    kept = table[~table.quantity.str.contains("seconds|work/")][["step", "quantity", "value"]]
+    return [tuple(row) for row in kept.itertuples(index=False)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["proposal.smoothing=variance-optimal", "proposal.staleness_limit_versions=1"],
+        ["proposal.method=sgd", "worker.shares=[1, 5, 2]"],
+    ],
+)
+def test_an_exact_runs_trace_is_the_same_to_the_bit_for_1_2_and_5_workers(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, settings: list[str]
+) -> None:
+    found = []
+    for count in (1, 2, 5):
+        config = configured(f"worker.count={count}", "monitor.audit_every_steps=4", *settings)
+        folder, database = new_folder(f"workers-{count}"), begun(config)
+        monitor = Monitor(config, data, database, folder, CPU)
+        workers = [Worker(config, data, database, CPU) for _ in range(count)]
+        play(monitor, *workers, Master(config, data, database, folder, CPU))
+        monitor.trace.close()
+        monitor.events.close()
+        found.append(lasting(folder))
+    assert len(found[0]) > 50
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+def test_an_exact_run_ends_even_if_a_worker_is_killed_on_the_way(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, clock: list[float]
+) -> None:
+    config = configured()
+    folder, database = new_folder("run"), begun(config)
+    monitor, master = Monitor(config, data, database, folder, CPU), Master(config, data, database, folder, CPU)
+    workers = [Worker(config, data, database, CPU) for _ in range(2)]
+    actors: list[Actor] = [monitor, master, *workers]
+    lives = [actor.run() for actor in actors]
+    for _ in range(30):
+        for life in lives:
+            next(life)
+    assert database.behind(2) > 0
+    lives.pop()
+    rounds = 0
+    while master.step < 9 or database.get("finished") is None:
+        for life in lives:
+            operation = next(life, None)
+            clock[0] += 0.01 if operation is None else 0.01 + operation.seconds
+        rounds += 1
+        assert rounds < 20_000
+    for life in lives:
+        for _ in life:
+            pass
+    monitor.trace.close()
+    monitor.events.close()
+    assert traces.read(folder.trace).step.max() == 9
