@@ -32,7 +32,7 @@ def write_all(
     command: Sequence[str] = (),
     timelines: Timelines | None = None,
 ) -> tuple[list[Path], list[Verdict]]:
-    """Figures 1-4, table 1, claims.json and report.md.
+    """Figures 1-4, table 1, claims.json, manifests.json (of all runs) and report.md.
 
     Args:
         runs: The experiment's, finished or not.
@@ -56,6 +56,7 @@ def write_all(
         "table-1.csv": table_1.as_csv(table),
         "claims.json": json.dumps(_finite(as_json(verdicts, runs)), indent=2, ensure_ascii=False, allow_nan=False)
         + "\n",
+        "manifests.json": json.dumps({run.name: run.manifest for run in runs.runs}, indent=1) + "\n",
         "report.md": report.report(runs, verdicts, _captions(paths)),
     }
     for name, text in texts.items():
