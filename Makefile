@@ -46,7 +46,7 @@ types: setup ## types: mypy --strict
 
 check: lint types test ## what CI runs
 
-reproduce: setup ## the paper in small: data, 12 runs with real processes, figures, report (about 10 minutes)
+reproduce: setup ## the paper in small: data, 14 runs with real processes, figures, report (about 10 minutes)
 	$(ISSGD) prepare house-numbers
 	$(ISSGD) reproduce $(EXPERIMENT)
 

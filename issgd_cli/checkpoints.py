@@ -39,18 +39,18 @@ class Checkpoint:
     proposal: dict[str, Any]
     records: dict[Split, Records]
 
-    def aged_by(self, versions: int) -> "Checkpoint":
-        """The same, its records' versions shifted along with the next publication's, so that ages stay as they are."""
-        if versions == 0:
+    def renumbered(self, by: int) -> "Checkpoint":
+        """The same with all versions that much higher, the next publication's and the records', so that ages stay."""
+        if by == 0:
             return self
         moved = {}
         for split, records in self.records.items():
             numbers: dict[str, Any] = {
-                name: np.where(getattr(records, name) > 0, getattr(records, name) + versions, 0).astype(np.int32)
+                name: np.where(getattr(records, name) > 0, getattr(records, name) + by, 0).astype(np.int32)
                 for name in ("versions", "previous_versions", "gradient_versions")
             }
             moved[split] = replace(records, **numbers)
-        return replace(self, records=moved)
+        return replace(self, version=self.version + by, records=moved)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 Float64s = NDArray[np.float64]
 
 
-def importance_weights(probability_weights: ArrayLike, indices: ArrayLike) -> Float64s:
+def importance_weights(probability_weights: ArrayLike, indices: ArrayLike, mean: float | None = None) -> Float64s:
     """Factors that make the drawn examples' mean gradient unbiased: mean(omega) / omega[i].
 
     Examples of weight 0 can't be drawn and stand outside: the mean is over the others (appendix B.1), and the
@@ -23,6 +23,7 @@ def importance_weights(probability_weights: ArrayLike, indices: ArrayLike) -> Fl
     Args:
         probability_weights: omega, shape (N,), non-negative, not all zero.
         indices: Drawn examples, shape (M,).
+        mean: mean(omega) over the positive weights, where it is known already.
 
     Returns:
         Shape (M,). All ones when the weights are equal.
@@ -30,7 +31,9 @@ def importance_weights(probability_weights: ArrayLike, indices: ArrayLike) -> Fl
     Source: section 4.1, the loss of a minibatch.
     """
     omega = np.asarray(probability_weights, np.float64)
-    weights: Float64s = omega.sum() / np.count_nonzero(omega) / omega[np.asarray(indices)]
+    if mean is None:
+        mean = omega.sum() / np.count_nonzero(omega)
+    weights: Float64s = mean / omega[np.asarray(indices)]
     return weights
 
 

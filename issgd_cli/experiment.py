@@ -54,16 +54,14 @@ class Experiment:
     seeds: Sequence[int]
     timelines: Table | None = None
 
-    def run(self, setting: str, method: str, seed: int, overrides: Table) -> Run:
+    def run(self, setting: str, method: str, overrides: Table) -> Run:
         """Precedence: file < setting < method < overrides."""
-        values = merged(self.values, self.settings[setting], self.methods[method], overrides, {"seed": seed})
+        values = merged(self.values, self.settings[setting], self.methods[method], overrides)
         return Run(resolve(values, self.where), setting, method)
 
-    def one(self, setting: str | None, method: str | None, seed: int, overrides: Table) -> Run:
-        """The run of `issgd train`: the first setting and method unless named."""
-        return self.run(
-            _named(setting, self.settings, "setting"), _named(method, self.methods, "method"), seed, overrides
-        )
+    def one(self, setting: str | None, method: str | None, overrides: Table) -> Run:
+        """The run of `issgd train`: the first setting and method unless named; seed 0 unless set."""
+        return self.run(_named(setting, self.settings, "setting"), _named(method, self.methods, "method"), overrides)
 
     def runs(
         self, seeds: Sequence[int] | None = None, only: Mapping[str, str] | None = None, overrides: Table | None = None
@@ -79,7 +77,7 @@ class Experiment:
         settings = [_named(only["setting"], self.settings, "setting")] if "setting" in only else list(self.settings)
         methods = [_named(only["method"], self.methods, "method")] if "method" in only else list(self.methods)
         return [
-            self.run(setting, method, seed, overrides or {})
+            self.run(setting, method, merged(overrides or {}, {"seed": seed}))
             for seed, setting, method in itertools.product(self.seeds if seeds is None else seeds, settings, methods)
         ]
 
@@ -107,6 +105,13 @@ def single() -> Experiment:
 _METHODS: dict[str, Table] = {"issgd": {"proposal": {"method": "issgd"}}, "sgd": {"proposal": {"method": "sgd"}}}
 
 
+def _methods(values: Table) -> Mapping[str, Table]:
+    """Of a file without [[methods]]: the one that it sets itself, for instance a run's config.toml, or both."""
+    section = values.get("proposal")
+    own = section.get("method") if isinstance(section, Mapping) else None
+    return {own: {}} if isinstance(own, str) else _METHODS
+
+
 def read(path: Path) -> Experiment:
     """Reads an experiment's TOML file and what it extends.
 
@@ -115,7 +120,7 @@ def read(path: Path) -> Experiment:
     """
     values = _extended(path, ())
     settings = _tables(values.pop("settings", None), path, "settings") or {"": {}}
-    methods = _tables(values.pop("methods", None), path, "methods") or _METHODS
+    methods = _tables(values.pop("methods", None), path, "methods") or _methods(values)
     seeds = parse_seeds(str(values.pop("seeds", "0")))
     timelines = values.pop("timelines", None)
     values.setdefault("name", path.stem)

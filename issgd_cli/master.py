@@ -22,13 +22,13 @@ from issgd_cli.models.mlp import flatten_parameters, initialise, mlp
 from issgd_cli.operations import Operation
 from issgd_cli.randomness import generator
 from issgd_cli.runs import RunFolder
-from issgd_cli.sampling import Proposal, proposal
+from issgd_cli.sampling import Proposal, proposal, usable_norms
 from issgd_cli.smoothing import smoothing
 
 BARRIER_POLL_SECONDS = 0.005
 
 
-RESERVED_VERSIONS = 1000
+RESERVED_VERSIONS = 1000  # a relaxed run checkpoints at least as often; a resumed one starts above them
 
 
 class Master:
@@ -54,6 +54,7 @@ class Master:
         self.momentum = torch.zeros_like(self.parameters)
         self.optimizer = self._optimizer(device)
         self.smoothing = smoothing(config.proposal.smoothing)
+        self.reads_pairs = config.proposal.smoothing == "variance-optimal"
         self.step, self.version = 0, 1  # the version that is published next
         if checkpoint is not None:
             self.step, self.version = checkpoint.step, checkpoint.version
@@ -68,9 +69,9 @@ class Master:
 
     def run(self) -> Generator[Operation]:
         """Publish, refresh, train on some minibatches, for ever (figure 1, left)."""
-        while True:
+        while not self._over():
             yield from self._publish()
-            yield Operation("refresh", self.version - 1, bytes=4 * len(self.examples))
+            yield Operation("refresh", self.version - 1, bytes=(8 if self.reads_pairs else 4) * len(self.examples))
             self.refresh()
             if self.step == 0:
                 self._audit_if_due()
@@ -81,15 +82,13 @@ class Master:
                 yield Operation("train", self.version - 1, examples=self.config.master.minibatch_size)
                 losses.append(self.train())
                 self._audit_if_due()
-            if losses:
-                self._check(torch.stack(losses))
+            self._check(torch.stack(losses))
             if self._over():
-                break
-            if self._checkpoint_is_due():
+                self._save_audit()
+            if self._over() or self._checkpoint_is_due():
                 yield Operation("checkpoint", self.version - 1)
                 self.checkpoint()
-        yield from self._publish()  # so that the last records are of the final parameters
-        self._save_audit()
+        yield from self._publish()  # in exact mode the last records are then of the final parameters
         save_parameters(self.folder.parameters, self.model)
         self.database.put("finished", {"step": self.step, "version": self.version - 1})
 
@@ -109,7 +108,7 @@ class Master:
     def refresh(self) -> None:
         """Reads the table and makes the proposal that the next minibatches are drawn from."""
         settings = self.config.proposal
-        table = self.database.weights(previous=settings.smoothing == "variance-optimal")
+        table = self.database.weights(previous=self.reads_pairs)
         now, newest = self.database.seconds(), self.version - 1
         fresh = table.versions > 0
         if settings.staleness_limit_seconds is not None:
@@ -117,14 +116,12 @@ class Master:
         if settings.staleness_limit_versions is not None:
             fresh &= newest - table.versions <= settings.staleness_limit_versions
         usable = self.layout.spread("train", fresh).astype(bool)  # (N,)
-        old, new = table.norms[:0], table.norms[:0]
+        old = new = usable_norms(table.norms, np.zeros_like(usable))  # no pairs
         if table.previous_norms is not None:
             paired = self.layout.spread("train", fresh & (table.previous_versions > 0)).astype(bool)
-            old, new = table.previous_norms[paired], table.norms[paired]
+            old, new = usable_norms(table.previous_norms, paired), usable_norms(table.norms, paired)
         if usable.any():
-            self.smoothing_constant = self.smoothing(
-                *(np.asarray(a, np.float64) for a in (table.norms[usable], old, new))
-            )
+            self.smoothing_constant = self.smoothing(usable_norms(table.norms, usable), old, new)
         if settings.method == "sgd":
             self.proposal = Proposal.uniform(len(self.examples))
         else:
@@ -143,18 +140,19 @@ class Master:
         self.reserved_version = self.version if exact else self.version + RESERVED_VERSIONS
         state = Checkpoint(
             step=self.step,
-            version=self.reserved_version,
+            version=self.version,
             seconds=self.checkpointed_at,
             parameters=self.parameters.cpu().numpy(),
             momentum=self.momentum.cpu().numpy(),
             proposal=self.database.get("proposal") or {},
             records=self.database.records(),
         )
-        save_checkpoint(self.folder.checkpoint, state.aged_by(self.reserved_version - self.version))
+        save_checkpoint(self.folder.checkpoint, state.renumbered(self.reserved_version - self.version))
 
     def stop(self) -> None:
         """Interrupted: in relaxed mode a checkpoint fits anywhere; an exact run goes on from its last one."""
-        if self.config.master.mode == "relaxed" and self.step > 0:
+        whole = bool(torch.isfinite(self.parameters).all())  # the steps since the last look may have diverged
+        if self.config.master.mode == "relaxed" and self.step > 0 and whole:
             self.checkpoint()
 
     def status(self) -> dict[str, Any]:
@@ -177,7 +175,10 @@ class Master:
 
     def _over(self) -> bool:
         limits = self.config.master
-        return self.step == limits.steps or (limits.seconds is not None and self.database.seconds() >= limits.seconds)
+        if self.step == limits.steps:
+            return True
+        # Exact mode's trace depends on no clock.
+        return limits.mode == "relaxed" and limits.seconds is not None and self.database.seconds() >= limits.seconds
 
     def _checkpoint_is_due(self) -> bool:
         due = self.database.seconds() - self.checkpointed_at >= self.config.master.checkpoint_every_seconds
@@ -213,10 +214,11 @@ class Master:
             first = self.step - len(losses) + int(bad[0]) + 1
             omega = self.proposal.weights[self.proposal.weights > 0]
             largest = omega.mean() / omega.min()
+            good = self.folder.checkpoint
             raise RunError(
                 f"The loss is not finite at step {first} (largest importance weight possible: {largest:.3g}). Lower "
-                "`optimizer.learning_rate` or raise `proposal.smoothing`; the last good parameters are in "
-                f"{self.folder.checkpoint}."
+                "`optimizer.learning_rate` or raise `proposal.smoothing`. "
+                + (f"The last good parameters are in {good}." if good.exists() else "There is no checkpoint yet.")
             )
 
     def _report_proposal(

@@ -5,7 +5,7 @@ Once training is over it audits the points that the master has saved: everything
 all examples. Neither master nor workers pay for either.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,16 @@ class Monitor:
         self, config: Config, data: Prepared, database: Database, folder: RunFolder, device: torch.device
     ) -> None:
         """A monitor that goes on with the trace that the folder holds."""
-        self.config, self.database, self.folder, self.data, self.device = config, database, folder, data, device
+        self.config, self.database, self.folder, self.device = config, database, folder, device
+        self.features, self.classes = data.features, data.classes
+        self.examples = {split: Examples(data, data.splits[split], device) for split in SPLITS}
         self.layout = database.layout()
         self.trace = TraceWriter(folder.trace, Row._fields)
         self.events = TraceWriter(folder.events, Event._fields)
         written = traces.read(folder.trace)
         reports = written.step[written.quantity == "proposal/entropy"]
         self.proposal_step = int(reports.max()) if len(reports) else -1
+        self.audited_steps = set(written.step[written.quantity == "audit/trace/in_use"])
         self.work_before = written[written.quantity.str.startswith("work/")].groupby("quantity").value.max().to_dict()
         self.work: dict[str, dict[str, float]] = {}
         samples = written.step[written.quantity == "loss/train"]
@@ -61,11 +64,11 @@ class Monitor:
             if newest is not None:
                 if exact and self.database.behind(newest.version) == 0:
                     if self._due_at_barrier(newest):
-                        yield Operation("sample", newest.version)
+                        yield Operation("sample", newest.version, bytes=self.layout.bytes())
                         self.sample(newest)
                     self.database.put("acknowledged", {"version": newest.version})
                 elif not exact and (finished or self._due_by_time()):
-                    yield Operation("sample", newest.version)
+                    yield Operation("sample", newest.version, bytes=self.layout.bytes())
                     self.sample(newest)
             self.write_events()
             if finished:
@@ -90,10 +93,10 @@ class Monitor:
 
     def audit(self, point: Audit) -> Generator[Operation]:
         """Everything exactly, at the parameters of one audit point, and its rows."""
-        model = mlp(self.data.features, self.config.model.hidden, self.data.classes).to(self.device)
+        model = mlp(self.features, self.config.model.hidden, self.classes).to(self.device)
         flatten_parameters(model).copy_(torch.from_numpy(point.parameters))
         values = yield from exact_quantities(
-            model, self.data, self.layout, point, self.config.monitor.extra_smoothings, self.device
+            model, self.examples, self.layout, point, self.config.monitor.extra_smoothings
         )
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
 
@@ -125,7 +128,9 @@ class Monitor:
         points = sorted(self.folder.audits.glob("step-*.npz"))
         for number, path in enumerate(points):
             self.audits_left = len(points) - number
-            yield from self.audit(load_audit(path))
+            point = load_audit(path)
+            if point.step not in self.audited_steps:  # else killed between writing and removing it
+                yield from self.audit(point)
             path.unlink()
         self.audits_left = 0
 
@@ -194,30 +199,30 @@ def quantities(
 
 def exact_quantities(
     model: torch.nn.Module,
-    data: Prepared,
+    examples: Mapping[Split, Examples],
     layout: Layout,
     point: Audit,
     extra_smoothings: tuple[float, ...],
-    device: torch.device,
 ) -> Generator[Operation, None, dict[str, float]]:
     """Every quantity over all examples at one parameter version, the exact ||g_TRUE||^2 subtracted.
 
     Announces each chunk, and returns the values by their names without the prefix `audit/`.
 
     Where the weights in use leave examples out (`drop`), `trace/in_use` is eq. 6 over the examples that can be drawn,
-    about their own mean gradient, which is what the minibatches then estimate.
+    about their own mean gradient, which is what the minibatches then estimate; `trace/uniform_in_use` is eq. 8 over the
+    same examples, to compare it with.
     """
     values: dict[str, float] = {}
+    device = examples["train"].device
     drawn = point.weights > 0  # (N,)
     squared_norms = np.zeros(layout.train)
     gradients = torch.zeros((2, len(point.parameters)), dtype=torch.float64, device=device)  # left out, drawn
     for split in SPLITS:
-        examples = Examples(data, data.splits[split], device)
         losses, errors = np.zeros(layout.examples(split)), np.zeros(layout.examples(split))
         for chunk in range(layout.chunks(split)):
             span = layout.span(split, chunk)
             yield Operation("audit", examples=span.stop - span.start)
-            inputs, labels = examples[span]
+            inputs, labels = examples[split][span]
             parts = [np.arange(span.stop - span.start)]
             if split == "train":
                 parts = [np.flatnonzero(~drawn[span]), np.flatnonzero(drawn[span])]
@@ -236,6 +241,8 @@ def exact_quantities(
     drawn_norm2 = float((gradients[1] / int(drawn.sum())).square().sum())
     values["gradient_norm2"] = true_norm2
     values["trace/in_use"] = equations.trace_of_covariance(squared_norms[drawn], point.weights[drawn], drawn_norm2)
+    if not drawn.all():
+        values["trace/uniform_in_use"] = equations.uniform_trace(squared_norms[drawn], drawn_norm2)
     previous = None if np.isnan(point.table).any() else point.table
     return values | _traces(squared_norms, previous, true_norm2, point.smoothing, extra_smoothings)
 

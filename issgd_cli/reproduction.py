@@ -70,40 +70,62 @@ def reproduce(
     free = list(range(jobs))  # the places in which runs are done; a place has its devices
 
     def attempt(run: Run) -> None:
-        folder = run.folder(results)
-        name = str(folder.path.relative_to(results / run.config.name))
         if stop.is_set():
             return
-        if folder.state() == "finished":
-            progress.skipped += 1
-            watch(progress)
-            return
+        name, start = _name(run, results), time.monotonic()
         with lock:
             place = free.pop(0)
-        start = time.monotonic()
-        progress.running[name] = Snapshot()
+            progress.running[name] = Snapshot()
 
         def see(snapshot: Snapshot) -> None:
-            progress.running[name] = snapshot
             with lock:
+                progress.running[name] = snapshot
                 watch(progress)
 
+        failure = None
         try:
             config = run.config
             if dealt := tuple(devices[place % len(devices) :: jobs]) if devices else ():
                 config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"devices": dealt})})
-            local.train(config, folder, command=command, resume=True, watch=see, stop=stop, labels=run.labels)
-            progress.done[name] = time.monotonic() - start
-        except IssgdError as error:
-            if not stop.is_set():
-                progress.failed[name] = str(error)
-        finally:
+            local.train(
+                config,
+                run.folder(results),
+                command=command,
+                resume=True,
+                watch=see,
+                stop=stop,
+                labels=run.labels,
+                jobs=jobs,
+            )
+        except Exception as error:  # whatever it is, the other runs go on
+            failure = str(error) or type(error).__name__
+        with lock:
+            free.append(place)
             del progress.running[name]
-            with lock:
-                free.append(place)
-                watch(progress)
+            if failure is None:
+                progress.done[name] = time.monotonic() - start
+            elif not stop.is_set():
+                progress.failed[name] = failure
+            watch(progress)
 
+    left = []
+    for run in runs:
+        try:
+            finished = run.folder(results).state() == "finished"
+            if finished:
+                local.refuse_other_data(run.folder(results), local.dataset_of(run.config))
+                progress.skipped += 1
+            else:
+                left.append(run)
+        except IssgdError as error:
+            progress.failed[_name(run, results)] = str(error)
+    watch(progress)
     with ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(attempt, run) for run in runs]:
+        for done in [pool.submit(attempt, run) for run in left]:
             done.result()
     return progress
+
+
+def _name(run: Run, results: Path) -> str:
+    """For people: <setting>-<method>-<hash>/<seed>."""
+    return str(run.folder(results).path.relative_to(results / run.config.name))

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -161,7 +162,10 @@ def locked(place: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{place} cannot be written: {error.strerror}. Choose another with `--results-dir`.") from None
     with file:
-        if not _take(file):
+        patience = time.monotonic() + 0.3  # `issgd status` looks at a lock by taking it for an instant
+        while not (taken := _take(file)) and time.monotonic() < patience:
+            time.sleep(0.05)
+        if not taken:
             file.seek(0)
             raise RunError(
                 f"{what} is already at work on {place} (process {file.read().strip() or 'unknown'}). Wait for it."

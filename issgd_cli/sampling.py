@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from issgd_cli.equations import Float64s
+from issgd_cli.equations import Float64s, importance_weights
 from issgd_cli.errors import WeightError
 from issgd_cli.smoothing import smoothed
 
@@ -62,8 +62,7 @@ class Proposal:
         """Examples drawn with replacement, and the factor that each one's loss is multiplied by.
 
         Returns:
-            Indices, shape (size,); importance weights mean(omega) / omega[i], shape (size,), the mean over the
-            examples that can be drawn (`equations.importance_weights`, with the sums at hand).
+            Indices, shape (size,); importance weights, shape (size,).
 
         Source: section 4.1.
         """
@@ -72,7 +71,19 @@ class Proposal:
         # end, onto an index past the last positive weight.
         indices = np.searchsorted(self.cumulative, generator.random(size) * total, side="right")
         indices = np.minimum(indices, np.searchsorted(self.cumulative, total, side="left"))
-        return indices, total / self.support / self.weights[indices]
+        return indices, importance_weights(self.weights, indices, mean=total / self.support)
+
+
+def usable_norms(norms: ArrayLike, usable: NDArray[np.bool_]) -> Float64s:
+    """The usable among the database's norms, in float64.
+
+    Raises:
+        WeightError: One of them is negative, NaN or infinite.
+    """
+    kept = np.asarray(norms)[usable].astype(np.float64)
+    _refuse(kept, ~np.isfinite(kept), "NaN or infinite")
+    _refuse(kept, kept < 0, "negative")
+    return kept
 
 
 def proposal(
@@ -98,14 +109,10 @@ def proposal(
     Raises:
         WeightError: A usable norm is negative, NaN or infinite, or all weights are zero.
     """
-    norms = np.asarray(norms, np.float64)
     count = int(np.count_nonzero(usable))
-    if count == 0 or count < minimum_usable_fraction * norms.size:
-        return Proposal.uniform(norms.size, fallback=True)
-    kept = norms[usable]
-    _refuse(kept, ~np.isfinite(kept), "NaN or infinite")
-    _refuse(kept, kept < 0, "negative")
-    kept = smoothed(kept, constant)
+    if count == 0 or count < minimum_usable_fraction * usable.size:
+        return Proposal.uniform(usable.size, fallback=True)
+    kept = smoothed(usable_norms(norms, usable), constant)
     mean = kept.mean()
     if mean == 0:
         raise WeightError(
@@ -114,7 +121,7 @@ def proposal(
         )
     low = kept < FLOOR * mean
     kept[low] = FLOOR * mean
-    weights = np.full(norms.size, kept.mean() if limit_mode == "fill" else 0.0)
+    weights = np.full(usable.size, kept.mean() if limit_mode == "fill" else 0.0)
     weights[usable] = kept
     return Proposal.of(weights, floored=int(np.count_nonzero(low)))
 

@@ -31,7 +31,7 @@ class Event(NamedTuple):
     actor: str  # master, worker-0, monitor
     start: float  # seconds since the run's start
     end: float
-    event: str  # publish, wait, refresh, train, pull, score, push, sample, audit
+    event: str  # the name of an operations.Operation
     version: int  # of the parameters it concerned
 
 
@@ -44,6 +44,7 @@ QUANTITIES = {
     "trace/stale": "eq. 9, likewise: previous norms plus the smoothing in use",
     "trace/stale+{c}": "eq. 9 with smoothing constant c",
     "audit/trace/in_use": "eq. 6 with the weights that the master really draws from",
+    "audit/trace/uniform_in_use": "eq. 8 over the same examples, where the weights in use leave some out (drop)",
     "gradient_norm2/bound": "||g_TRUE||^2, B.2's upper bound from chunks of worker.chunk_size examples",
     "gradient_norm2/unbiased": "||g_TRUE||^2, unbiased estimate from the same chunks, unclipped",
     "audit/gradient_norm2": "||g_TRUE||^2, exact",
@@ -56,7 +57,7 @@ QUANTITIES = {
     "staleness/{mean,max}_seconds": "age of the weights in use, since they were scored",
     "staleness/mean_versions": "age of the weights in use, in published parameter versions",
     "work/examples_{trained,scored}": "by all actors, so far",
-    "work/bytes_sent": "through the database, by all actors, so far",
+    "work/bytes_sent": "parameters, weights, scores and samples through the database, by all actors, so far",
 }
 
 
@@ -100,6 +101,15 @@ def drop_from(path: Path, step: int) -> None:
         if line.endswith("\n") and (int(number) < step or (int(number) == step > 0 and ",audit/" in rest)):
             kept.append(line)
     write_text(path, "".join(kept))
+
+
+def drop_events_from(path: Path, seconds: float) -> None:
+    """Removes the events that started at `seconds` or later: a resumed run's clock goes on from there."""
+    if not path.exists():
+        return
+    header, *lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and float(line.split(",")[1]) < seconds]
+    write_text(path, "".join([header, *kept]))
 
 
 def read(path: Path) -> "pd.DataFrame":

@@ -36,7 +36,7 @@ class Worker:
     def run(self) -> Generator[Operation]:
         """Pull the newest parameters, score some chunks, for ever (figure 1, right)."""
         turns = cycle(turns_of_splits(self.config.worker.shares))
-        while self.database.get("finished") is None:
+        while self.database.get("finished") is None and self.database.get("stop") is None:
             yield from self._pull()
             for _ in range(self.config.worker.pull_every_chunks):
                 chunk = self.database.claim(self.version, next(turns), self.lease)

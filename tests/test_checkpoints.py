@@ -181,16 +181,17 @@ def test_pickled_objects_are_refused_and_never_run(tmp_path: Path) -> None:
     assert not target.exists()
 
 
-def test_ageing_moves_versions_along_with_the_next_publication_but_not_those_never_scored() -> None:
-    aged, before = checkpoint().aged_by(1000), checkpoint()
+def test_renumbering_moves_all_versions_but_those_never_scored() -> None:
+    moved, before = checkpoint().renumbered(1000), checkpoint()
+    assert moved.version == before.version + 1000
     for split in SPLITS:
         for name in ("versions", "previous_versions", "gradient_versions"):
-            old, new = getattr(before.records[split], name), getattr(aged.records[split], name)
+            old, new = getattr(before.records[split], name), getattr(moved.records[split], name)
             np.testing.assert_array_equal(new, np.where(old > 0, old + 1000, 0))
             assert new.dtype == old.dtype
-        np.testing.assert_array_equal(aged.records[split].norms, before.records[split].norms)
-        np.testing.assert_array_equal(aged.records[split].seconds, before.records[split].seconds)
-    assert_same(checkpoint().aged_by(0), checkpoint())
+        np.testing.assert_array_equal(moved.records[split].norms, before.records[split].norms)
+        np.testing.assert_array_equal(moved.records[split].seconds, before.records[split].seconds)
+    assert_same(checkpoint().renumbered(0), checkpoint())
 
 
 # Audit points

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from issgd_cli.config import as_toml
 from issgd_cli.errors import ConfigError
 from issgd_cli.experiment import parse_only, parse_seeds, read, single
 
@@ -59,11 +60,11 @@ def test_the_runs_are_settings_x_methods_x_seeds_whole_seeds_first(base: Path) -
 
 def test_precedence_is_file_then_setting_then_method_then_overrides(base: Path) -> None:
     experiment = read(base)
-    run = experiment.run("b", "issgd", 0, {})
+    run = experiment.run("b", "issgd", {})
     assert (run.config.optimizer.learning_rate, run.config.proposal.smoothing) == (0.001, 1.0)  # setting over file
-    run = experiment.run("b", "uniformly-smoothed", 0, {})
+    run = experiment.run("b", "uniformly-smoothed", {})
     assert run.config.proposal.smoothing == 1000.0  # method over setting
-    run = experiment.run("b", "uniformly-smoothed", 0, {"proposal": {"smoothing": 3.0}, "optimizer": {"momentum": 0.5}})
+    run = experiment.run("b", "uniformly-smoothed", {"proposal": {"smoothing": 3.0}, "optimizer": {"momentum": 0.5}})
     assert (run.config.proposal.smoothing, run.config.optimizer.momentum) == (3.0, 0.5)  # overrides over all
     assert run.config.optimizer.learning_rate == 0.001
     assert run.config.master.steps == 10
@@ -71,8 +72,8 @@ def test_precedence_is_file_then_setting_then_method_then_overrides(base: Path) 
 
 def test_a_method_brings_its_own_defaults(base: Path) -> None:
     experiment = read(base)
-    assert experiment.run("a", "issgd", 0, {}).config.worker.count == 3
-    assert experiment.run("a", "sgd", 0, {}).config.worker.count == 1
+    assert experiment.run("a", "issgd", {}).config.worker.count == 3
+    assert experiment.run("a", "sgd", {}).config.worker.count == 1
 
 
 def test_every_run_has_a_folder_of_its_own(base: Path, tmp_path: Path) -> None:
@@ -91,22 +92,29 @@ def test_only_what_is_there_can_be_chosen(base: Path) -> None:
     with pytest.raises(ConfigError, match=r"No setting 'c'.*'a', 'b'"):
         read(base).runs(only={"setting": "c"})
     with pytest.raises(ConfigError, match=r"No method 'adam'.*'issgd'"):
-        read(base).one("a", "adam", 0, {})
+        read(base).one("a", "adam", {})
 
 
 def test_train_takes_the_first_setting_and_method_unless_named(base: Path) -> None:
     experiment = read(base)
-    run = experiment.one(None, None, 4, {})
+    run = experiment.one(None, None, {"seed": 4})
     assert (run.setting, run.method, run.config.seed) == ("a", "issgd", 4)
-    run = experiment.one("b", "sgd", 4, {})
+    run = experiment.one("b", "sgd", {})
     assert (run.setting, run.method) == ("b", "sgd")
     assert run.labels == {"setting": "b", "method": "sgd"}
 
 
 def test_without_a_file_the_run_is_the_papers() -> None:
-    assert single().one(None, None, 0, {}).config.proposal.method == "issgd"
-    assert single().one(None, "sgd", 0, {}).config.proposal.method == "sgd"
-    assert single().one(None, None, 0, {}).config.name == "train"
+    assert single().one(None, None, {}).config.proposal.method == "issgd"
+    assert single().one(None, "sgd", {}).config.proposal.method == "sgd"
+    assert single().one(None, None, {}).config.name == "train"
+
+
+def test_a_runs_own_configuration_is_run_again_as_it_was(tmp_path: Path) -> None:
+    before = single().one(None, "sgd", {"seed": 3, "master": {"steps": 5}}).config
+    (tmp_path / "config.toml").write_text(as_toml(before))
+    assert read(tmp_path / "config.toml").one(None, None, {}).config == before
+    assert read(tmp_path / "config.toml").one(None, None, {"seed": 4}).config.seed == 4
 
 
 def test_a_file_without_settings_and_methods_compares_issgd_with_sgd(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import FIELDS
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import Float64s
+from issgd_cli.examples import Examples
 from issgd_cli.master import Master
 from issgd_cli.models.mlp import flatten_parameters, initialise, mlp
 from issgd_cli.monitor import Monitor, exact_quantities, quantities
@@ -47,6 +48,10 @@ def result(announcing: Generator[Operation, None, dict[str, float]]) -> dict[str
             next(announcing)
         except StopIteration as end:
             return dict(end.value)
+
+
+def examples_of(data: Prepared) -> dict[Split, Examples]:
+    return {split: Examples(data, data.splits[split], CPU) for split in SPLITS}
 
 
 @pytest.fixture
@@ -192,7 +197,7 @@ def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dro
     random = np.random.default_rng(0)
     weights, table = random.exponential(1.0, 95) + 0.1, random.exponential(1.0, 95)
     weights[random.permutation(95)[:dropped]] = 0
-    values = result(exact_quantities(model, data, LAYOUT, point_of(model, weights, table), (0.0, 1.0), CPU))
+    values = result(exact_quantities(model, examples_of(data), LAYOUT, point_of(model, weights, table), (0.0, 1.0)))
     for split in SPLITS:
         losses, errors, _ = one_by_one(model, data, split)
         assert values[f"loss/{split}"] == pytest.approx(losses.mean(), rel=1e-5)
@@ -218,6 +223,9 @@ def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dro
         equations.trace_of_covariance(s[drawn], weights[drawn], own_g2), rel=1e-5
     )
     assert (own_g2 == g2) == (dropped == 0)
+    assert ("trace/uniform_in_use" in values) == (dropped > 0)
+    if dropped:
+        assert values["trace/uniform_in_use"] == pytest.approx(equations.uniform_trace(s[drawn], own_g2), rel=1e-5)
     assert values["trace/ideal"] <= values["trace/uniform"]
 
 
@@ -225,7 +233,7 @@ def test_an_audit_of_uniform_weights_is_eq_8(data: Prepared) -> None:
     model = mlp(16, [7], 3)
     initialise(model, 3, 0.6)
     point = point_of(model, np.ones(95), np.full(95, np.nan))
-    values = result(exact_quantities(model, data, LAYOUT, point, (0.0,), CPU))
+    values = result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,)))
     assert values["trace/in_use"] == pytest.approx(values["trace/uniform"], rel=1e-6)
     assert not any(name.startswith("trace/stale") for name in values)  # never all scored
 
@@ -235,7 +243,7 @@ def test_an_audit_does_not_depend_on_how_the_examples_fall_into_chunks(data: Pre
     initialise(model, 3, 0.6)
     point = point_of(model, np.linspace(0, 1, 95), np.linspace(1, 2, 95))
     layouts = [Layout(95, 5, 23, size) for size in (1, 10, 1000)]
-    found = [result(exact_quantities(model, data, layout, point, (0.0,), CPU)) for layout in layouts]
+    found = [result(exact_quantities(model, examples_of(data), layout, point, (0.0,))) for layout in layouts]
     for values in found[1:]:
         assert values == pytest.approx(found[0], rel=1e-5)
 
@@ -298,8 +306,8 @@ def test_no_quantity_is_written_that_the_traces_schema_does_not_list(
     written = {name.removeprefix("audit/") for name in table.quantity}
     assert written <= {name.removeprefix("audit/") for name in listed}
     assert {name for name in table.quantity if not name.startswith("audit/")} <= listed
-    # And all of the list is there.
-    assert listed <= set(table.quantity)
+    # And all of the list is there, but for what only a run that drops examples writes.
+    assert listed - {"audit/trace/uniform_in_use"} <= set(table.quantity)
 
 
 def test_in_exact_mode_samples_come_every_so_many_steps_and_at_the_last(

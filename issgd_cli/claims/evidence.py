@@ -161,6 +161,11 @@ def smoothing_label(config: Config) -> str:
     return f"+{number:g}" if kind == "constant" else str(config.proposal.smoothing)
 
 
+def named(setting: str) -> str:
+    """How a text calls a setting."""
+    return f"({setting})" if setting else "All runs"
+
+
 def setting_title(runs: Runs, setting: str) -> str:
     """A panel's title as the paper's: "(a) learning rate 0.01, add smoothing +10.0"."""
     config = runs.config(setting, "issgd") or runs.config(setting)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs
+from issgd_cli.claims.evidence import Run, Runs, named
 from issgd_cli.claims.paired import (
     AXES,
     UNITS,
@@ -67,7 +67,7 @@ def verdict_c10(runs: Runs) -> Verdict:
         parts.append(
             Part(
                 outcome,
-                f"{_named(setting)}: minimum at this share of the run: {place.text(of=EARLY)}; "
+                f"{named(setting)}: minimum at this share of the run: {place.text(of=EARLY)}; "
                 f"rise from there to the end, relative: {rise.text()}"
                 + ("; still falling at the end of every run, too short to tell." if short else "."),
             )
@@ -85,10 +85,10 @@ def _more_quickly(runs: Runs, quantity: str, what: str) -> tuple[list[Part], dic
         left, right = runs.of(setting, "issgd"), runs.of(setting, "sgd")
         gaps = {axis: difference(left, right, mean_difference(quantity, axis)) for axis in AXES}
         if not len(gaps["steps"].values):
-            parts.append(Part("untestable", f"{_named(setting)}: {NO_PAIR}"))
+            parts.append(Part("untestable", f"{named(setting)}: {NO_PAIR}"))
             continue
         values[setting] = {f"difference_at_equal_{axis}": gap.plain() for axis, gap in gaps.items()}
-        text = f"{_named(setting)}: mean {what}, ISSGD minus SGD"
+        text = f"{named(setting)}: mean {what}, ISSGD minus SGD"
         for axis in AXES:
             if len(gaps[axis].values):
                 brief = f"{np.median(gaps[axis].values):.3g}, {gaps[axis].agreement()}"
@@ -107,7 +107,7 @@ def _reaches_zero(runs: Runs, setting: str) -> tuple[Part | None, dict[str, Any]
     if not len(lowest.values):
         return None, {}
     outcome = outcome_of(lowest.side(of=REACHED), claimed=-1)
-    text = f"{_named(setting)}: lowest training loss of ISSGD {lowest.text(of=REACHED)}"
+    text = f"{named(setting)}: lowest training loss of ISSGD {lowest.text(of=REACHED)}"
     if outcome == "fails" and any(_still_falling(run) for run in chosen):
         # A run that was cut short says nothing about where it would have gone.
         outcome, text = "undecided", text + ", and still falling when the runs ended"
@@ -139,7 +139,3 @@ def _rise_after_minimum(run: Run) -> float | None:
     if len(series.values) < 2:
         return None
     return float(late(series).mean() / np.nanmin(series.values) - 1)
-
-
-def _named(setting: str) -> str:
-    return f"({setting})" if setting else "All runs"

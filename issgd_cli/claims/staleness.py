@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs
+from issgd_cli.claims.evidence import Run, Runs, named
 from issgd_cli.claims.paired import difference, mean_difference, per_seed
 from issgd_cli.claims.verdicts import Claim, Outcome, Part, Verdict, judged, outcome_of, untestable
 
@@ -34,7 +34,7 @@ def verdict_c7(runs: Runs) -> Verdict:
             continue
         low, high = kept.side(of=KEPT[0]), kept.side(of=KEPT[1])
         outcome: Outcome = "holds" if high < 0 < low else "fails" if low < 0 or high > 0 else "undecided"
-        parts.append(Part(outcome, f"{_named(setting)}: kept fraction {kept.text(of=None)}."))
+        parts.append(Part(outcome, f"{named(setting)}: kept fraction {kept.text(of=None)}."))
         values[setting] = {"kept_fraction": kept.plain()}
         twins = tuple(run for run in runs.of(setting) if _is_twin(run, group[0]))
         gap = difference(group, twins, _relative_gap)
@@ -44,12 +44,12 @@ def verdict_c7(runs: Runs) -> Verdict:
             parts.append(
                 Part(
                     outcome_of(apart, claimed=-1),
-                    f"{_named(setting)}: training loss with and without the limit differs by this share: "
+                    f"{named(setting)}: training loss with and without the limit differs by this share: "
                     f"{gap.text(of=VISIBLE)}.",
                 )
             )
         else:
-            parts.append(Part("untestable", f"{_named(setting)}: no runs without the limit to compare with."))
+            parts.append(Part("untestable", f"{named(setting)}: no runs without the limit to compare with."))
     if not parts:
         return untestable(C7, "No finished run with a limit of about 4 s has recorded its kept fraction.")
     return judged(C7, parts, values)
@@ -92,7 +92,3 @@ def _relative_gap(left: Run, right: Run) -> float | None:
     gap = mean_difference("audit/loss/train", "steps")(left, right)
     values = right.series("audit/loss/train").values
     return None if gap is None or not values.mean() > 0 else abs(gap) / float(values.mean())
-
-
-def _named(setting: str) -> str:
-    return f"({setting})" if setting else "All runs"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs, paper_settings, smoothing_label
+from issgd_cli.claims.evidence import Run, Runs, named, paper_settings, smoothing_label
 from issgd_cli.claims.paired import difference, early, late, per_seed
 from issgd_cli.claims.verdicts import Claim, Part, PerSeed, Verdict, judged, outcome_of, untestable
 from issgd_cli.equations import Float64s
@@ -97,7 +97,7 @@ def verdict_c8(runs: Runs) -> Verdict:
         if len(share.values):
             values[setting] = share.plain()
             outcome = outcome_of(share.side(of=0.5), claimed=1)
-            text = f"{f'({setting})' if setting else 'All runs'}: share of audits with Tr(in use) > Tr(uniform) "
+            text = f"{named(setting)}: share of audits with Tr(in use) > Tr(uniform) "
             parts.append(Part(outcome, text + f"{share.text(of=0.5)}, smoothing {smoothing_label(group[0].config)}."))
     if not parts:
         return untestable(C8, "No finished run with shuffled weights has audits of the traces.")
@@ -119,7 +119,7 @@ def verdict_c11(runs: Runs) -> Verdict:
         }
         chunk = group[0].config.worker.chunk_size
         text = (
-            f"{f'({setting})' if setting else 'All runs'}: ||g_TRUE||^2 / Tr(ideal) goes from "
+            f"{named(setting)}: ||g_TRUE||^2 / Tr(ideal) goes from "
             f"{_median(norms['start'])} to {_median(norms['end'])}; error of the traces by the bound (chunks of "
             f"{chunk}), relative to Tr(ideal), from {_median(errors['start'])} to {errors['end'].text(of=CLOSE)}."
         )
@@ -131,7 +131,8 @@ def verdict_c11(runs: Runs) -> Verdict:
 
 def reduction_share(run: Run) -> float | None:
     """(uniform - in use) / (uniform - ideal), median over the run's audits: 1 is ideal, 0 uniform, below 0 worse."""
-    _, uniform, in_use, ideal = _traces(run, "uniform", "in_use", "ideal")
+    _, uniform, in_use, ideal, dropped = _traces(run, "uniform", "in_use", "ideal", "uniform_in_use")
+    in_use = np.where(np.isfinite(dropped), np.nan, in_use)  # of other examples than ideal and uniform are
     possible = uniform - ideal
     known = np.isfinite(in_use) & (possible > 0)
     return float(np.median((uniform - in_use)[known] / possible[known])) if known.any() else None
@@ -139,7 +140,7 @@ def reduction_share(run: Run) -> float | None:
 
 def root_ratio(run: Run) -> float | None:
     """sqrt Tr(in use) / sqrt Tr(uniform), the median over the run's audits."""
-    _, uniform, in_use = _traces(run, "uniform", "in_use")
+    uniform, in_use = _uniform_and_in_use(run)
     known = (in_use > 0) & (uniform > 0)
     return float(np.median(np.sqrt(in_use[known] / uniform[known]))) if known.any() else None
 
@@ -152,8 +153,14 @@ def _traces(run: Run, *names: str) -> tuple[Float64s, ...]:
     return steps, *(np.array([column.get(step, np.nan) for step in steps], np.float64) for column in columns)
 
 
+def _uniform_and_in_use(run: Run) -> tuple[Float64s, Float64s]:
+    """Both traces over the same examples: those that can be drawn, where a staleness limit leaves some out."""
+    _, uniform, in_use, dropped = _traces(run, "uniform", "in_use", "uniform_in_use")
+    return np.where(np.isfinite(dropped), dropped, uniform), in_use
+
+
 def _share_above_uniform(run: Run) -> float | None:
-    _, in_use, uniform = _traces(run, "in_use", "uniform")
+    uniform, in_use = _uniform_and_in_use(run)
     known = np.isfinite(in_use + uniform)
     return float((in_use > uniform * (1 + ROUNDING))[known].mean()) if known.any() else None
 

@@ -15,22 +15,30 @@ Folder = Annotated[Path, typer.Option(help="The run's folder.")]
 Device = Annotated[str, typer.Option(help="For instance cuda:0; empty: as the run's configuration says.")]
 
 
-def worker(database: Url, run: Name, data_dir: DataDir = Path("data"), index: int = 0, device: Device = "") -> None:
+def worker(
+    database: Url,
+    run: Name,
+    data_dir: DataDir = Path("data"),
+    index: Annotated[int | None, typer.Option(hidden=True)] = None,
+    device: Device = "",
+) -> None:
     """Join a run as a worker, from this machine or another."""
     _join("worker", database, run, data_dir, None, index, device)
 
 
 def master(database: Url, run: Name, folder: Folder, data_dir: DataDir = Path("data"), device: Device = "") -> None:
     """Be a run's master (`issgd train` starts one; this is for debugging)."""
-    _join("master", database, run, data_dir, folder, 0, device)
+    _join("master", database, run, data_dir, folder, None, device)
 
 
 def monitor(database: Url, run: Name, folder: Folder, data_dir: DataDir = Path("data"), device: Device = "") -> None:
     """Be a run's monitor (`issgd train` starts one; this is for debugging)."""
-    _join("monitor", database, run, data_dir, folder, 0, device)
+    _join("monitor", database, run, data_dir, folder, None, device)
 
 
-def _join(kind: "Kind", url: str, run: str, data_dir: Path, folder: Path | None, index: int, device: str) -> None:
+def _join(
+    kind: "Kind", url: str, run: str, data_dir: Path, folder: Path | None, index: int | None, device: str
+) -> None:
     from issgd_cli.clusters.actors import join
 
     join(kind, url, run, data_dir, folder, index, device or None)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from issgd_cli.experiment import Run
     from issgd_cli.reproduction import Progress
 
-LINE_SECONDS = 5.0
-
 
 def reproduce(
     experiment: Annotated[Path, typer.Argument(help="A TOML file, for instance experiments/quick.toml.")],
@@ -52,25 +50,28 @@ def reproduce(
         _say_how_long(everything, results_dir, jobs)
         return
     place = results_dir / runs[0].config.name
-    with run_folders.locked(place, "another `issgd reproduce`"), watching(jobs) as watch, stopping() as stop:
-        progress = reproduce_runs(
-            everything,
-            results_dir,
-            command=run_folders.command_line(),
-            jobs=jobs,
-            devices=[device.strip() for device in devices.split(",") if device.strip()],
-            watch=watch,
-            stop=stop,
-        )
-        if stop.is_set():
-            raise RunError("Interrupted. The same command goes on from here.")
-        write_outputs(runs, timelines, results_dir, place)
-    typer.echo(
-        f"\n{len(progress.done)} runs done, {progress.skipped} were finished before, {len(progress.failed)} failed."
-    )
-    for name, reason in progress.failed.items():
-        typer.echo(f"  {name} failed: {reason}")
-    typer.echo(f"The report: {place / 'report.md'}; the figures beside it.")
+    with run_folders.locked(place, "another `issgd reproduce`"):
+        with watching(jobs) as watch, stopping() as stop:
+            progress = reproduce_runs(
+                everything,
+                results_dir,
+                command=run_folders.command_line(),
+                jobs=jobs,
+                devices=[device.strip() for device in devices.split(",") if device.strip()],
+                watch=watch,
+                stop=stop,
+            )
+            if stop.is_set():
+                raise RunError("Interrupted. The same command goes on from here.")
+        done, before, failed = len(progress.done), progress.skipped, len(progress.failed)
+        typer.echo(f"\n{done} runs done, {before} were finished before, {failed} failed.")
+        for name, reason in progress.failed.items():
+            typer.echo(f"  {name} failed: {reason}")
+        # All that the file plans, so that a part of it never stands for the whole.
+        planned = {run.folder(results_dir): run for run in [*plan.runs(overrides=overrides), *runs]}
+        if any(folder.state() is not None for folder in planned):
+            write_outputs(list(planned.values()), timelines, results_dir, place)
+            typer.echo(f"The report: {place / 'report.md'}; the figures beside it.")
     if progress.failed:
         raise typer.Exit(1)
 
@@ -103,6 +104,8 @@ def watching(jobs: int) -> Iterator[Callable[["Progress"], None]]:
     """A `watch` for `reproduction.reproduce`: a screen in a terminal, lines elsewhere."""
     from rich.console import Console
     from rich.live import Live
+
+    from issgd_cli.cli.screen import LINE_SECONDS
 
     console = Console()
     if console.is_terminal:

@@ -15,7 +15,7 @@ def train(
     method: Annotated[str | None, typer.Option(help="issgd, sgd, or a method of the file.")] = None,
     setting: Annotated[str | None, typer.Option(help="One of the file's settings; the first unless given.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Worker processes.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="0 unless given.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
     mode: Annotated[str | None, typer.Option(help="relaxed, or exact: barriers, bit for bit repeatable.")] = None,
@@ -46,12 +46,14 @@ def train(
         "data": {"name": data, "dir": data_dir},
     }
     given = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in flags.items()}
-    overrides = merged(given, {"name": name} if name else {}, assignments(set_ or []))
+    top = {"name": name, "seed": seed}
+    overrides = merged(given, {k: v for k, v in top.items() if v is not None}, assignments(set_ or []))
     plan = experiments.read(experiment) if experiment else experiments.single()
-    run = plan.one(setting, method, seed, overrides)
+    run = plan.one(setting, method, overrides)
     folder = run.folder(results_dir)
     with watching(run.config, folder) as watch, stopping() as stop:
-        _say_how_long(run.config)
+        if folder.state() is None:
+            _say_how_long(run.config)
         local.train(
             run.config,
             folder,
@@ -100,9 +102,12 @@ def _summarise(folder: "RunFolder") -> None:
         if value is not None:
             roots.append(f"{name.replace('_', ' ')} {value**0.5:.3g}" if value >= 0 else f"{name} negative")
     typer.echo(f"  sqrt Tr(Sigma), exact at the last step: {', '.join(roots)}")
-    audits = trace[trace.quantity.isin(["audit/trace/in_use", "audit/trace/uniform"])]
-    pairs = audits.pivot_table(index="step", columns="quantity", values="value").dropna()
-    worse = int((pairs["audit/trace/in_use"] > pairs["audit/trace/uniform"]).sum())
-    typer.echo(f"  the proposal in use had more variance than uniform draws at {worse} of {len(pairs)} audits")
+    audits = trace[trace.quantity.str.startswith("audit/trace/")]
+    table = audits.pivot_table(index="step", columns="quantity", values="value")
+    uniform = table["audit/trace/uniform"]
+    if "audit/trace/uniform_in_use" in table:  # over the examples that could be drawn, where some could not
+        uniform = table["audit/trace/uniform_in_use"].fillna(uniform)
+    worse = int((table["audit/trace/in_use"] > uniform).sum())
+    typer.echo(f"  the proposal in use had more variance than uniform draws at {worse} of {len(table)} audits")
     typer.echo(f"Trace, events, logs and final parameters: {folder.path}")
     typer.echo(f"Next: issgd plot {folder.path}")

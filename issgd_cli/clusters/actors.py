@@ -3,11 +3,12 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,7 @@ from issgd_cli.checkpoints import load_checkpoint
 from issgd_cli.config import Config, resolve
 from issgd_cli.database import Database
 from issgd_cli.database.redis import RedisDatabase
-from issgd_cli.errors import DatabaseError, DataError, RunError
+from issgd_cli.errors import ConfigError, DatabaseError, DataError, RunError
 from issgd_cli.master import Master
 from issgd_cli.models.mlp import fingerprint
 from issgd_cli.monitor import Monitor
@@ -31,7 +32,9 @@ Kind = Literal["master", "worker", "monitor"]
 REPORT_SECONDS = 0.5
 
 
-def join(kind: Kind, url: str, run: str, data_dir: Path, folder: Path | None, index: int, device: str | None) -> None:
+def join(
+    kind: Kind, url: str, run: str, data_dir: Path, folder: Path | None, index: int | None, device: str | None
+) -> None:
     """Runs one actor until the run is over, or a signal says stop.
 
     Args:
@@ -40,7 +43,7 @@ def join(kind: Kind, url: str, run: str, data_dir: Path, folder: Path | None, in
         run: The run's name in the database.
         data_dir: Where the prepared dataset is on this machine.
         folder: The run's folder; master and monitor need it.
-        index: Which worker.
+        index: Which of the launcher's workers; None: one that a user started, named after its machine.
         device: Where to compute; None: what the configuration deals to this actor.
 
     Raises:
@@ -59,10 +62,10 @@ def join(kind: Kind, url: str, run: str, data_dir: Path, folder: Path | None, in
             f"{config.data.name} in {data_dir} is not the dataset of run {run} (fingerprint {data.fingerprint[:16]}, "
             f"not {description['dataset'][:16]}). Prepare it with the same source, size and seed."
         )
-    place = torch.device(device or device_of(config, kind, index))
+    place = torch.device(device or device_of(config, kind, index or 0))
     if kind == "worker":
         actor: Actor = Worker(config, data, database, place)
-        name = f"worker-{index}"
+        name = f"worker-{socket.gethostname()}-{os.getpid()}" if index is None else f"worker-{index}"
     else:
         if folder is None:
             raise RunError(f"The {kind} needs --folder, the run's folder.")
@@ -82,16 +85,27 @@ def device_of(config: Config, kind: Kind, index: int) -> str:
     devices = config.cluster.devices
     place = {"master": 0, "worker": 1 + index, "monitor": 1 + config.worker.count}[kind]
     device = devices[place % len(devices)]
-    if device != "auto":
-        return device
-    return f"cuda:{place % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count()
+    if device == "auto":
+        return f"cuda:{place % count}" if count else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):  # the latter: torch built without CUDA
+        there = ["cpu", *(f"cuda:{number}" for number in range(count))]
+        raise ConfigError(
+            f"cluster.devices: torch has no device {device!r} here. There is {', '.join(there)}."
+        ) from None
+    return device
 
 
 def threads(config: Config) -> int:
     """Torch threads an actor: as configured, else 1 in exact mode, else this machine's cores shared out."""
     if config.cluster.threads is not None:
         return config.cluster.threads
-    return 1 if config.master.mode == "exact" else max(1, (os.cpu_count() or 1) // (config.worker.count + 1))
+    if config.master.mode == "exact":
+        return 1
+    actors = (config.worker.count + 1) * int(os.environ.get("ISSGD_JOBS", "1"))
+    return max(1, (os.cpu_count() or 1) // actors)
 
 
 @dataclass
@@ -106,11 +120,30 @@ class Execution:
     batch: int = 0
     pending: list[Event] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
+    signal_number: int = 0
 
     def run(self) -> None:
-        """Until the actor's life is over, a signal says stop, or whoever started us is gone."""
+        """Until the actor's life is over, a signal says stop, or whoever started us is gone.
+
+        Raises:
+            SystemExit: With 128 + the signal's number, so that nobody takes an actor that was stopped for done.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stopping.set())
+            signal.signal(number, self._stop)
+        try:
+            self._live()
+        except DatabaseError:
+            if self.database.get("finished") is None and self.database.get("stop") is None:
+                raise
+            # else the run has ended, and its records were taken away under our hands
+        if self.signal_number:
+            raise SystemExit(128 + self.signal_number)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        self.stopping.set()
+
+    def _live(self) -> None:
         launcher = os.environ.get("ISSGD_LAUNCHER")  # absent where a user started this actor
         origin = self.database.seconds() - time.monotonic()
         operations = self.actor.run()
@@ -118,7 +151,9 @@ class Execution:
         start = reported = time.monotonic()
         with contextlib.closing(operations):
             while not self.stopping.is_set():
-                following = self._next(operations)
+                if operation is not None and operation.seconds:
+                    self.stopping.wait(operation.seconds)
+                following = next(operations, None)
                 now = time.monotonic()
                 if operation is not None:
                     self._done(operation, start + origin, now + origin)
@@ -134,13 +169,6 @@ class Execution:
             else:
                 self.actor.stop()
         self.report("stopped" if self.stopping.is_set() else "finished")
-
-    def _next(self, operations: Iterator[Operation]) -> Operation | None:
-        """Does what was announced, up to the next announcement; a wait's time passes here."""
-        following = next(operations, None)
-        if following is not None and following.seconds:
-            self.stopping.wait(following.seconds)
-        return following
 
     def _done(self, operation: Operation, start: float, end: float) -> None:
         self.examples[operation.name] = self.examples.get(operation.name, 0) + operation.examples

@@ -1,5 +1,6 @@
 """How long a run will take, from a few measured steps."""
 
+import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -7,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from issgd_cli import datasets
 from issgd_cli.clusters.actors import device_of, threads
+from issgd_cli.clusters.local import dataset_of
 from issgd_cli.config import Config
 from issgd_cli.database import SPLITS
 from issgd_cli.database.memory import MemoryDatabase
@@ -34,9 +35,7 @@ def estimate(config: Config) -> Estimate:
 
     Where the actors share cores a step takes longer; that is counted as if each core did an equal part of the work.
     """
-    import os
-
-    data = datasets.load(config.data.name, Path(config.data.dir), config.data.train_size)
+    data = dataset_of(config)
     device = torch.device(device_of(config, "master", 0))
     database = MemoryDatabase(time.monotonic)
     layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
@@ -52,6 +51,8 @@ def estimate(config: Config) -> Estimate:
             seconds.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(before)
+        del master
+        torch.cuda.empty_cache()  # nothing where there is no CUDA
     step = float(np.median(seconds))
     if device.type == "cpu":
         step *= max(1.0, (1 + config.worker.count) / (os.cpu_count() or 1))

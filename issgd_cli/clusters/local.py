@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -25,7 +26,8 @@ from issgd_cli.runs import RunFolder
 POLL_SECONDS = 0.1
 WATCH_SECONDS = 0.5
 GRACE_SECONDS = 8.0  # for master and monitor to save what they can
-RESTARTS = 5  # of one worker
+RESTARTS = 5  # of one worker that never lives long
+LONG_LIFE_SECONDS = 60.0
 BACKOFF_SECONDS = 0.5
 LOG_LINES = 12
 
@@ -59,6 +61,7 @@ def train(
     watch: Watch = lambda snapshot: None,
     stop: threading.Event | None = None,
     labels: dict[str, str] | None = None,
+    jobs: int = 1,
 ) -> None:
     """One run, from its beginning or its checkpoint to its end.
 
@@ -70,19 +73,15 @@ def train(
         watch: Called about twice a second.
         stop: Set by the caller to interrupt the run; it then ends within seconds, as interrupted.
         labels: More for the manifest: the experiment's setting and method.
+        jobs: How many runs share this machine, and so its cores.
 
     Raises:
         RunError: The folder is in use or not resumable, an actor failed, or the run was interrupted.
         IssgdError: The dataset or the database is not there.
     """
-    data = datasets.load(
-        config.data.name,
-        Path(config.data.dir),
-        config.data.train_size,
-        validation_fraction=config.data.validation_fraction,
-        split_seed=config.data.split_seed,
-    )
+    data = dataset_of(config)
     with runs.locked(folder.path, "another issgd"):
+        refuse_other_data(folder, data)
         runs.begin(folder, config, command, resume)
         folder.update_manifest(
             dataset={"name": config.data.name, "fingerprint": data.fingerprint, **data.sizes},
@@ -90,7 +89,7 @@ def train(
         )
         try:
             with _database(config, folder) as (url, server):
-                _Launch(config, folder, data, url, server, watch, stop or threading.Event()).run()
+                _Launch(config, folder, data, url, server, watch, stop or threading.Event(), jobs).run()
         except _Interrupted:
             runs.end(folder, "interrupted", {"actor": "launcher", "reason": "interrupted"})
             raise RunError(f"Interrupted. Go on with `--resume`; the trace so far is in {folder.trace}.") from None
@@ -100,6 +99,35 @@ def train(
                 runs.end(folder, "failed", {"actor": actor, "reason": str(error) or type(error).__name__})
             raise
         runs.end(folder, "finished")
+
+
+def dataset_of(config: Config) -> Prepared:
+    """The dataset that a configuration names, refused if it was prepared with another split.
+
+    Raises:
+        DataError: It is not there, or another.
+    """
+    return datasets.load(
+        config.data.name,
+        Path(config.data.dir),
+        config.data.train_size,
+        validation_fraction=config.data.validation_fraction,
+        split_seed=config.data.split_seed,
+    )
+
+
+def refuse_other_data(folder: RunFolder, data: Prepared) -> None:
+    """A run goes on with the examples that it was started with, and stands beside runs on the same ones.
+
+    Raises:
+        RunError: The folder's run was started on another dataset of this name.
+    """
+    before = folder.read_manifest().get("dataset", {}).get("fingerprint") if folder.manifest.exists() else None
+    if before not in (None, data.fingerprint):
+        raise RunError(
+            f"{folder.path} was run on other data: {data.name} has been prepared anew since (fingerprint "
+            f"{data.fingerprint[:12]}, then {before[:12]}). Prepare it as it was, or choose another `--results-dir`."
+        )
 
 
 class ActorError(RunError):
@@ -128,7 +156,8 @@ class _Process:
     """An actor's process and how often it was started."""
 
     popen: subprocess.Popen[bytes]
-    starts: int = 1
+    started: float = field(default_factory=time.monotonic)
+    starts: int = 1  # the last ones, without a minute of life between them
     again_at: float | None = None  # when a dead one is started again
 
 
@@ -144,11 +173,15 @@ class _Launch:
         server: Server | None,
         watch: Watch,
         stop: threading.Event,
+        jobs: int,
     ) -> None:
         self.config, self.folder, self.url, self.server = config, folder, url, server
-        self.watch, self.stop = watch, stop
-        self.run_name = f"{folder.path.parent.parent.name}/{folder.path.parent.name}/{folder.path.name}"
+        self.watch, self.stop, self.jobs = watch, stop, jobs
+        # The token keeps two checkouts that do the same run on one server apart.
+        place = "/".join(folder.path.parts[-3:])
+        self.run_name = folder.read_manifest().get("run_name") or f"{place}-{secrets.token_hex(4)}"
         self.database = RedisDatabase(url, self.run_name)
+        self.onlooker = RedisDatabase(url, self.run_name, patient=False)
         self.layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
         self.description = {
             "config": config.model_dump(mode="json", exclude_none=True, exclude={"database"}),
@@ -161,6 +194,8 @@ class _Launch:
     def run(self) -> None:
         self.folder.update_manifest(database=self.database.ping(), run_name=self.run_name)
         self._begin()
+        if self.server is None:
+            self.snapshot.notices.append(f"workers join by: issgd worker --database URL --run {self.run_name}")
         try:
             for actor in ("monitor", "master", *(f"worker-{index}" for index in range(self.config.worker.count))):
                 self.processes[actor] = _Process(self._start(actor))
@@ -168,6 +203,10 @@ class _Launch:
         finally:
             self._end_all()
             self._show()
+            if self.server is None:
+                with contextlib.suppress(IssgdError):
+                    self.onlooker.clear("stop")
+            self.onlooker.close()
             self.database.close()
 
     def _begin(self) -> None:
@@ -179,6 +218,7 @@ class _Launch:
         else:
             seconds, records, step = 0.0, {split: self.layout.empty(split) for split in SPLITS}, 0
         traces.drop_from(self.folder.trace, step)
+        traces.drop_events_from(self.folder.events, seconds)
         for path in self.folder.audits.glob("step-*.npz"):
             # An exact run would save the same again; a relaxed one something else.
             if int(path.stem.removeprefix("step-")) > step:
@@ -198,6 +238,7 @@ class _Launch:
             # Not on the command line: every user of the machine could read a password there.
             "ISSGD_DATABASE": self.url,
             "ISSGD_LAUNCHER": str(os.getpid()),
+            "ISSGD_JOBS": str(self.jobs),
             "ISSGD_OWN_SERVER": "1" if self.server else "0",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             # Keeps glibc from handing back and faulting in again the same megabytes at every step: 14% of a CPU step.
@@ -238,7 +279,7 @@ class _Launch:
         if process.again_at is not None:
             if time.monotonic() >= process.again_at:
                 process.popen, process.again_at = self._start(actor), None
-                process.starts += 1
+                process.started = time.monotonic()
             return
         if not status:  # runs, or is done
             return
@@ -246,7 +287,8 @@ class _Launch:
         if not actor.startswith("worker") or process.starts > RESTARTS:
             often = f" (started {process.starts} times)" if process.starts > 1 else ""
             raise ActorError(actor, f"The {actor} {how}{often}.\n{self._last_lines(actor)}")
-        process.again_at = time.monotonic() + BACKOFF_SECONDS * 2 ** (process.starts - 1)
+        process.starts = process.starts + 1 if time.monotonic() - process.started < LONG_LIFE_SECONDS else 2
+        process.again_at = time.monotonic() + BACKOFF_SECONDS * 2 ** (process.starts - 2)
         self.snapshot.notices.append(f"{actor} {how}; starting it again")
 
     def _server_is_gone(self) -> bool:
@@ -264,8 +306,8 @@ class _Launch:
     def _show(self) -> None:
         if not self._server_is_gone():  # else the client would go on trying for half a minute
             with contextlib.suppress(IssgdError):
-                self.snapshot.statuses = self.database.statuses()
-                self.snapshot.seconds = self.database.seconds()
+                self.snapshot.statuses = self.onlooker.statuses()
+                self.snapshot.seconds = self.onlooker.seconds()
         for actor, process in self.processes.items():
             running = "restarting" if process.again_at is not None else "running"
             status = process.popen.poll()

@@ -74,6 +74,10 @@ class Layout:
         """Length of a field's array."""
         return self.examples(split) if FIELDS[field].per == "example" else self.chunks(split)
 
+    def bytes(self) -> int:
+        """Of all records of all splits."""
+        return sum(self.shape(split, name) * int(field.dtype[-1]) for split in SPLITS for name, field in FIELDS.items())
+
     def empty(self, split: Split) -> "Records":
         """Records of a split in which nothing is scored."""
         return Records(**{name: np.zeros(self.shape(split, name), field.dtype) for name, field in FIELDS.items()})

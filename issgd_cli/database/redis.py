@@ -33,6 +33,9 @@ from issgd_cli.errors import DatabaseError
 from issgd_cli.traces import Event
 
 PIECE = 4 * 2**20  # of a parameter vector: one value of 76 MB would keep other clients waiting
+READ_ATTEMPTS = 100
+FAREWELL_SECONDS = 24 * 3600  # how long a cleared run still tells its workers to leave
+REFUSALS = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError, redis.exceptions.NoPermissionError)
 KEPT_VERSIONS = 3  # so that a reader can finish while the master goes on publishing
 
 # Time since the run's start; every script that stamps needs it.
@@ -113,11 +116,16 @@ return false
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Within, a server that cannot be reached is a DatabaseError."""
+    """Within, a server that cannot be reached or that will not obey is a DatabaseError."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise DatabaseError(f"The database does not answer: {error}. Is the server up, and the URL right?") from None
+    except REFUSALS as error:
+        raise DatabaseError(
+            f"The database refuses a command: {error}. It must be writable by this user and have room for four times "
+            "the parameters (maxmemory)."
+        ) from None
 
 
 class _Client(redis.Redis):
@@ -131,12 +139,13 @@ class _Client(redis.Redis):
 class RedisDatabase:
     """See Database."""
 
-    def __init__(self, url: str, run: str) -> None:
+    def __init__(self, url: str, run: str, patient: bool = True) -> None:
         """Connects at the first command.
 
         Args:
             url: redis://, rediss:// or unix://.
             run: The run's name, a prefix of all of its keys.
+            patient: Ride through an outage of half a minute; else give up at once, for who only looks on.
 
         Raises:
             DatabaseError: The URL is none.
@@ -146,8 +155,8 @@ class RedisDatabase:
             self._client = _Client.from_url(
                 url,
                 # Rides through an outage of some 30 s; every command may be repeated without harm.
-                retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 40),
-                socket_timeout=10,
+                retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 40 if patient else 0),
+                socket_timeout=10 if patient else 2,
                 health_check_interval=15,
             )
         except ValueError as error:
@@ -180,9 +189,7 @@ class RedisDatabase:
         return f"redis {info['redis_version']}"
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
-        old = list(self._client.scan_iter(match=re.sub(r"([\\\[\]*?^-])", r"\\\1", self._prefix) + "*", count=1000))
-        for first in range(0, len(old), 500):
-            self._client.unlink(*old[first : first + 500])
+        self._unlink_all()
         with _explained(), self._client.pipeline(transaction=True) as pipeline:
             for split in SPLITS:
                 for name, field in FIELDS.items():
@@ -194,6 +201,17 @@ class RedisDatabase:
         # Written last: who finds a start finds the rest.
         self._client.set(self._key("start"), repr(self._start))
         self._layout = layout
+
+    def _unlink_all(self) -> None:
+        pattern = re.sub(r"([\\\[\]*?^-])", r"\\\1", self._prefix) + "*"
+        keys = list(self._client.scan_iter(match=pattern, count=1000))
+        for first in range(0, len(keys), 500):
+            self._client.unlink(*keys[first : first + 500])
+
+    def clear(self, topic: Topic) -> None:
+        """Removes the run from a server that outlives it, but for one document that tells late actors to leave."""
+        self._unlink_all()
+        self._client.set(self._key(topic), "{}", ex=FAREWELL_SECONDS)
 
     def _server_time(self) -> float:
         whole, micro = self._client.time()
@@ -256,7 +274,10 @@ class RedisDatabase:
         return None if text is None else Published(*json.loads(text)[:2])
 
     def parameters(self) -> tuple[Published, NDArray[np.float32]] | None:
-        while text := cast(bytes | None, self._client.get(self._key("p", "cur"))):
+        for _ in range(READ_ATTEMPTS):
+            text = cast(bytes | None, self._client.get(self._key("p", "cur")))
+            if text is None:
+                return None
             version, step, length = json.loads(text)
             content = bytearray()
             while len(content) < length:
@@ -266,7 +287,10 @@ class RedisDatabase:
                 content += piece
             else:
                 return Published(version, step), np.frombuffer(content, "<f4")
-        return None
+        raise DatabaseError(
+            f"Pieces of the newest parameters are missing in the database, {READ_ATTEMPTS} times in a row. Its "
+            "maxmemory-policy must be noeviction."
+        )
 
     def claim(self, version: int, split: Split, lease_seconds: float) -> Chunk | None:
         order = (split, *(other for other in SPLITS if other != split))

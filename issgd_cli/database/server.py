@@ -64,7 +64,7 @@ def binary_version(binary: Path) -> str:
 def serving(log: Path) -> Iterator[Server]:
     """A server for as long as the block lasts, listening on a unix socket that only this user can reach.
 
-    Nothing of it is written to disk but its log: the master publishes again whatever a new server lacks.
+    Nothing of it is written to disk but its log: what a run needs again is in its checkpoint.
 
     Raises:
         DatabaseError: It does not come up.
@@ -112,4 +112,5 @@ def _wait(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
             client.ping()
             return
         time.sleep(0.02)
-    raise DatabaseError(f"The database server did not come up within {START_SECONDS:.0f} s; {log} says why.")
+    last = "".join(f"\n  {line}" for line in log.read_text(errors="replace").splitlines()[-5:])
+    raise DatabaseError(f"The database server did not come up within {START_SECONDS:.0f} s. The end of {log}:{last}")

@@ -487,7 +487,7 @@ def test_only_a_few_versions_are_kept_on_the_server(server: Server, client: "red
         database.publish(Published(version, 0), vector(version, PIECE // 4 + 1))
     pieces = [key.decode().split(":p:")[1] for key in client.scan_iter(match=f"issgd:{run}:p:*")]
     kept = {int(piece.split(":")[0]) for piece in pieces if piece != "cur"}
-    assert kept == set(range(12 - KEPT_VERSIONS, 12))
+    assert kept == {9, 10, 11}  # enough for a reader to finish while the master goes on
     assert len(pieces) == 2 * KEPT_VERSIONS + 1
     database.close()
 

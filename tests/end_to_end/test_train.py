@@ -125,17 +125,24 @@ def test_a_signal_ends_every_process_and_resume_finishes_the_same(
     pd.testing.assert_frame_equal(comparable(folder), undisturbed, check_exact=True)
 
 
-@pytest.mark.parametrize("victim", ["master", "monitor"])
+@pytest.mark.parametrize(
+    ("victim", "number", "how"),
+    [
+        ("master", signal.SIGKILL, "was killed by signal 9"),
+        ("master", signal.SIGTERM, "ended with status 143"),
+        ("monitor", signal.SIGKILL, "was killed by signal 9"),
+    ],
+)
 def test_a_dead_master_or_monitor_fails_the_run_clearly(
-    issgd: CommandLine, find: Find, eventually: Eventually, victim: str
+    issgd: CommandLine, find: Find, eventually: Eventually, victim: str, number: signal.Signals, how: str
 ) -> None:
     name = f"dead-{victim}"
     process = issgd.start(*issgd.train(name, "--steps", "100000"))
     eventually(lambda: step_of(issgd, name) >= 0)
-    os.kill(find(f"{victim} --run {name}/")[0], signal.SIGKILL)
+    os.kill(find(f"{victim} --run {name}/")[0], number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f"The {victim} was killed by signal 9" in err
+    assert f"The {victim} {how}" in err
     assert f"{victim}.log" in err
     assert manifest(issgd.run_of(name))["failure"]["actor"] == victim
     assert find(f"--run {name}/") == []
