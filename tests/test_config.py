@@ -106,7 +106,6 @@ def test_a_value_out_of_range_is_refused_by_its_key(setting: str, key: str) -> N
     ("settings", "message"),
     [
         (["master.steps=5", "proposal.staleness_limit_seconds=4"], "staleness_limit_versions"),
-        (["master.steps=5", "worker.count=0"], "waits for workers"),
         (["master.seconds=5"], "set master.steps"),
     ],
 )

@@ -19,7 +19,7 @@ from issgd_cli.database import SPLITS, Layout
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.database.server import Server, serving
 from issgd_cli.datasets.prepared import Prepared
-from issgd_cli.errors import IssgdError, RunError
+from issgd_cli.errors import ConfigError, IssgdError, RunError
 from issgd_cli.models.mlp import fingerprint
 from issgd_cli.runs import RunFolder
 
@@ -79,6 +79,8 @@ def train(
         RunError: The folder is in use or not resumable, an actor failed, or the run was interrupted.
         IssgdError: The dataset or the database is not there.
     """
+    if config.master.mode == "exact" and config.worker.count == 0 and not config.database.url:
+        raise ConfigError("Exact mode waits for workers, worker.count is 0, and without --database none can join.")
     data = dataset_of(config)
     with runs.locked(folder.path, "another issgd"):
         refuse_other_data(folder, data)

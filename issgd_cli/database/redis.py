@@ -33,7 +33,6 @@ from issgd_cli.errors import DatabaseError
 from issgd_cli.traces import Event
 
 PIECE = 4 * 2**20  # of a parameter vector: one value of 76 MB would keep other clients waiting
-READ_ATTEMPTS = 100
 FAREWELL_SECONDS = 24 * 3600  # how long a cleared run still tells its workers to leave
 REFUSALS = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError, redis.exceptions.NoPermissionError)
 KEPT_VERSIONS = 3  # so that a reader can finish while the master goes on publishing
@@ -274,11 +273,14 @@ class RedisDatabase:
         return None if text is None else Published(*json.loads(text)[:2])
 
     def parameters(self) -> tuple[Published, NDArray[np.float32]] | None:
-        for _ in range(READ_ATTEMPTS):
-            text = cast(bytes | None, self._client.get(self._key("p", "cur")))
-            if text is None:
-                return None
+        before = b""
+        while text := cast(bytes | None, self._client.get(self._key("p", "cur"))):
             version, step, length = json.loads(text)
+            if text == before:
+                raise DatabaseError(
+                    f"Pieces of the newest parameters, version {version}, are missing in the database. Its "
+                    "maxmemory-policy must be noeviction."
+                )
             content = bytearray()
             while len(content) < length:
                 piece = cast(bytes | None, self._client.get(self._key("p", version, len(content) // PIECE)))
@@ -287,10 +289,8 @@ class RedisDatabase:
                 content += piece
             else:
                 return Published(version, step), np.frombuffer(content, "<f4")
-        raise DatabaseError(
-            f"Pieces of the newest parameters are missing in the database, {READ_ATTEMPTS} times in a row. Its "
-            "maxmemory-policy must be noeviction."
-        )
+            before = text
+        return None
 
     def claim(self, version: int, split: Split, lease_seconds: float) -> Chunk | None:
         order = (split, *(other for other in SPLITS if other != split))

@@ -39,6 +39,7 @@ class CommandLine:
         for process in self.started:
             if process.poll() is None:
                 process.kill()
+            if process.stdout is not None and not process.stdout.closed:
                 process.communicate()
 
     def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:

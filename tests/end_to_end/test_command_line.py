@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import CommandLine
@@ -87,3 +88,39 @@ def test_nothing_but_the_command_line_is_loaded_for_help() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     heavy = {"torch", "numpy", "pandas", "scipy", "matplotlib", "redis", "pydantic"}
     assert not heavy & set(loaded.stdout.split())
+
+
+def test_exact_mode_without_workers_is_refused_instead_of_waiting_for_ever(issgd: CommandLine) -> None:
+    done = issgd(*issgd.train("nobody", "--workers", "0"))
+    assert done.returncode == 1
+    assert "none can join" in done.stderr
+
+
+def test_settings_on_the_command_line_win_over_the_file_the_seed_included(issgd: CommandLine) -> None:
+    done = issgd(*issgd.train("won", "--steps", "3", "--set", "seed=4", "--set", "master.steps=2"))
+    assert done.returncode == 0, done.stderr
+    (folder,) = (issgd.place / "results" / "won").glob("*/seed-004")
+    assert "steps = 2\n" in (folder / "config.toml").read_text()
+    changed = issgd("train", folder / "config.toml", "--data-dir", issgd.data_dir, "--set", "seed=5")
+    assert changed.returncode == 0, changed.stderr
+    assert (folder.parent / "seed-005" / "trace.csv").exists()
+
+
+def test_users_own_data_with_a_split_of_its_own_is_trained_at_once(issgd: CommandLine) -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 600)
+    images = (random.integers(0, 80, (600, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)
+    np.savez(issgd.place / "mine.npz", images=images, labels=labels)
+    done = issgd(
+        *("train", "--data", "mine.npz", "--steps", "40", "--workers", "1"),
+        *(
+            "--set",
+            "model.hidden=[16]",
+            "--set",
+            "data.validation_fraction=0.1",
+            "--set",
+            "model.initial_weight_std=0.2",
+        ),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Finished: 40 steps" in done.stdout

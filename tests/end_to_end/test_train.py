@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import redis
 
 from issgd_cli import traces
+from issgd_cli.database.redis import RedisDatabase
+from issgd_cli.database.server import serving
 from tests.end_to_end.conftest import CommandLine, is_alive, servers_of
 
 Find = Callable[[str], list[int]]
@@ -169,3 +172,23 @@ def test_no_process_outlives_a_killed_launcher(issgd: CommandLine, find: Find, e
     eventually(lambda: not find("--run orphans/"))
     eventually(lambda: not any(is_alive(pid) for pid in servers))
     assert "interrupted" in issgd("status").stdout
+
+
+def test_a_worker_joins_a_run_through_a_shared_server_and_leaves_with_it(
+    issgd: CommandLine, undisturbed: pd.DataFrame, eventually: Eventually, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "server.log") as server:
+        alone = issgd.start(*issgd.train("shared", "--database", server.url, "--workers", "0"))
+        eventually(lambda: list((issgd.place / "results/shared").glob("*/seed-000/manifest.json")))
+        eventually(lambda: "run_name" in manifest(issgd.run_of("shared")))
+        run_name = manifest(issgd.run_of("shared"))["run_name"]
+        eventually(lambda: RedisDatabase(server.url, run_name).get("description") is not None)
+        worker = issgd.start("worker", "--database", server.url, "--run", run_name, "--data-dir", issgd.data_dir)
+        _, err = alone.communicate(timeout=120)
+        assert alone.returncode == 0, err
+        _, err = worker.communicate(timeout=30)
+        assert worker.returncode == 0, err
+        pd.testing.assert_frame_equal(comparable(issgd.run_of("shared")), undisturbed, check_exact=True)
+        # The server outlives the run, and keeps nothing of it but the word to leave.
+        with redis.Redis.from_url(server.url) as client:
+            assert client.keys() == [f"issgd:{run_name}:stop".encode()]
