@@ -10,7 +10,7 @@ import torch
 from issgd_cli.config import Config, assignments, merged, resolve
 from issgd_cli.database import SPLITS, Layout
 from issgd_cli.database.memory import MemoryDatabase
-from issgd_cli.datasets import prepared
+from issgd_cli.datasets import prepared, writing
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.datasets.sources import Block, Dataset, Part
 from issgd_cli.operations import Actor, Operation
@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         return Part(count, blocks)
 
     directory = tmp_path_factory.mktemp("data") / "patterns"
-    prepared.write(directory, "patterns", Dataset(SHAPE, CLASSES, part(100), part(23), list), {})
+    writing.write(directory, "patterns", Dataset(SHAPE, CLASSES, part(100), part(23), list), {})
     return prepared.load(directory)
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from issgd_cli.datasets import cifar10, house_numbers, mnist, prepared, svhn, user
+from issgd_cli.datasets import cifar10, house_numbers, mnist, prepared, svhn, user, writing
 from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.datasets.sources import Progress, Recipe, Request, silent
 from issgd_cli.errors import DataError
@@ -53,7 +53,7 @@ def prepare(
     Raises:
         DataError: Unknown name, unusable files, no network, full disk. What was prepared before is then untouched.
     """
-    prepared.valid_count(0, validation_fraction)
+    writing.valid_count(0, validation_fraction)
     if split_seed < 0:
         raise DataError(f"split_seed is {split_seed}. Set it to 0 or above.")
     if source is not None and not source.exists():
@@ -70,10 +70,10 @@ def prepare(
     parameters = {**recipe.parameters, "validation_fraction": validation_fraction, "split_seed": split_seed}
     if not force and _already(directory, parameters):
         return directory
-    with prepared.exclusive(directory, progress):
+    with writing.exclusive(directory, progress):
         if not force and _already(directory, parameters, progress):  # another process may have made it meanwhile
             return directory
-        prepared.write(
+        writing.write(
             directory,
             directory.name,
             recipe.open(progress),

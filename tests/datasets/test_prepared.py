@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from issgd_cli.datasets import prepared
+from issgd_cli.datasets import prepared, writing
 from issgd_cli.datasets.sources import Block, Dataset, Part
 from issgd_cli.errors import DataError
 
@@ -29,12 +29,12 @@ def arrays(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uin
 
 
 def dataset(train: int = 1000, test: int = 100, rows: int = 64) -> Dataset:
-    parts = (Part(count, prepared.blocks_of(*arrays(count, seed), rows)) for seed, count in ((0, train), (1, test)))
+    parts = (Part(count, writing.blocks_of(*arrays(count, seed), rows)) for seed, count in ((0, train), (1, test)))
     return Dataset(SHAPE, 10, next(parts), next(parts), lambda: [{"file": "made.up"}])
 
 
 def written(directory: Path, seed: int = 42, rows: int = 64, train: int = 1000) -> Path:
-    prepared.write(directory, "made-up", dataset(rows=rows, train=train), {"a": 1}, split_seed=seed)
+    writing.write(directory, "made-up", dataset(rows=rows, train=train), {"a": 1}, split_seed=seed)
     return directory
 
 
@@ -90,8 +90,8 @@ def test_mean_and_std_are_those_of_the_train_part(tmp_path: Path) -> None:
 def test_sums_stay_exact_with_extreme_pixels(tmp_path: Path) -> None:
     images = np.full((5000, FEATURES), 255, np.uint8)
     images[::2] = 254
-    part, test = (Part(5000, prepared.blocks_of(images, np.zeros(5000, np.uint8), 5000)) for _ in range(2))
-    prepared.write(tmp_path / "d", "d", Dataset(SHAPE, 10, part, test, list), {}, validation_fraction=0)
+    part, test = (Part(5000, writing.blocks_of(images, np.zeros(5000, np.uint8), 5000)) for _ in range(2))
+    writing.write(tmp_path / "d", "d", Dataset(SHAPE, 10, part, test, list), {}, validation_fraction=0)
     data = prepared.load(tmp_path / "d")
     assert (data.mean == 254.5).all()
     assert (data.std == 0.5).all()
@@ -101,13 +101,13 @@ def test_sums_stay_exact_with_extreme_pixels(tmp_path: Path) -> None:
     ("count", "fraction", "held_out"), [(604_388, 0.05, 30_220), (10, 0.1, 1), (10, 0.3, 3), (7, 0.0, 0), (1, 0.05, 1)]
 )
 def test_valid_count(count: int, fraction: float, held_out: int) -> None:
-    assert prepared.valid_count(count, fraction) == held_out
+    assert writing.valid_count(count, fraction) == held_out
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, math.nan])
 def test_impossible_fraction(fraction: float) -> None:
     with pytest.raises(DataError, match="validation_fraction"):
-        prepared.valid_count(10, fraction)
+        writing.valid_count(10, fraction)
 
 
 def test_nothing_left_to_train_on(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_fingerprint_tells_one_changed_pixel(tmp_path: Path) -> None:
     first = prepared.load(written(tmp_path / "a")).fingerprint
     images, labels = arrays(1000, 0)
     images[123, 45] ^= 1
-    changed = Part(1000, prepared.blocks_of(images, labels)), Part(100, prepared.blocks_of(*arrays(100, 1)))
-    prepared.write(tmp_path / "b", "made-up", Dataset(SHAPE, 10, *changed, list), {})
+    changed = Part(1000, writing.blocks_of(images, labels)), Part(100, writing.blocks_of(*arrays(100, 1)))
+    writing.write(tmp_path / "b", "made-up", Dataset(SHAPE, 10, *changed, list), {})
     assert prepared.load(tmp_path / "b").fingerprint != first
 
 
@@ -207,31 +207,31 @@ def test_meta_is_checked(tmp_path: Path, key: str, value: object) -> None:
 def test_label_out_of_range_is_named(tmp_path: Path) -> None:
     images, labels = arrays(1000)
     labels[700] = 10
-    bad = Dataset(SHAPE, 10, Part(1000, prepared.blocks_of(images, labels, 64)), dataset().test, list)
+    bad = Dataset(SHAPE, 10, Part(1000, writing.blocks_of(images, labels, 64)), dataset().test, list)
     with pytest.raises(DataError, match="example 700 has the label 10"):
-        prepared.write(tmp_path / "d", "d", bad, {})
+        writing.write(tmp_path / "d", "d", bad, {})
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("announced", [999, 1001])
 def test_wrong_number_of_examples(tmp_path: Path, announced: int) -> None:
-    bad = Dataset(SHAPE, 10, Part(announced, prepared.blocks_of(*arrays(1000), 64)), dataset().test, list)
+    bad = Dataset(SHAPE, 10, Part(announced, writing.blocks_of(*arrays(1000), 64)), dataset().test, list)
     with pytest.raises(DataError, match=f"{announced}"):
-        prepared.write(tmp_path / "d", "d", bad, {})
+        writing.write(tmp_path / "d", "d", bad, {})
     assert os.listdir(tmp_path) == []
 
 
 def test_wrong_shape(tmp_path: Path) -> None:
     bad = Dataset((3, 5, 5), 10, dataset().train, dataset().test, list)
     with pytest.raises(DataError, match="75 values"):
-        prepared.write(tmp_path / "d", "d", bad, {})
+        writing.write(tmp_path / "d", "d", bad, {})
 
 
 # Interruption
 
 
 def interrupted(count: int, error: BaseException) -> Iterator[Block]:
-    yield from prepared.blocks_of(*arrays(count), 64)
+    yield from writing.blocks_of(*arrays(count), 64)
     raise error
 
 
@@ -240,7 +240,7 @@ def test_interruption_keeps_the_old_folder_and_nothing_else(tmp_path: Path, erro
     before = bytes_of(written(tmp_path / "d"))
     bad = Dataset(SHAPE, 10, Part(1000, interrupted(500, error)), dataset().test, list)
     with pytest.raises(type(error)):
-        prepared.write(tmp_path / "d", "d", bad, {})
+        writing.write(tmp_path / "d", "d", bad, {})
     assert os.listdir(tmp_path) == ["d"]
     assert bytes_of(tmp_path / "d") == before
 
@@ -251,7 +251,7 @@ def test_left_behind_by_a_killed_process_is_cleaned_up(tmp_path: Path) -> None:
         (tmp_path / f".d.{kind}" / "train-images.npy").write_bytes(bytes(100))
     with pytest.raises(DataError, match="No d at"):
         prepared.load(tmp_path / "d")
-    with prepared.exclusive(tmp_path / "d"):
+    with writing.exclusive(tmp_path / "d"):
         written(tmp_path / "d")
     assert sorted(os.listdir(tmp_path)) == [".d.lock", "d"]
 
