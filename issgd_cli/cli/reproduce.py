@@ -95,7 +95,7 @@ def _say_how_long(runs: Sequence["Run"], results: Path, jobs: int) -> None:
     step = max(guess.step_seconds for guess in known.values())
     typer.echo(
         f"{len(runs)} runs, about {duration(left / jobs)} with {jobs} at a time on this machine ({os.cpu_count()} "
-        f"cores, {next(iter(known.values())).device}; a measured step takes {step * 1000:.1f} ms); audits come on top."
+        f"cores, {next(iter(known.values())).device}; a measured step takes {step * 1000:.1f} ms); starting and audits come on top."
     )
 
 

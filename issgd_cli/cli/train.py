@@ -81,8 +81,8 @@ def _say_how_long(config: "Config") -> None:
     if guess.device == "cpu" and guess.step_seconds > 0.02:
         typer.echo(
             "The paper's size is slow without a GPU. A minute's version of it: "
-            f"issgd train --data {config.data.name} --steps 2000 "
-            "--set model.hidden=[128,128,128,128] --set data.train_size=20000"
+            f"issgd train --data {config.data.name} --steps 2000 --set model.hidden=[128,128,128,128] "
+            "--set model.initial_weight_std=0.05" + (" --set data.train_size=20000" if guess.examples > 20_000 else "")
         )
 
 

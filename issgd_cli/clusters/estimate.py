@@ -18,15 +18,17 @@ from issgd_cli.master import Master
 from issgd_cli.runs import RunFolder
 
 TIMED_STEPS = 5
+SCORING_SHARE = 0.65  # of a training step, an example
 
 
 class Estimate(NamedTuple):
     """What a run is going to be."""
 
     steps: int
-    step_seconds: float
+    step_seconds: float  # with what the other actors take of it
     seconds: float  # of training; audits come on top
     epochs: float
+    examples: int  # N, of the training split
     device: str
 
 
@@ -51,14 +53,17 @@ def estimate(config: Config) -> Estimate:
             seconds.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(before)
-        del master
-        torch.cuda.empty_cache()  # nothing where there is no CUDA
-    step = float(np.median(seconds))
-    if device.type == "cpu":
-        step *= max(1.0, (1 + config.worker.count) / (os.cpu_count() or 1))
+    del master
+    torch.cuda.empty_cache()  # nothing where there is no CUDA
+    alone = float(np.median(seconds))
+    cores = (os.cpu_count() or 1) if device.type == "cpu" else 1 + config.worker.count
     limits = config.master
-    steps = min(
-        limits.steps or np.inf,
-        limits.seconds / step if limits.seconds else np.inf,
-    )
-    return Estimate(int(steps), step, steps * step, steps * limits.minibatch_size / layout.train, device.type)
+    if limits.mode == "exact":  # master and workers take turns: a sweep before every block of steps
+        sweep = SCORING_SHARE * alone * sum(data.sizes.values()) / limits.minibatch_size
+        step = alone + sweep / max(1, min(cores, config.worker.count)) / limits.publish_every_steps
+        steps = float(limits.steps or 0)
+    else:
+        step = alone * max(1.0, (1 + config.worker.count) / cores)
+        steps = min(limits.steps or np.inf, limits.seconds / step if limits.seconds else np.inf)
+    epochs = steps * limits.minibatch_size / layout.train
+    return Estimate(int(steps), step, steps * step, epochs, layout.train, device.type)
