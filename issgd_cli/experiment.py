@@ -121,7 +121,7 @@ def read(path: Path) -> Experiment:
     values = _extended(path, ())
     settings = _tables(values.pop("settings", None), path, "settings") or {"": {}}
     methods = _tables(values.pop("methods", None), path, "methods") or _methods(values)
-    seeds = parse_seeds(str(values.pop("seeds", "0")))
+    seeds = parse_seeds(str(values.pop("seeds", values.get("seed", 0))))
     timelines = values.pop("timelines", None)
     values.setdefault("name", path.stem)
     experiment = Experiment(str(path), values, settings, methods, seeds, timelines)

@@ -56,6 +56,7 @@ class Master:
         self.smoothing = smoothing(config.proposal.smoothing)
         self.reads_pairs = config.proposal.smoothing == "variance-optimal"
         self.step, self.version = 0, 1  # the version that is published next
+        self.resumed_at = None if checkpoint is None else checkpoint.seconds
         if checkpoint is not None:
             self.step, self.version = checkpoint.step, checkpoint.version
             self.parameters.copy_(torch.from_numpy(checkpoint.parameters))
@@ -69,7 +70,10 @@ class Master:
 
     def run(self) -> Generator[Operation]:
         """Publish, refresh, train on some minibatches, for ever (figure 1, left)."""
-        while not self._over():
+        # Asked once a block, so that a limit in seconds never falls between training and the last audit. A run takes at
+        # least one block; only one that was resumed after its last step has nothing left to train.
+        over = self.resumed_at is not None and self._over(self.resumed_at)
+        while not over:
             yield from self._publish()
             yield Operation("refresh", self.version - 1, bytes=(8 if self.reads_pairs else 4) * len(self.examples))
             self.refresh()
@@ -83,9 +87,10 @@ class Master:
                 losses.append(self.train())
                 self._audit_if_due()
             self._check(torch.stack(losses))
-            if self._over():
+            over = self._over(self.database.seconds())
+            if over:
                 self._save_audit()
-            if self._over() or self._checkpoint_is_due():
+            if over or self._checkpoint_is_due():
                 yield Operation("checkpoint", self.version - 1)
                 self.checkpoint()
         yield from self._publish()  # in exact mode the last records are then of the final parameters
@@ -152,7 +157,9 @@ class Master:
     def stop(self) -> None:
         """Interrupted: in relaxed mode a checkpoint fits anywhere; an exact run goes on from its last one."""
         whole = bool(torch.isfinite(self.parameters).all())  # the steps since the last look may have diverged
-        if self.config.master.mode == "relaxed" and self.step > 0 and whole:
+        if self.config.master.mode == "relaxed" and self.weights is not None and whole:
+            if self._over(self.database.seconds()):
+                self._save_audit()  # nothing is left to train for the run that goes on from here
             self.checkpoint()
 
     def status(self) -> dict[str, Any]:
@@ -173,12 +180,11 @@ class Master:
         acknowledged = self.database.get("acknowledged") or {"version": 0}
         return acknowledged["version"] >= published.version and self.database.behind(published.version) == 0
 
-    def _over(self) -> bool:
+    def _over(self, seconds: float) -> bool:
+        """Whether training is, at this time: by steps, or by seconds but in exact mode, which depends on no clock."""
         limits = self.config.master
-        if self.step == limits.steps:
-            return True
-        # Exact mode's trace depends on no clock.
-        return limits.mode == "relaxed" and limits.seconds is not None and self.database.seconds() >= limits.seconds
+        late = limits.mode == "relaxed" and limits.seconds is not None and seconds >= limits.seconds
+        return self.step == limits.steps or late
 
     def _checkpoint_is_due(self) -> bool:
         due = self.database.seconds() - self.checkpointed_at >= self.config.master.checkpoint_every_seconds

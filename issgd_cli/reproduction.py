@@ -1,5 +1,6 @@
 """Doing an experiment's runs: skipping what is finished, several at a time, one process on a folder."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from issgd_cli.clusters import local
 from issgd_cli.clusters.local import Snapshot
-from issgd_cli.errors import IssgdError
+from issgd_cli.errors import DataError, IssgdError
 from issgd_cli.experiment import Run
 
 
@@ -111,9 +112,9 @@ def reproduce(
     left = []
     for run in runs:
         try:
-            finished = run.folder(results).state() == "finished"
-            if finished:
-                local.refuse_other_data(run.folder(results), local.dataset_of(run.config))
+            if run.folder(results).state() == "finished":
+                with contextlib.suppress(DataError):  # the data may be gone since
+                    local.refuse_other_data(run.folder(results), local.dataset_of(run.config))
                 progress.skipped += 1
             else:
                 left.append(run)

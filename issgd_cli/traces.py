@@ -107,9 +107,9 @@ def drop_events_from(path: Path, seconds: float) -> None:
     """Removes the events that started at `seconds` or later: a resumed run's clock goes on from there."""
     if not path.exists():
         return
-    header, *lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and float(line.split(",")[1]) < seconds]
-    write_text(path, "".join([header, *kept]))
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines[1:] if line.endswith("\n") and float(line.split(",")[1]) < seconds]
+    write_text(path, "".join([*lines[:1], *kept]))
 
 
 def read(path: Path) -> "pd.DataFrame":

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from issgd_cli.clusters.actors import Kind
 
 Url = Annotated[str, typer.Option("--database", envvar="ISSGD_DATABASE", help="URL of the run's database.")]
-Name = Annotated[str, typer.Option("--run", help="The run's name in the database: experiment/run/seed-000.")]
+Name = Annotated[str, typer.Option("--run", help="The run's name in the database, as `issgd train` prints it.")]
 DataDir = Annotated[Path, typer.Option(help="Where the prepared datasets are.")]
 Folder = Annotated[Path, typer.Option(help="The run's folder.")]
 Device = Annotated[str, typer.Option(help="For instance cuda:0; empty: as the run's configuration says.")]

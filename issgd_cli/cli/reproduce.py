@@ -86,7 +86,7 @@ def _say_how_long(runs: Sequence["Run"], results: Path, jobs: int) -> None:
     for run in runs:
         kind = run.setting, run.method
         if kind not in known:
-            known[kind] = estimate(run.config)
+            known[kind] = estimate(run.config, jobs)
         guess = known[kind]
         finished = run.folder(results).state() == "finished"
         left += 0 if finished else guess.seconds
@@ -95,7 +95,8 @@ def _say_how_long(runs: Sequence["Run"], results: Path, jobs: int) -> None:
     step = max(guess.step_seconds for guess in known.values())
     typer.echo(
         f"{len(runs)} runs, about {duration(left / jobs)} with {jobs} at a time on this machine ({os.cpu_count()} "
-        f"cores, {next(iter(known.values())).device}; a measured step takes {step * 1000:.1f} ms); starting and audits come on top."
+        f"cores, {next(iter(known.values())).device}; from measured steps, up to {step * 1000:.1f} ms each with the "
+        "other actors beside them); starting and audits come on top."
     )
 
 

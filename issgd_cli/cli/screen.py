@@ -196,9 +196,10 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
     actors = Table(box=None, padding=(0, 2), header_style="dim")
     for column in ("actor", "health", "doing", "version", "examples/s"):
         actors.add_column(column, justify="right" if column in ("version", "examples/s") else "left")
-    for actor, health in snapshot.processes.items():
+    joined = {actor: "joined" for actor in snapshot.statuses if actor not in snapshot.processes}
+    for actor, health in (snapshot.processes | joined).items():
         status = snapshot.statuses.get(actor, {})
-        colour = {"running": "green", "finished": "green", "restarting": "yellow"}.get(health, "red")
+        colour = {"running": "green", "finished": "green", "joined": "green", "restarting": "yellow"}.get(health, "red")
         silent = snapshot.seconds - status.get("seconds", snapshot.seconds)
         note = f" (silent for {silent:.0f} s)" if silent > 10 and health == "running" else ""
         rate = f"{rates[actor]:,.0f}" if rates.get(actor) and actor != "monitor" else ""

@@ -90,11 +90,10 @@ def device_of(config: Config, kind: Kind, index: int) -> str:
         return f"cuda:{place % count}" if count else "cpu"
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):  # the latter: torch built without CUDA
-        there = ["cpu", *(f"cuda:{number}" for number in range(count))]
-        raise ConfigError(
-            f"cluster.devices: torch has no device {device!r} here. There is {', '.join(there)}."
-        ) from None
+    except (RuntimeError, AssertionError) as error:  # the latter: torch built without CUDA
+        there = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"cluster.devices: torch cannot use {device!r} here ({reason}). There is {there}.") from None
     return device
 
 
@@ -133,11 +132,14 @@ class Execution:
         try:
             self._live()
         except DatabaseError:
-            if self.database.get("finished") is None and self.database.get("stop") is None:
+            # A worker's run may have ended, and its records been taken away under its hands.
+            if not self.name.startswith("worker") or not self._is_over():
                 raise
-            # else the run has ended, and its records were taken away under our hands
         if self.signal_number:
             raise SystemExit(128 + self.signal_number)
+
+    def _is_over(self) -> bool:
+        return self.database.get("finished") is not None or self.database.get("stop") is not None
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number

@@ -32,10 +32,14 @@ class Estimate(NamedTuple):
     device: str
 
 
-def estimate(config: Config) -> Estimate:
+def estimate(config: Config, jobs: int = 1) -> Estimate:
     """Times the master's own steps on this machine, with nothing else running.
 
-    Where the actors share cores a step takes longer; that is counted as if each core did an equal part of the work.
+    Where actors share cores or GPUs a step takes longer; that is counted as if each did an equal part of the work.
+
+    Args:
+        config: Of the run.
+        jobs: How many such runs share the machine.
     """
     data = dataset_of(config)
     device = torch.device(device_of(config, "master", 0))
@@ -56,7 +60,7 @@ def estimate(config: Config) -> Estimate:
     del master
     torch.cuda.empty_cache()  # nothing where there is no CUDA
     alone = float(np.median(seconds))
-    cores = (os.cpu_count() or 1) if device.type == "cpu" else 1 + config.worker.count
+    cores = max(1, ((os.cpu_count() or 1) if device.type == "cpu" else torch.cuda.device_count()) // jobs)
     limits = config.master
     if limits.mode == "exact":  # master and workers take turns: a sweep before every block of steps
         sweep = SCORING_SHARE * alone * sum(data.sizes.values()) / limits.minibatch_size

@@ -195,10 +195,10 @@ class _Launch:
 
     def run(self) -> None:
         self.folder.update_manifest(database=self.database.ping(), run_name=self.run_name)
-        self._begin()
-        if self.server is None:
-            self.snapshot.notices.append(f"workers join by: issgd worker --database URL --run {self.run_name}")
         try:
+            self._begin()
+            if self.server is None:
+                self.snapshot.notices.append(f"workers join by: issgd worker --database URL --run {self.run_name}")
             for actor in ("monitor", "master", *(f"worker-{index}" for index in range(self.config.worker.count))):
                 self.processes[actor] = _Process(self._start(actor))
             self._look_after()
@@ -285,12 +285,14 @@ class _Launch:
             return
         if not status:  # runs, or is done
             return
+        if time.monotonic() - process.started >= LONG_LIFE_SECONDS:
+            process.starts = 1
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         if not actor.startswith("worker") or process.starts > RESTARTS:
             often = f" (started {process.starts} times)" if process.starts > 1 else ""
             raise ActorError(actor, f"The {actor} {how}{often}.\n{self._last_lines(actor)}")
-        process.starts = process.starts + 1 if time.monotonic() - process.started < LONG_LIFE_SECONDS else 2
-        process.again_at = time.monotonic() + BACKOFF_SECONDS * 2 ** (process.starts - 2)
+        process.again_at = time.monotonic() + BACKOFF_SECONDS * 2 ** (process.starts - 1)
+        process.starts += 1
         self.snapshot.notices.append(f"{actor} {how}; starting it again")
 
     def _server_is_gone(self) -> bool:

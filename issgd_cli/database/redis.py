@@ -243,6 +243,7 @@ class RedisDatabase:
 
     def report(self, actor: str, status: Document) -> None:
         self._client.hset(self._key("status"), actor, json.dumps(status))
+        self._client.expire(self._key("status"), FAREWELL_SECONDS)  # else an actor's last word stays for ever
 
     def statuses(self) -> dict[str, Document]:
         found = cast(dict[bytes, bytes], self._client.hgetall(self._key("status")))
@@ -250,6 +251,7 @@ class RedisDatabase:
 
     def push_events(self, batch: str, events: Sequence[Event]) -> None:
         self._client.hset(self._key("events"), batch, json.dumps([list(event) for event in events]))
+        self._client.expire(self._key("events"), FAREWELL_SECONDS)
 
     def events(self) -> dict[str, list[Event]]:
         found = cast(dict[bytes, bytes], self._client.hgetall(self._key("events")))

@@ -124,3 +124,11 @@ def test_users_own_data_with_a_split_of_its_own_is_trained_at_once(issgd: Comman
     )
     assert done.returncode == 0, done.stderr
     assert "Finished: 40 steps" in done.stdout
+
+
+def test_a_run_takes_a_block_of_steps_and_its_last_audit_however_short_its_seconds(issgd: CommandLine) -> None:
+    limits = ("--set", "master.steps=100000", "--seconds", "0.5", "--mode", "relaxed")
+    done = issgd(*issgd.train("short", *limits))
+    assert done.returncode == 0, done.stderr
+    assert "Finished: 32 steps" in done.stdout
+    assert "exact at the last step" in done.stdout
