@@ -51,7 +51,7 @@ def reproduce(
         return
     place = results_dir / runs[0].config.name
     with run_folders.locked(place, "another `issgd reproduce`"):
-        with watching(jobs) as watch, stopping() as stop:
+        with stopping() as stop, watching(jobs) as watch:
             progress = reproduce_runs(
                 everything,
                 results_dir,

@@ -37,8 +37,9 @@ def status(
             name, manifest["state"], last_step(folder.trace), manifest.get("start", "")[:16].replace("T", " "), why
         )
     console = Console()
-    # A pipe has no width: nothing is folded there.
-    console.print(table, width=None if console.is_terminal else 200)
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no width: little is folded there
+    console.print(table)
 
 
 def last_step(trace: Path) -> str:

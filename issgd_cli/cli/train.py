@@ -51,7 +51,7 @@ def train(
     plan = experiments.read(experiment) if experiment else experiments.single()
     run = plan.one(setting, method, overrides)
     folder = run.folder(results_dir)
-    with watching(run.config, folder) as watch, stopping() as stop:
+    with stopping() as stop, watching(run.config, folder) as watch:
         if folder.state() is None:
             _say_how_long(run.config)
         local.train(
