@@ -26,8 +26,6 @@ from issgd_cli.sampling import Proposal, proposal, usable_norms
 from issgd_cli.smoothing import smoothing
 
 BARRIER_POLL_SECONDS = 0.005
-
-
 RESERVED_VERSIONS = 1000  # a relaxed run checkpoints at least as often; a resumed one starts above them
 
 

@@ -182,16 +182,13 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
         losses.add_column(column, justify="right")
     for kind in ("loss", "error"):
         losses.add_row(kind, *(show(f"{kind}/{split}") for split in ("train", "valid", "test")))
-    numbers = Table.grid(padding=(0, 2))
-    numbers.add_row(
-        "sqrt Tr(Sigma)",
-        *(f"{name} {root(latest.get(f'trace/{name}'))}" for name in ("ideal", "stale", "uniform")),
-    )
-    numbers.add_row(
-        "weights in use",
-        f"age {show('staleness/mean_seconds', '.1f')} s, {show('staleness/mean_versions', '.1f')} versions",
-        f"kept {show('proposal/kept_fraction', '.0%')}",
-        f"smoothing +{show('proposal/smoothing', '.3g')}",
+    traces = "   ".join(f"{name} {root(latest.get(f'trace/{name}'))}" for name in ("ideal", "stale", "uniform"))
+    weights = "   ".join(
+        (
+            f"age {show('staleness/mean_seconds', '.1f')} s, {show('staleness/mean_versions', '.1f')} versions",
+            f"kept {show('proposal/kept_fraction', '.0%')}",
+            f"smoothing +{show('proposal/smoothing', '.3g')}",
+        )
     )
     actors = Table(box=None, padding=(0, 2), header_style="dim")
     for column in ("actor", "health", "doing", "version", "examples/s"):
@@ -211,4 +208,5 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
             rate,
         )
     notices = [Text(notice, style="yellow") for notice in snapshot.notices[-3:]]
-    return Group(title, progress, "", losses, "", numbers, "", actors, *notices)
+    variance = Text(f"sqrt Tr(Sigma)   {traces}\nweights in use   {weights}")
+    return Group(title, progress, "", losses, "", variance, "", actors, *notices)
