@@ -13,7 +13,7 @@ Role = Literal[
     "order",  # the order in which the examples of a split are stored
     "initial_weights",  # the model's parameters at step 0; index: layer
     "draws",  # the master's minibatches; index: step
-    "shuffled_weights",  # the permutation that breaks claim C5 (section 4.2); index: refresh's step
+    "shuffled_weights",  # reserved for proposal.source = "shuffled" (section 4.2); index: refresh's step
     "house_numbers",  # the built-in dataset; index: example
     "bootstrap",  # confidence intervals of figures and claims
 ]

@@ -58,7 +58,8 @@ SEED = 2011
 VERSION = 1  # of the drawing; raise it whenever examples change, so that prepared folders are made again
 BLOCK = 512  # examples drawn at once by a process
 
-# How often each digit 0-9 stands in SVHN's 604,388 examples of train and extra.
+# About how often each digit 0-9 stands in SVHN's train and extra. Checked are the sum, 604,388, and that the shares are
+# within 2.4 points of those of 10,083 real crops; the single counts are not.
 COUNTS = (50_498, 104_421, 85_325, 69_262, 58_091, 60_372, 47_309, 49_592, 40_403, 39_115)
 
 FONTS = (
