@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 ISSGD := $(BIN)/issgd
 EXPERIMENT ?= experiments/quick.toml
 
-.PHONY: help setup test lint types check reproduce figures clean
+.PHONY: help setup test lint types check bench bench-gpu reproduce figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "Ready: $(ISSGD) --help"
 
-test: setup ## run all tests (under 8 minutes on two cores)
+test: setup ## run all tests (about 13 minutes on two cores)
 	$(BIN)/python -m pytest
 
 lint: setup ## style: ruff's checks
@@ -45,6 +45,14 @@ types: setup ## types: mypy --strict
 	$(BIN)/mypy
 
 check: lint types test ## what CI runs
+
+bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for some (about 10 minutes in all)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --no-build-isolation --editable '.[dev,bench]'
+	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+bench-gpu: ## time a step and a scoring pass on the GPU; needs nothing but a Python with torch: PYTHON=python3
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.benchmarks.gpu
 
 reproduce: setup ## the paper in small: data, 14 runs with real processes, figures, report (about 10 minutes)
 	$(ISSGD) prepare house-numbers

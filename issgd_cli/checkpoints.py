@@ -1,6 +1,7 @@
 """What a run saves of itself: checkpoints, audit points, final parameters. All plain .npz, read without pickle."""
 
 import json
+import math
 import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from issgd_cli.database import SPLITS, Records, Split
+from issgd_cli.database import SPLITS, Layout, Records, Split
+from issgd_cli.database.documents import read_topic
+from issgd_cli.database.records import FIELDS, LARGEST_VERSION, flaw
 from issgd_cli.equations import Float64s
 from issgd_cli.errors import RunError
 from issgd_cli.files import replacing
@@ -28,6 +31,7 @@ class Checkpoint:
         seconds: Since the run's start.
         parameters, momentum: Flat, shape (P,).
         proposal: The newest report of the proposal in use, which the trace may not hold yet.
+        work: What all actors have done so far, quantity -> count; empty before it was first counted.
         records: The database's.
     """
 
@@ -37,6 +41,7 @@ class Checkpoint:
     parameters: Float32s
     momentum: Float32s
     proposal: dict[str, Any]
+    work: dict[str, float]
     records: dict[Split, Records]
 
     def renumbered(self, by: int) -> "Checkpoint":
@@ -62,6 +67,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "parameters": checkpoint.parameters,
         "momentum": checkpoint.momentum,
         "proposal": json.dumps(checkpoint.proposal),
+        "work": json.dumps(checkpoint.work),
     }
     for split, records in checkpoint.records.items():
         arrays |= {f"{split}/{field.name}": getattr(records, field.name) for field in fields(Records)}
@@ -76,20 +82,82 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     arrays = _load(path)
     try:
-        return Checkpoint(
-            step=int(arrays["step"]),
-            version=int(arrays["version"]),
-            seconds=float(arrays["seconds"]),
-            parameters=arrays["parameters"],
-            momentum=arrays["momentum"],
+        version = _whole(arrays, "version", low=1)
+        parameters = _vector(arrays, "parameters", "<f4")
+        checkpoint = Checkpoint(
+            step=_whole(arrays, "step"),
+            version=version,
+            seconds=_number(arrays, "seconds"),
+            parameters=parameters,
+            momentum=_vector(arrays, "momentum", "<f4", len(parameters)),
             proposal=json.loads(str(arrays["proposal"])),
-            records={
-                split: Records(**{field.name: arrays[f"{split}/{field.name}"] for field in fields(Records)})
-                for split in SPLITS
-            },
+            work=_counts(json.loads(str(arrays["work"]))),
+            records={split: _records(arrays, split, version) for split in SPLITS},
         )
-    except (KeyError, ValueError, TypeError) as error:
+        if checkpoint.proposal:
+            read_topic("proposal")(str(arrays["proposal"]).encode())
+        return checkpoint
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from None
+
+
+def refuse_other(path: Path, checkpoint: Checkpoint, layout: Layout, parameters: int) -> None:
+    """Keeps a run from going on from a checkpoint of another dataset or model.
+
+    Raises:
+        RunError: Its records are not of this layout, or its parameters are not so many.
+    """
+    shapes = {(split, name): layout.shape(split, name) for split in SPLITS for name in FIELDS}
+    held = {(split, name): len(getattr(checkpoint.records[split], name)) for split, name in shapes}
+    if held != shapes or len(checkpoint.parameters) != parameters:
+        raise RunError(f"{path} is of another dataset or model than this run's. Remove the run's folder, start again.")
+
+
+def _records(arrays: dict[str, NDArray[Any]], split: Split, version: int) -> Records:
+    found = {}
+    for name, field in FIELDS.items():
+        found[name] = arrays[f"{split}/{name}"]
+        if found[name].ndim != 1 or found[name].dtype != np.dtype(field.dtype):
+            raise ValueError(f"{split}/{name} is {found[name].dtype} of shape {found[name].shape}")
+    if wrong := flaw(found, version - 1):
+        raise ValueError(f"{split}/{wrong}")
+    return Records(**found)
+
+
+def _vector(arrays: dict[str, NDArray[Any]], name: str, dtype: str, length: int | None = None) -> NDArray[Any]:
+    """A finite one."""
+    array = arrays[name]
+    if array.ndim != 1 or array.dtype != np.dtype(dtype) or len(array) != (len(array) if length is None else length):
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    return array
+
+
+def _whole(arrays: dict[str, NDArray[Any]], name: str, low: int = 0) -> int:
+    array = arrays[name]
+    if array.shape != () or array.dtype.kind not in "iu" or not low <= int(array) < LARGEST_VERSION:
+        raise ValueError(f"{name} is {array!r:.60}")
+    return int(array)
+
+
+def _number(arrays: dict[str, NDArray[Any]], name: str, finite: bool = True) -> float:
+    array = arrays[name]
+    if array.shape != () or array.dtype.kind not in "iuf" or np.isnan(array) or (finite and np.isinf(array)):
+        raise ValueError(f"{name} is {array!r:.60}")
+    return float(array)
+
+
+def _counts(document: Any) -> dict[str, float]:
+    """The document, if it is what a checkpoint's `work` must be.
+
+    Raises:
+        ValueError: It is not.
+    """
+    kind = isinstance(document, dict) and all(isinstance(value, (int, float)) for value in document.values())
+    if not kind or not all(0 <= value < math.inf for value in document.values()):
+        raise ValueError(f"its work is {document!r}")
+    return dict(document)
 
 
 @dataclass(frozen=True)
@@ -125,13 +193,18 @@ def load_audit(path: Path) -> Audit:
     """
     arrays = _load(path)
     try:
+        weights, table = _vector(arrays, "weights", "<f8"), arrays["table"]
+        if not ((weights >= 0).all() and (weights > 0).any()):
+            raise ValueError("its weights define no proposal")
+        if table.shape != weights.shape or table.dtype != np.float32 or (np.isinf(table) | (table < 0)).any():
+            raise ValueError("its table holds no norms")
         return Audit(
-            step=int(arrays["step"]),
-            seconds=float(arrays["seconds"]),
-            parameters=arrays["parameters"],
-            weights=arrays["weights"],
-            table=arrays["table"],
-            smoothing=float(arrays["smoothing"]),
+            step=_whole(arrays, "step"),
+            seconds=_number(arrays, "seconds"),
+            parameters=_vector(arrays, "parameters", "<f4"),
+            weights=weights,
+            table=table,
+            smoothing=_number(arrays, "smoothing", finite=False),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise _damaged(path, error) from None
@@ -152,7 +225,7 @@ def load_parameters(path: Path, model: nn.Module) -> None:
 
     try:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in _load(path).items()})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # the latter: an array of no numbers
         raise RunError(f"{path} holds the parameters of another model: {error}.") from None
 
 
@@ -167,14 +240,32 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file that `_save` wrote: no member is compressed, so none takes more memory than its file."""
     try:
-        # Opened here: np.load would leave a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        limit = path.stat().st_size
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ValueError("it is compressed, which ours never are")
+            if sum(member.file_size for member in members) > limit:
+                raise ValueError("it announces more than it holds")
+            return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
     except FileNotFoundError:
         raise RunError(f"No {path}.") from None
-    except (OSError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # zipfile's and numpy's readers raise errors of every kind at what they did not write
         raise _damaged(path, error) from None
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(member) as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError(f"{member.filename} is of another version of .npy")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        left = member.file_size - stream.tell()
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != left:
+            raise ValueError(f"{member.filename} announces {dtype} of shape {shape}, and holds {left} bytes")
+        # A bytearray, since torch wants to be able to write.
+        return np.ndarray(shape, dtype, bytearray(stream.read()), order="F" if fortran else "C")
 
 
 def _damaged(path: Path, error: Exception) -> RunError:

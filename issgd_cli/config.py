@@ -17,9 +17,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from issgd_cli.errors import ConfigError
 
-Positive = Annotated[int, Field(gt=0)]
+PAPER_EXAMPLES = 570_000  # N, section 5.1; 574,168 in the original code
+
+Positive = Annotated[int, Field(gt=0, lt=2**53)]
+Width = Annotated[int, Field(gt=0, le=2**17)]
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=4096)]  # a path may hold much, but no line's end
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Index = Annotated[int, Field(ge=0)]
+
+
+LONGEST_TOML = 2**20
 
 
 class Section(BaseModel):
@@ -31,17 +41,17 @@ class Section(BaseModel):
 class Data(Section):
     """What is learned."""
 
-    name: str = "svhn"  # svhn, svhn-train, cifar10, mnist, house-numbers, or the path of an .npz
-    dir: str = "data"
+    name: Text = "svhn"  # svhn, svhn-train, cifar10, mnist, house-numbers, or the path of an .npz
+    dir: Text = "data"
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    split_seed: Annotated[int, Field(ge=0)] = 42
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
     train_size: Positive | None = None  # the first so many of the stored, shuffled training examples
 
 
 class Model(Section):
     """The multi-layer perceptron."""
 
-    hidden: Annotated[tuple[Positive, ...], Field(min_length=1)] = (2048, 2048, 2048, 2048)
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)] = (2048, 2048, 2048, 2048)
     initial_weight_std: Annotated[float, Field(gt=0)] | None = None  # None: 0.01, more below width 2048 (models/mlp.py)
 
 
@@ -57,6 +67,7 @@ class ProposalSection(Section):
     """The distribution that the master draws from."""
 
     method: Literal["issgd", "sgd"] = "issgd"
+    # oracle: fresh weights before every step, at no virtual cost (section 4.1); shuffled: those of others (4.2)
     source: Literal["workers", "oracle", "shuffled"] = "workers"
     smoothing: float | str = 10.0  # a constant, "variance-optimal", or "entropy:0.9" (a fraction of log N)
     staleness_limit_seconds: Seconds | None = None
@@ -86,7 +97,7 @@ class Master(Section):
 class Worker(Section):
     """The actors that keep recomputing norms."""
 
-    count: Annotated[int, Field(ge=0)]
+    count: Annotated[int, Field(ge=0, le=10_000)]
     chunk_size: Positive = 2048
     pull_every_chunks: Positive = 10
     shares: tuple[Positive, Positive, Positive] = (20, 1, 1)  # train : valid : test
@@ -103,25 +114,57 @@ class Monitor(Section):
     extra_smoothings: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 1.0, 10.0)
 
 
+class Clock(Section):
+    """How long everything takes on the virtual clock of the simulated cluster: a preset, and what replaces it.
+
+    The preset's examples_per_second are scaled by N / 570,000 where the training split is smaller, so that a sweep
+    takes as many steps as the paper's; give chunks of 2048 * N / 570,000 examples with it.
+    """
+
+    preset: Literal["k20", "h200", "measured"] = "k20"  # clusters/clock.py says where their values come from
+    step_seconds: Seconds | None = None  # one minibatch
+    examples_per_second: Rate | None = None  # a worker's scoring; never scaled
+    # Publishing, refreshing, pulling and pushing take the latency, and their bytes at this rate.
+    latency_seconds: Duration | None = None
+    bytes_per_second: Rate | None = None
+    # Constants that replace the model of one operation.
+    publish_seconds: Duration | None = None
+    refresh_seconds: Duration | None = None
+    pull_seconds: Duration | None = None
+    score_seconds: Duration | None = None  # one chunk
+    push_seconds: Duration | None = None
+    checkpoint_seconds: Duration | None = None
+    slow: dict[Index, Rate] = {}  # worker -> how many times longer everything takes it
+    dies: dict[Index, Duration] = {}  # worker -> the second at which it stops for ever
+
+
 class Cluster(Section):
     """Where the actors run."""
 
     kind: Literal["local", "simulated"] = "local"
-    devices: tuple[str, ...] = ("auto",)  # dealt out in turn: master, then workers, then the monitor
-    threads: Positive | None = None  # torch threads an actor; None: 1 in exact mode, else the cores shared out
+    # Dealt out in turn: master, then workers, then the monitor. All are at the first on the simulated cluster.
+    devices: Annotated[tuple[Text, ...], Field(min_length=1)] = ("auto",)
+    # Of torch, an actor. None: 1 in exact mode and on the simulated cluster, else the cores shared out.
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = None
+    # Of float32 products, torch's words: "high" is TF32 where the hardware has it, "medium" bfloat16.
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    clock: Clock = Clock()  # of the simulated cluster
 
 
 class Database(Section):
     """The database's address; empty: a server of our own."""
 
-    url: str = ""
+    url: Annotated[str, Field(repr=False)] = ""  # may hold a password
+    # HOST:PORT where a server of our own listens for workers on other machines; empty: on no address.
+    listen: Annotated[str, Field(pattern=r"^([\w.*-]+|\[[0-9a-fA-F:]+\]):\d{1,5}$|^$")] = ""
 
 
 class Config(Section):
     """One run, every value resolved."""
 
-    name: str = "train"
-    seed: Annotated[int, Field(ge=0)] = 0
+    # Names a folder: of letters, digits, . _ - and spaces, and never one that leads out of the results.
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)] = "train"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: Data = Data()
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
@@ -137,12 +180,18 @@ class Config(Section):
     def _defaults_of_the_method(cls, values: dict[str, Any]) -> dict[str, Any]:
         """The original ran SGD with 1 worker and a push every 512 steps, ISSGD with 3 and 32; four hours each."""
         proposal = values.get("proposal")
-        sgd = isinstance(proposal, Mapping) and proposal.get("method") == "sgd"
-        defaults = {"master": {"publish_every_steps": 512 if sgd else 32}, "worker": {"count": 1 if sgd else 3}}
+        given = proposal if isinstance(proposal, Mapping) else {}
+        sgd = given.get("method") == "sgd"
+        defaults: dict[str, dict[str, Any]] = {
+            "master": {"publish_every_steps": 512 if sgd else 32},
+            "worker": {"count": 1 if sgd else 3},
+        }
+        if given.get("source") == "oracle":
+            defaults["master"] = {"mode": "exact", "publish_every_steps": 1}
         resolved = dict(values)
         for name, default in defaults.items():
-            if isinstance(given := values.get(name, {}), Mapping):  # anything else is refused by its name, later
-                resolved[name] = {**default, **given}
+            if isinstance(section := values.get(name, {}), Mapping):  # anything else is refused by its name, later
+                resolved[name] = {**default, **section}
         master = resolved["master"]
         if isinstance(master, Mapping) and master.get("steps") is None and master.get("seconds") is None:
             resolved["master"] = {**master, "seconds": 4 * 3600.0}
@@ -158,24 +207,76 @@ class Config(Section):
                 )
             if self.master.steps is None:
                 raise ValueError("exact mode ends by master.steps, not by the clock; set master.steps")
-        # Refused until they are built, rather than ignored.
-        if self.proposal.source != "workers":
-            raise ValueError(f"proposal.source = {self.proposal.source!r} needs the simulated cluster, not built yet")
-        if self.cluster.kind != "local":
-            raise ValueError("cluster.kind = 'simulated' is not built yet; use 'local'")
-        if self.master.reuse_own_norms:
-            raise ValueError("master.reuse_own_norms is not built yet")
-        if self.worker.precision != "float32":
-            raise ValueError("worker.precision = 'bfloat16' is not built yet; use 'float32'")
+        if self.master.reuse_own_norms and self.proposal.limit_mode == "drop":
+            raise ValueError(
+                "master.reuse_own_norms needs proposal.limit_mode = 'fill': with 'drop' the examples that the master "
+                "itself has just drawn would count as fresh, and those are the ones with large norms"
+            )
+        if self.master.reuse_own_norms and self.master.mode == "exact":
+            raise ValueError(
+                "master.reuse_own_norms is of no use in exact mode, where all norms are newer at each barrier"
+            )
+        simulated = self.cluster.kind == "simulated"
+        if self.proposal.source == "oracle":
+            if not simulated:
+                raise ValueError(
+                    "proposal.source = 'oracle' needs cluster.kind = 'simulated', where scoring costs no time"
+                )
+            if self.master.mode != "exact" or self.master.publish_every_steps != 1:
+                raise ValueError(
+                    "proposal.source = 'oracle' means fresh weights before every step: set master.mode = 'exact' and "
+                    "master.publish_every_steps = 1, or leave both out"
+                )
+        if simulated and (self.database.url or self.database.listen):
+            raise ValueError(
+                "the simulated cluster has its own database, in memory; leave out database.url and .listen"
+            )
+        if self.database.url and self.database.listen:
+            raise ValueError("database.listen is for a server of our own; leave it out, or database.url")
+        self._check_workers_of_the_clock()
         return self
 
+    def _check_workers_of_the_clock(self) -> None:
+        clock, count = self.cluster.clock, self.worker.count
+        if unknown := [worker for worker in (*clock.slow, *clock.dies) if worker >= count]:
+            raise ValueError(f"cluster.clock names worker {unknown[0]}, but worker.count is {count}, from 0 on")
+        if self.master.mode == "exact" and count > 0 and len(clock.dies) == count:
+            raise ValueError("in exact mode the master waits for workers, and cluster.clock.dies lists all of them")
+
     def hash(self) -> str:
-        """Eight hex digits of what defines the run's results: seed, name, paths, database and devices left out."""
-        values = self.model_dump(mode="json")
-        for key in ("seed", "name", "database"):
-            del values[key]
-        del values["data"]["dir"], values["cluster"]["devices"]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+        """Eight hex digits of what defines the run's results: seed, name, paths, database and devices left out.
+
+        Values that are their keys' defaults are left out too, so that a key added later renames no earlier run.
+        """
+        values = self.model_dump(
+            mode="json",
+            exclude_defaults=True,
+            exclude={"seed": True, "name": True, "database": True, "data": {"dir"}, "cluster": {"devices"}},
+        )
+        given = {name: section for name, section in values.items() if section != {}}
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
+
+
+class StalenessMap(Section):
+    """An experiment's [map]: over which clusters and smoothings the proposal's variance is mapped."""
+
+    workers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    publish_every_steps: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    smoothings: Annotated[tuple[float | str, ...], Field(min_length=1)]
+    steps: Positive  # of the trajectory
+    audit_every_steps: Positive
+    audit_from_step: Annotated[int, Field(ge=0)] = 0  # earlier ones, before all is scored once, say little of staleness
+
+    @model_validator(mode="after")
+    def _agreements(self) -> "StalenessMap":
+        if self.audit_from_step > self.steps:
+            raise ValueError("audit_from_step lies behind the last of the steps")
+        shortest = min(self.publish_every_steps)
+        if any(steps % shortest for steps in (*self.publish_every_steps, self.audit_every_steps)):
+            raise ValueError("publish_every_steps and audit_every_steps must be multiples of the shortest interval")
+        for setting in self.smoothings:
+            parse_smoothing(setting)
+        return self
 
 
 def parse_smoothing(setting: float | str) -> tuple[Literal["constant", "entropy", "variance-optimal"], float]:
@@ -214,17 +315,36 @@ def resolve(values: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explained(problem) for problem in error.errors())) from None
+        problems = "; ".join(_explained(problem) for problem in error.errors())
+        raise ConfigError(f"{where}: {without_password(problems)}") from None
+
+
+def resolve_map(values: Mapping[str, Any], where: str) -> StalenessMap:
+    """A validated [map].
+
+    Raises:
+        ConfigError: Unknown keys or values out of range.
+    """
+    try:
+        return StalenessMap.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: [map]: " + "; ".join(_explained(problem) for problem in error.errors())) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's plain values."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST_TOML + 1)
+        if len(text) > LONGEST_TOML:
+            raise ConfigError(f"{path} has more than {LONGEST_TOML:,} characters. Is it an experiment's file?")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"No file {path}. The experiments that come with issgd are in experiments/.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} is not readable TOML: {error}.") from None
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError, OSError) as error:  # an integer of thousands of digits, lists within lists
+        raise ConfigError(f"{path} is not readable TOML: {without_password(str(error))}.") from None
 
 
 def assignments(settings: Iterable[str]) -> dict[str, Any]:
@@ -236,7 +356,7 @@ def assignments(settings: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {setting}: write section.key=value, for instance optimizer.learning_rate=0.001.")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             value = text
         *sections, last = key.strip().split(".")
         place = values
@@ -259,8 +379,9 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_password(text: str) -> str:
-    """The same, user and password of any URL in it replaced by ***."""
-    return re.sub(r"://[^@/\s]*@", "://***@", text)
+    """The same, user and password of any URL in it replaced by ***; a password may itself hold / and @."""
+    text = re.sub(r"://\S*@", "://***@", text)
+    return re.sub(r"([?&](?:ssl_)?(?:password|username)=)[^&\s'\"]*", r"\1***", text)
 
 
 def as_toml(config: Config) -> str:
@@ -270,11 +391,15 @@ def as_toml(config: Config) -> str:
     """
     values = config.model_dump(mode="json", exclude_none=True)
     values["database"]["url"] = without_password(config.database.url)
-    lines = [f"{key} = {_toml_value(value)}" for key, value in values.items() if not isinstance(value, dict)]
-    for name, section in values.items():
-        if isinstance(section, dict):
-            lines += ["", f"[{name}]"] + [f"{key} = {_toml_value(value)}" for key, value in section.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_toml_lines(values)) + "\n"
+
+
+def _toml_lines(section: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+    lines = [f"{key} = {_toml_value(value)}" for key, value in section.items() if not isinstance(value, dict)]
+    for name, inner in section.items():
+        if isinstance(inner, dict):
+            lines += ["", f"[{'.'.join((*path, name))}]", *_toml_lines(inner, (*path, name))]
+    return lines
 
 
 def _toml_value(value: object) -> str:
@@ -296,13 +421,13 @@ def _explained(problem: Any) -> str:
     return f"unknown key {key}" + (f"; did you mean {hint[0]}?" if hint else "")
 
 
-def known_keys() -> list[str]:
-    """Every key of the configuration, `section.key` or a top one."""
+def known_keys(section: type[Section] = Config, path: str = "") -> list[str]:
+    """Every key of the configuration: `section.key`, or a top one."""
     keys: list[str] = []
-    for name, field in Config.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            keys += [f"{name}.{key}" for key in section.model_fields]
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            keys += known_keys(inner, f"{path}{name}.")
         else:
-            keys.append(name)
+            keys.append(f"{path}{name}")
     return keys

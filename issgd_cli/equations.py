@@ -90,6 +90,21 @@ def stale_trace(squared_norms: ArrayLike, stale_weights: ArrayLike, true_gradien
     return trace_of_covariance(squared_norms, stale_weights, true_gradient_norm2)
 
 
+def error_ratio(error_norm2: float, draws: int, trace: float) -> float:
+    """How far a mean of K importance-weighted gradients fell from g_TRUE, squared, over what K draws should give.
+
+    Its expectation is 1 if the estimator is unbiased, 1 + K ||bias||^2 / Tr(Sigma) if not.
+
+    Args:
+        error_norm2: ||(1/K) sum_k w_k g(x_k) - g_TRUE||^2.
+        draws: K.
+        trace: Tr(Sigma(q)) of one draw.
+
+    Source: section 4.3, with corollary 1 for the expectation.
+    """
+    return error_norm2 * draws / trace
+
+
 def gradient_norm2_bound(chunk_gradient_norms2: ArrayLike) -> float:
     """The paper's upper bound of ||g_TRUE||^2: the square of the mean norm of minibatch gradients.
 

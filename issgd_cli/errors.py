@@ -20,6 +20,10 @@ class DatabaseError(IssgdError):
     """A database that cannot be reached, started or trusted."""
 
 
+class RecordError(DatabaseError):
+    """Scores of a chunk that cannot be true: not finite, negative, or of another number than the chunk's examples."""
+
+
 class WeightError(IssgdError):
     """Probability weights that define no proposal: negative, NaN, infinite or all zero."""
 

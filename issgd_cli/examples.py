@@ -28,11 +28,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, which: slice | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, which: slice | NDArray[np.int64] | Tensor) -> tuple[Tensor, Tensor]:
         """Inputs, float32, shape (B, features), and labels, int64, shape (B,), of a slice or of indices."""
-        rows = which if isinstance(which, slice) else torch.from_numpy(which).to(self.device)
+        rows = torch.from_numpy(which).to(self.device) if isinstance(which, np.ndarray) else which
         if self._on_device is not None:
             images = self._on_device[rows]
         else:
-            images = torch.from_numpy(np.array(self._images[which]))
+            images = torch.from_numpy(np.array(self._images[rows if isinstance(rows, slice) else rows.numpy()]))
         return images.to(torch.float32).sub_(self._mean).mul_(self._inverse_std), self._labels[rows]

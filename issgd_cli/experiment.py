@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from issgd_cli.config import Config, merged, read_toml, resolve
+from issgd_cli.config import Config, StalenessMap, merged, read_toml, resolve, resolve_map
 from issgd_cli.errors import ConfigError
 from issgd_cli.runs import RunFolder, run_folder
 
@@ -45,6 +45,7 @@ class Experiment:
         methods: Likewise; issgd and sgd where the file has none.
         seeds: As the file lists them.
         timelines: Overrides for the two short runs that figure 1 is drawn from; None: no such runs.
+        map: What a map of the proposal's variance covers; None: no map.
     """
 
     where: str
@@ -53,6 +54,7 @@ class Experiment:
     methods: Mapping[str, Table]
     seeds: Sequence[int]
     timelines: Table | None = None
+    map: StalenessMap | None = None
 
     def run(self, setting: str, method: str, overrides: Table) -> Run:
         """Precedence: file < setting < method < overrides."""
@@ -123,8 +125,10 @@ def read(path: Path) -> Experiment:
     methods = _tables(values.pop("methods", None), path, "methods") or _methods(values)
     seeds = parse_seeds(str(values.pop("seeds", values.get("seed", 0))))
     timelines = values.pop("timelines", None)
+    mapped = values.pop("map", None)
     values.setdefault("name", path.stem)
-    experiment = Experiment(str(path), values, settings, methods, seeds, timelines)
+    map_ = resolve_map(mapped, str(path)) if mapped is not None else None
+    experiment = Experiment(str(path), values, settings, methods, seeds, timelines, map_)
     experiment.runs(seeds[:1])  # wrong keys are found now, not at the fortieth run
     experiment.timeline_runs({})
     return experiment

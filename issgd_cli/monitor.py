@@ -17,15 +17,19 @@ from issgd_cli.config import Config
 from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import Float64s
+from issgd_cli.errors import RunError
 from issgd_cli.examples import Examples
 from issgd_cli.gradient_norms import score
 from issgd_cli.models.mlp import flatten_parameters, mlp
 from issgd_cli.operations import Operation
+from issgd_cli.randomness import generator
 from issgd_cli.runs import RunFolder
-from issgd_cli.sampling import FLOOR
+from issgd_cli.sampling import Proposal, floored
 from issgd_cli.smoothing import smoothed
 from issgd_cli.traces import Event, Row, TraceWriter
 
+AUDIT_DRAWS = 2048  # of an audit's own, a small part of its cost
+AUDIT_MINIBATCH = 512
 POLL_SECONDS = {"exact": 0.005, "relaxed": 0.1}
 
 
@@ -46,7 +50,7 @@ class Monitor:
         reports = written.step[written.quantity == "proposal/entropy"]
         self.proposal_step = int(reports.max()) if len(reports) else -1
         self.audited_steps = set(written.step[written.quantity == "audit/trace/in_use"])
-        self.work_before = written[written.quantity.str.startswith("work/")].groupby("quantity").value.max().to_dict()
+        self.work_before = database.get("work") or {}  # of a checkpoint
         self.work: dict[str, dict[str, float]] = {}
         samples = written.step[written.quantity == "loss/train"]
         # After --resume: of the step that was sampled last, so that `every_steps` counts on as if nothing had been.
@@ -74,7 +78,7 @@ class Monitor:
             if finished:
                 break
             yield Operation("wait", seconds=POLL_SECONDS[self.config.master.mode])
-        yield from self._audits()
+        yield from self.audits()
         self.write_events()
 
     def sample(self, newest: Published) -> None:
@@ -85,18 +89,35 @@ class Monitor:
         constant = (self.database.get("proposal") or {"values": {}})["values"].get("proposal/smoothing", 0.0)
         values = {
             **quantities(records, self.layout, constant, self.config.monitor.extra_smoothings),
-            **self._work(),
+            **self.count_work(),
         }
         rows += [Row(newest.step, now, quantity, value) for quantity, value in values.items()]
         self._write(rows)
         self.sampled, self.sampled_at = newest, now
 
+    def audits(self) -> Generator[Operation]:
+        """Audits the points that the master has saved so far."""
+        points = sorted(self.folder.audits.glob("step-*.npz"))
+        for number, path in enumerate(points):
+            self.audits_left = len(points) - number
+            point = load_audit(path)
+            if point.step not in self.audited_steps:  # else killed between writing and removing it
+                yield from self.audit(point)
+            path.unlink()
+        self.audits_left = 0
+
     def audit(self, point: Audit) -> Generator[Operation]:
         """Everything exactly, at the parameters of one audit point, and its rows."""
         model = mlp(self.features, self.config.model.hidden, self.classes).to(self.device)
-        flatten_parameters(model).copy_(torch.from_numpy(point.parameters))
+        parameters = flatten_parameters(model)
+        if (len(point.parameters), len(point.weights)) != (len(parameters), self.layout.train):
+            raise RunError(
+                f"The audit point of step {point.step} is of another run. Remove it from {self.folder.audits}."
+            )
+        parameters.copy_(torch.from_numpy(point.parameters))
+        draws = generator(self.config.seed, "audit_draws", point.step)
         values = yield from exact_quantities(
-            model, self.examples, self.layout, point, self.config.monitor.extra_smoothings
+            model, self.examples, self.layout, point, self.config.monitor.extra_smoothings, draws
         )
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
 
@@ -124,16 +145,6 @@ class Monitor:
     def _due_by_time(self) -> bool:
         return self.database.seconds() - self.sampled_at >= self.config.monitor.every_seconds
 
-    def _audits(self) -> Generator[Operation]:
-        points = sorted(self.folder.audits.glob("step-*.npz"))
-        for number, path in enumerate(points):
-            self.audits_left = len(points) - number
-            point = load_audit(path)
-            if point.step not in self.audited_steps:  # else killed between writing and removing it
-                yield from self.audit(point)
-            path.unlink()
-        self.audits_left = 0
-
     def _proposal_rows(self) -> list[Row]:
         """The master's newest report of the distribution that it draws from, unless it is written already."""
         report = self.database.get("proposal")
@@ -142,8 +153,8 @@ class Monitor:
         self.proposal_step = report["step"]
         return [Row(report["step"], report["seconds"], name, value) for name, value in report["values"].items()]
 
-    def _work(self) -> dict[str, float]:
-        """Counts by all actors, those of killed and restarted ones included."""
+    def count_work(self) -> dict[str, float]:
+        """What all actors have done so far, those of killed and restarted ones included; leaves it for a checkpoint."""
         for actor, status in self.database.statuses().items():
             self.work[f"{actor}:{status['process']}"] = {
                 "work/examples_trained": status["examples"].get("train", 0),
@@ -151,7 +162,9 @@ class Monitor:
                 "work/bytes_sent": status["bytes"],
             }
         names = ("work/examples_trained", "work/examples_scored", "work/bytes_sent")
-        return {name: self.work_before.get(name, 0) + sum(w[name] for w in self.work.values()) for name in names}
+        totals = {name: self.work_before.get(name, 0) + sum(w[name] for w in self.work.values()) for name in names}
+        self.database.put("work", totals)
+        return totals
 
     def _write(self, rows: list[Row]) -> None:
         self.trace.append([row._replace(value=float(row.value)) for row in rows])
@@ -203,14 +216,16 @@ def exact_quantities(
     layout: Layout,
     point: Audit,
     extra_smoothings: tuple[float, ...],
+    draws: np.random.Generator,
 ) -> Generator[Operation, None, dict[str, float]]:
     """Every quantity over all examples at one parameter version, the exact ||g_TRUE||^2 subtracted.
 
-    Announces each chunk, and returns the values by their names without the prefix `audit/`.
+    Announces each minibatch, and returns the values by their names without the prefix `audit/`.
 
     Where the weights in use leave examples out (`drop`), `trace/in_use` is eq. 6 over the examples that can be drawn,
     about their own mean gradient, which is what the minibatches then estimate; `trace/uniform_in_use` is eq. 8 over the
-    same examples, to compare it with.
+    same examples, to compare it with. `estimator/error_ratio` draws anew from the weights in use and compares with
+    the mean gradient of all examples, so that it shows the bias of `drop`.
     """
     values: dict[str, float] = {}
     device = examples["train"].device
@@ -219,8 +234,8 @@ def exact_quantities(
     gradients = torch.zeros((2, len(point.parameters)), dtype=torch.float64, device=device)  # left out, drawn
     for split in SPLITS:
         losses, errors = np.zeros(layout.examples(split)), np.zeros(layout.examples(split))
-        for chunk in range(layout.chunks(split)):
-            span = layout.span(split, chunk)
+        for first in range(0, layout.examples(split), AUDIT_MINIBATCH):
+            span = slice(first, min(first + AUDIT_MINIBATCH, layout.examples(split)))
             yield Operation("audit", examples=span.stop - span.start)
             inputs, labels = examples[split][span]
             parts = [np.arange(span.stop - span.start)]
@@ -233,9 +248,9 @@ def exact_quantities(
                 scores = score(model, inputs[rows], labels[rows], with_gradient=split == "train")
                 losses[span.start + part] = scores.losses.double().cpu().numpy()
                 errors[span.start + part] = scores.errors.double().cpu().numpy()
-                if scores.gradient is not None:
+                if (gradient := scores.gradient) is not None:
                     squared_norms[span.start + part] = scores.squared_norms.double().cpu().numpy()
-                    gradients[number] += scores.gradient
+                    gradients[number] += gradient
         values[f"loss/{split}"], values[f"error/{split}"] = float(losses.mean()), float(errors.mean())
     true_norm2 = float((gradients.sum(0) / layout.train).square().sum())
     drawn_norm2 = float((gradients[1] / int(drawn.sum())).square().sum())
@@ -243,8 +258,27 @@ def exact_quantities(
     values["trace/in_use"] = equations.trace_of_covariance(squared_norms[drawn], point.weights[drawn], drawn_norm2)
     if not drawn.all():
         values["trace/uniform_in_use"] = equations.uniform_trace(squared_norms[drawn], drawn_norm2)
+    error_norm2 = yield from _error_norm2(model, examples["train"], point, gradients.sum(0) / layout.train, draws)
+    if values["trace/in_use"] > 0:
+        values["estimator/error_ratio"] = equations.error_ratio(error_norm2, AUDIT_DRAWS, values["trace/in_use"])
     previous = None if np.isnan(point.table).any() else point.table
     return values | _traces(squared_norms, previous, true_norm2, point.smoothing, extra_smoothings)
+
+
+def _error_norm2(
+    model: torch.nn.Module, examples: Examples, point: Audit, true_gradient: torch.Tensor, draws: np.random.Generator
+) -> Generator[Operation, None, float]:
+    """Squared distance from the true gradient, shape (P,), of a mean gradient over draws by the weights in use."""
+    indices, weights = Proposal.of(point.weights).draw(draws, AUDIT_DRAWS)
+    total = torch.zeros_like(true_gradient)
+    for first in range(0, AUDIT_DRAWS, AUDIT_MINIBATCH):
+        part = slice(first, first + AUDIT_MINIBATCH)
+        yield Operation("audit", examples=len(indices[part]))
+        inputs, labels = examples[indices[part]]
+        scores = score(model, inputs, labels, True, torch.from_numpy(weights[part]).to(inputs))
+        if (gradient := scores.gradient) is not None:
+            total += gradient
+    return float((total / AUDIT_DRAWS - true_gradient).square().sum())
 
 
 def _traces(
@@ -262,7 +296,6 @@ def _traces(
     if previous is not None and previous.any():
         constants = {"": smoothing_constant} | {f"+{extra:g}": extra for extra in extra_smoothings}
         for name, constant in constants.items():
-            weights = smoothed(previous, constant)
-            weights = np.maximum(weights, FLOOR * weights.mean())  # as the master's own
+            weights, _ = floored(smoothed(previous, constant))  # as the master's own
             values[f"trace/stale{name}"] = equations.stale_trace(squared_norms, weights, true_norm2)
     return values

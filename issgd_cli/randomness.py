@@ -13,9 +13,10 @@ Role = Literal[
     "order",  # the order in which the examples of a split are stored
     "initial_weights",  # the model's parameters at step 0; index: layer
     "draws",  # the master's minibatches; index: step
-    "shuffled_weights",  # reserved for proposal.source = "shuffled" (section 4.2); index: refresh's step
+    "shuffled_weights",  # of proposal.source = "shuffled" (section 4.2); index: the refreshed parameters' step
     "house_numbers",  # the built-in dataset; index: example
     "bootstrap",  # confidence intervals of figures and claims
+    "audit_draws",  # the monitor's own draws, to see whether their mean is the true gradient; index: step
 ]
 
 # A role's number is part of its draws: append to Role, never reorder it.

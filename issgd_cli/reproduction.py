@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from issgd_cli.clusters import local
-from issgd_cli.clusters.local import Snapshot
-from issgd_cli.errors import DataError, IssgdError
+from issgd_cli.clusters import apart, training
+from issgd_cli.clusters.launch import Snapshot, dataset_of, refuse_other_data
+from issgd_cli.errors import DataError, IssgdError, RunError
 from issgd_cli.experiment import Run
 
 
@@ -39,7 +39,7 @@ class Progress:
             return None
         mean = sum(self.done.values()) / len(self.done)
         ahead = self.total - self.skipped - len(self.done) - len(self.failed)
-        under_way = sum(min(mean, snapshot.seconds) for snapshot in self.running.values())
+        under_way = sum(min(mean, snapshot.seconds / (snapshot.pace or 1)) for snapshot in self.running.values())
         return max(0.0, ahead * mean - under_way) / jobs
 
 
@@ -88,7 +88,8 @@ def reproduce(
             config = run.config
             if dealt := tuple(devices[place % len(devices) :: jobs]) if devices else ():
                 config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"devices": dealt})})
-            local.train(
+            train = apart.train if config.cluster.kind == "simulated" else training.train
+            train(
                 config,
                 run.folder(results),
                 command=command,
@@ -113,8 +114,9 @@ def reproduce(
     for run in runs:
         try:
             if run.folder(results).state() == "finished":
+                _refuse_other_configuration(run, results)
                 with contextlib.suppress(DataError):  # the data may be gone since
-                    local.refuse_other_data(run.folder(results), local.dataset_of(run.config))
+                    refuse_other_data(run.folder(results), dataset_of(run.config))
                 progress.skipped += 1
             else:
                 left.append(run)
@@ -125,6 +127,20 @@ def reproduce(
         for done in [pool.submit(attempt, run) for run in left]:
             done.result()
     return progress
+
+
+def _refuse_other_configuration(run: Run, results: Path) -> None:
+    """A finished run stands for its configuration; one made under other defaults has the same folder.
+
+    Raises:
+        RunError: It was.
+    """
+    folder = run.folder(results)
+    if folder.read_config().hash() != run.config.hash():
+        raise RunError(
+            f"{folder.path} was run with other values than these ({folder.config}): a default has changed since. Move "
+            "the folder away to run it anew."
+        )
 
 
 def _name(run: Run, results: Path) -> str:

@@ -14,13 +14,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any, Literal
+from types import NoneType
+from typing import IO, Any, Literal, get_args
 
 from issgd_cli.config import Config, as_toml, read_toml, resolve, without_password
 from issgd_cli.errors import RunError
 from issgd_cli.files import write_text
 
 State = Literal["running", "finished", "failed", "interrupted"]
+
+# What of a manifest is read again, and must be of this kind where it is there.
+_MANIFEST = {
+    **dict.fromkeys(("dataset", "failure", "machine"), dict),
+    **dict.fromkeys(("run_name", "start", "end", "setting", "method"), str),
+}
 
 PACKAGES = ("issgd", "torch", "numpy", "scipy", "redis", "pandas", "matplotlib")
 
@@ -78,13 +85,21 @@ class RunFolder:
         Raises:
             RunError: There is none, or it is not a manifest.
         """
+        manifest = self._manifest()
+        if manifest["state"] == "running" and not is_locked(self.path):
+            manifest |= {"state": "interrupted", "failure": {"actor": "launcher", "reason": "killed"}}
+        return manifest
+
+    def _manifest(self) -> dict[str, Any]:
+        """As it stands in the file, checked for what is used of it."""
         try:
             manifest = json.loads(self.manifest.read_text())
-            state = manifest["state"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            failure = manifest.get("failure") or {}
+            wrong = [key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), (kind, NoneType))]
+            if wrong or manifest["state"] not in get_args(State) or (failure and not {"actor", "reason"} <= {*failure}):
+                raise ValueError(f"{', '.join(wrong) or 'state or failure'} is of another kind")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(f"{self.path} holds no readable manifest.json ({error}). Is it a run's folder?") from None
-        if state == "running" and not is_locked(self.path):
-            manifest |= {"state": "interrupted", "failure": {"actor": "launcher", "reason": "killed"}}
         return dict(manifest)
 
     def state(self) -> State | None:
@@ -93,7 +108,7 @@ class RunFolder:
 
     def update_manifest(self, **values: object) -> None:
         """Sets these keys of the manifest."""
-        manifest = json.loads(self.manifest.read_text()) if self.manifest.exists() else {}
+        manifest = self._manifest() if self.manifest.exists() else {}
         write_text(self.manifest, json.dumps({**manifest, **values}, indent=2) + "\n")
 
 

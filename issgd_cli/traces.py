@@ -45,6 +45,7 @@ QUANTITIES = {
     "trace/stale+{c}": "eq. 9 with smoothing constant c",
     "audit/trace/in_use": "eq. 6 with the weights that the master really draws from",
     "audit/trace/uniform_in_use": "eq. 8 over the same examples, where the weights in use leave some out (drop)",
+    "audit/estimator/error_ratio": "squared error of a mean of draws by the weights in use, over Tr / K: 1 if unbiased",
     "gradient_norm2/bound": "||g_TRUE||^2, B.2's upper bound from chunks of worker.chunk_size examples",
     "gradient_norm2/unbiased": "||g_TRUE||^2, unbiased estimate from the same chunks, unclipped",
     "audit/gradient_norm2": "||g_TRUE||^2, exact",
@@ -66,7 +67,7 @@ class TraceWriter:
 
     def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
         """Opens `path` for appending, with a header if it is new."""
-        text = path.read_text() if path.exists() else ""
+        text = _text(path) if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
         if whole != text or not whole:
             write_text(path, whole or ",".join(columns) + "\n")
@@ -94,11 +95,15 @@ def drop_from(path: Path, step: int) -> None:
     """
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
+    lines = _text(path).splitlines(keepends=True)
     kept = lines[:1]
     for line in lines[1:]:
         number, _, rest = line.partition(",")
-        if line.endswith("\n") and (int(number) < step or (int(number) == step > 0 and ",audit/" in rest)):
+        if not line.endswith("\n"):
+            continue
+        if not number.isdecimal():
+            raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
+        if int(number) < step or (int(number) == step > 0 and ",audit/" in rest):
             kept.append(line)
     write_text(path, "".join(kept))
 
@@ -107,8 +112,11 @@ def drop_events_from(path: Path, seconds: float) -> None:
     """Removes the events that started at `seconds` or later: a resumed run's clock goes on from there."""
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines[1:] if line.endswith("\n") and float(line.split(",")[1]) < seconds]
+    lines = _text(path).splitlines(keepends=True)
+    try:
+        kept = [line for line in lines[1:] if line.endswith("\n") and float(line.split(",")[1]) < seconds]
+    except (ValueError, IndexError):
+        raise RunError(f"{path} holds a row that is none of an event's. Remove the run's folder.") from None
     write_text(path, "".join([*lines[:1], *kept]))
 
 
@@ -129,18 +137,36 @@ def read_events(path: Path) -> "pd.DataFrame":
 def _read(path: Path, kind: type[Row] | type[Event]) -> "pd.DataFrame":
     import pandas as pd
 
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Run the experiment again.") from None
+    text = _text(path)
     whole = text[: text.rfind("\n") + 1]
     types = kind.__annotations__
     try:
         table = pd.read_csv(io.StringIO(whole), dtype=types)
         if tuple(table.columns) != kind._fields:
             raise ValueError(f"columns {list(table.columns)}")
-    except ValueError as error:  # pandas' parser errors are among them
+        _check(table.drop(columns="value", errors="ignore"))
+    except (ValueError, OverflowError) as error:  # pandas' parser errors are among them
         raise RunError(
             f"{path} is not a table of {', '.join(kind._fields)} ({error}). Run the experiment again."
         ) from None
     return table
+
+
+def _check(table: "pd.DataFrame") -> None:
+    """All that is no measured value must be there, and in its range.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if table.isna().any(axis=None):
+        raise ValueError("a cell is empty")
+    numbers = table.select_dtypes("number")
+    if (numbers.abs() == float("inf")).any(axis=None) or (table.select_dtypes("int64") < 0).any(axis=None):
+        raise ValueError("a number is out of range")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Run the experiment again.") from None

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from issgd_cli.config import Config
-from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Split
+from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Split
 from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.errors import DatabaseError, RecordError
 from issgd_cli.examples import Examples
 from issgd_cli.gradient_norms import score
 from issgd_cli.models.mlp import flatten_parameters, mlp
+from issgd_cli.models.reduced import Reduced
 from issgd_cli.operations import Operation
 
 POLL_SECONDS = 0.01
@@ -20,18 +23,67 @@ FIRST_LEASE_SECONDS = 15.0  # how long a chunk is ours before we know how long o
 LEAST_LEASE_SECONDS = 2.0
 
 
-class Worker:
-    """See the module. It owns nothing: whatever it leaves unfinished is offered to others."""
+class Scorer:
+    """What a worker scores with: a model that takes any version's parameters. Workers of one process can share one."""
 
-    def __init__(self, config: Config, data: Prepared, database: Database, device: torch.device) -> None:
-        """A worker without parameters."""
-        self.config, self.database = config, database
-        self.layout = database.layout()
+    def __init__(self, config: Config, data: Prepared, layout: Layout, device: torch.device) -> None:
+        """A scorer without parameters."""
+        self.layout, self.gradient_every_chunks = layout, config.worker.gradient_every_chunks
         self.examples = {split: Examples(data, data.splits[split], device) for split in SPLITS}
         self.model = mlp(data.features, config.model.hidden, data.classes).to(device)
         self.parameters = flatten_parameters(self.model)
+        self.reduced = Reduced(self.model) if config.worker.precision == "bfloat16" else None
         self.version = 0
+
+    def load(self, version: int, parameters: NDArray[np.float32]) -> None:
+        """Takes a version's parameters, flat, shape (P,), unless it has them."""
+        if version != self.version:
+            self.parameters.copy_(torch.from_numpy(parameters))
+            self.version = version
+            if self.reduced is not None:
+                self.reduced.load(self.model)
+
+    def score(self, chunk: Chunk, version: int) -> ChunkScores:
+        """Losses, errors and gradient norms of a chunk at the loaded parameters, which are this version's."""
+        inputs, labels = self.examples[chunk.split][self.layout.span(chunk.split, chunk.number)]
+        with_gradient = chunk.split == "train" and self._gives_gradient(chunk.number, version)
+        # ||g_B||^2 is for the trace, not for a proposal: never in reduced precision.
+        scores = score(self.model if with_gradient else self.reduced or self.model, inputs, labels, with_gradient)
+        norm2 = None
+        if (gradient := scores.gradient) is not None:
+            norm2 = float(gradient.square().sum(dtype=torch.float64)) / len(labels) ** 2
+        return ChunkScores(
+            scores.norms.cpu().numpy(),
+            scores.losses.cpu().numpy(),
+            scores.errors.cpu().numpy().astype(np.uint8),
+            norm2,
+        )
+
+    def _gives_gradient(self, chunk: int, version: int) -> bool:
+        """One chunk in twenty, another at each version, also gives ||g_B||^2; of fewer chunks, one at each version."""
+        every = min(self.gradient_every_chunks, self.layout.chunks("train"))
+        return chunk % every == version % every
+
+
+class Worker:
+    """See the module. It owns nothing: whatever it leaves unfinished is offered to others."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: Prepared,
+        database: Database,
+        device: torch.device,
+        scorer: Scorer | None = None,
+    ) -> None:
+        """A worker without parameters, and with a scorer of its own unless it is given one to share."""
+        self.config, self.database = config, database
+        self.layout = database.layout()
+        self.scorer = scorer or Scorer(config, data, self.layout, device)
+        self.version = 0
+        self.parameters: NDArray[np.float32] | None = None  # this version's
         self.lease = FIRST_LEASE_SECONDS
+        self.notices: list[str] = []
 
     def run(self) -> Generator[Operation]:
         """Pull the newest parameters, score some chunks, for ever (figure 1, right)."""
@@ -49,11 +101,16 @@ class Worker:
         newest = self.database.newest()
         if newest is None or newest.version == self.version:
             return
-        yield Operation("pull", newest.version, bytes=4 * self.parameters.numel())
+        yield Operation("pull", newest.version, bytes=4 * self.scorer.parameters.numel())
         if found := self.database.parameters():
-            published, parameters = found
-            self.parameters.copy_(torch.from_numpy(parameters))
+            published, self.parameters = found
+            if len(self.parameters) != self.scorer.parameters.numel():
+                raise DatabaseError(
+                    f"Version {published.version} in the database has {len(self.parameters):,} parameters, the run's "
+                    f"model has {self.scorer.parameters.numel():,}. Who else writes there?"
+                )
             self.version = published.version
+            self.scorer.load(self.version, self.parameters)
 
     def _score(self, chunk: Chunk) -> Generator[Operation]:
         started = self.database.seconds()
@@ -61,35 +118,27 @@ class Worker:
         yield Operation("score", self.version, examples=span.stop - span.start)
         scores = self.score(chunk)
         yield Operation("push", self.version, bytes=sum(array.nbytes for array in scores[:3]))
-        self.database.push(chunk, self.version, scores)
+        try:
+            self.database.push(chunk, self.version, scores)
+        except RecordError as error:
+            # Behind a barrier the chunk would be waited for in vain; else it is offered again, at a newer version.
+            if self.config.master.mode == "exact":
+                raise
+            self.notices = [str(error)]
         self.lease = max(LEAST_LEASE_SECONDS, 4 * (self.database.seconds() - started))
 
     def score(self, chunk: Chunk) -> ChunkScores:
         """Losses, errors and gradient norms of a chunk at this worker's parameters."""
-        inputs, labels = self.examples[chunk.split][self.layout.span(chunk.split, chunk.number)]
-        with_gradient = chunk.split == "train" and self._gives_gradient(chunk.number)
-        scores = score(self.model, inputs, labels, with_gradient)
-        norm2 = None
-        if scores.gradient is not None:
-            norm2 = float(scores.gradient.square().sum(dtype=torch.float64)) / len(labels) ** 2
-        return ChunkScores(
-            scores.norms.cpu().numpy(),
-            scores.losses.cpu().numpy(),
-            scores.errors.cpu().numpy().astype(np.uint8),
-            norm2,
-        )
-
-    def _gives_gradient(self, chunk: int) -> bool:
-        """One chunk in twenty, another at each version, also gives ||g_B||^2; of fewer chunks, one at each version."""
-        every = min(self.config.worker.gradient_every_chunks, self.layout.chunks("train"))
-        return chunk % every == self.version % every
+        if self.parameters is not None:
+            self.scorer.load(self.version, self.parameters)  # if another worker has loaded its own meanwhile
+        return self.scorer.score(chunk, self.version)
 
     def stop(self) -> None:
         """Nothing to save."""
 
     def status(self) -> dict[str, Any]:
-        """The version it works at."""
-        return {"version": self.version}
+        """The version it works at, and what was wrong with the last scores that were refused."""
+        return {"version": self.version, "notices": self.notices}
 
 
 def turns_of_splits(shares: tuple[int, int, int]) -> list[Split]:

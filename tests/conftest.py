@@ -1,7 +1,9 @@
 """What several tests share: a tiny prepared dataset, configurations for it, and a stage on which actors play."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets import prepared, writing
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.datasets.sources import Block, Dataset, Part
-from issgd_cli.operations import Actor, Operation
+from issgd_cli.operations import Actor, Operation, Task
 from issgd_cli.runs import RunFolder
 
 CLASSES = 3
@@ -110,14 +112,21 @@ def play(clock: list[float]) -> Play:
     def of(
         *actors: Actor, until: Callable[[Actor, Operation], bool] = lambda actor, operation: False, limit: int = 50_000
     ) -> list[tuple[Actor, Operation]]:
-        lives: dict[int, tuple[Actor, Iterator[Operation]]] = {id(actor): (actor, actor.run()) for actor in actors}
+        def next_of(life: Iterator[Operation | Task[Any]]) -> Operation | Task[Any] | None:
+            return next(life, None)
+
+        lives: list[tuple[Actor, Callable[[], Operation | Task[Any] | None]]] = []
+        lives += [(actor, partial(next_of, actor.run())) for actor in actors]
         announced: list[tuple[Actor, Operation]] = []
         while lives:
-            for key, (actor, life) in list(lives.items()):
-                operation = next(life, None)
+            for actor, following in list(lives):
+                operation = following()
                 clock[0] += 0.001
+                while isinstance(operation, Task):
+                    lives.append((actor, operation.advance))
+                    operation = following()
                 if operation is None:
-                    del lives[key]
+                    lives.remove((actor, following))
                     continue
                 announced.append((actor, operation))
                 if until(actor, operation):

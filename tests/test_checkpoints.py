@@ -28,12 +28,18 @@ from issgd_cli.errors import RunError
 from issgd_cli.models.mlp import flatten_parameters, initialise, mlp
 
 LAYOUT = Layout(23, 5, 7, 10)
+LIMITS = {  # of what records may hold
+    **{"errors": (0, 2), "versions": (3, 5), "previous_versions": (1, 3), "gradient_versions": (1, 3)}
+}
 
 
 def records(seed: int) -> Records:
     random = np.random.default_rng(seed)
     return Records(
-        **{name: random.integers(0, 9, LAYOUT.shape("train", name)).astype(kind.dtype) for name, kind in FIELDS.items()}
+        **{
+            name: random.integers(*LIMITS.get(name, (0, 9)), LAYOUT.shape("train", name)).astype(kind.dtype)
+            for name, kind in FIELDS.items()
+        }
     )
 
 
@@ -46,12 +52,14 @@ def checkpoint(step: int = 12) -> Checkpoint:
         parameters=random.standard_normal(17).astype(np.float32),
         momentum=random.standard_normal(17).astype(np.float32),
         proposal={"step": 9, "seconds": 0.1, "values": {"proposal/smoothing": float("inf")}},
+        work={"work/examples_trained": 1536, "work/bytes_sent": 1e12},
         records={split: records(number) for number, split in enumerate(SPLITS)},
     )
 
 
 def assert_same(one: Checkpoint, two: Checkpoint) -> None:
-    assert (one.step, one.version, one.seconds, one.proposal) == (two.step, two.version, two.seconds, two.proposal)
+    for name in ("step", "version", "seconds", "proposal", "work"):
+        assert getattr(one, name) == getattr(two, name)
     pairs = [(one.parameters, two.parameters), (one.momentum, two.momentum)]
     pairs += [
         (getattr(one.records[split], field.name), getattr(two.records[split], field.name))
@@ -137,7 +145,16 @@ def test_no_flipped_byte_ends_otherwise_than_in_that_error(tmp_path: Path) -> No
     assert refused > 150
 
 
-@pytest.mark.parametrize("key", ["step", "momentum", "valid/versions"])
+@pytest.mark.parametrize("work", ["[1]", '{"work/bytes_sent": -1}', '{"work/bytes_sent": "1"}', "NaN", '{"a": NaN}'])
+def test_a_checkpoint_whose_work_is_no_counts_is_refused(tmp_path: Path, work: str) -> None:
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, checkpoint())
+    np.savez(path, **{**np.load(path), "work": work})
+    with pytest.raises(RunError, match="is damaged"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("key", ["step", "momentum", "work", "valid/versions"])
 def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: Path, key: str) -> None:
     path = tmp_path / "checkpoint.npz"
     save_checkpoint(path, checkpoint())

@@ -301,14 +301,44 @@ class TestC8:
 
 
 class TestC9:
-    def test_is_no_matter_of_runs(self) -> None:
+    def ratios(self, mean: float, left_out: Sequence[int] = (), noise: float = 0.02, seeds: int = 5) -> Runs:
+        """ISSGD's audits have this mean, SGD's and step 0 another; at those of `left_out`, 1.7, some can't be drawn."""
+
+        def curves(setting: str, method: str, seed: int) -> Curves:
+            if method == "sgd":
+                return {"audit/estimator/error_ratio": [9.0] * 6}
+            own = mean + noise * (seed - (seeds - 1) / 2)
+            values = [9.0, *(own + wobble for wobble in (0.4, -0.4, 0.1, -0.1, 0.0))]
+            partial = [float("nan")] * 6
+            for place in left_out:
+                values[place], partial[place] = 1.7, 5.0
+            return {"audit/estimator/error_ratio": values, "audit/trace/uniform_in_use": partial}
+
+        return experiment(curves, seeds=seeds)
+
+    def test_holds_where_the_error_is_what_the_variance_explains(self) -> None:
+        verdict = JUDGES["C9"](self.ratios(1.0))
+        assert verdict.verdict == "holds"
+        assert "1.000, standard error 0.014, 50 audits, 5 seeds" in verdict.evidence
+
+    @pytest.mark.parametrize("mean", [1.2, 0.8])
+    def test_fails_where_it_is_more_and_where_it_is_less(self, mean: float) -> None:
+        assert outcome("C9", self.ratios(mean)) == "fails"
+
+    def test_is_undecided_where_an_excess_could_not_have_been_seen(self) -> None:
+        assert outcome("C9", self.ratios(1.0, noise=0.5)) == "undecided"
+        assert outcome("C9", self.ratios(1.0, seeds=2)) == "undecided"
+
+    def test_is_untestable_without_audits_draws(self) -> None:
         verdict = JUDGES["C9"](experiment(lambda *_: traces(6, 6)))
         assert verdict.verdict == "untestable"
         assert "tests/test_sampling.py" in verdict.evidence
 
-    def test_names_runs_whose_filter_it_does_not_cover(self) -> None:
-        runs = experiment(lambda *_: {}, proposal={"staleness_limit_seconds": 4.0})
-        assert "12 of these runs" in JUDGES["C9"](runs).evidence
+    def test_audits_at_which_examples_are_left_out_stand_apart_since_it_does_not_cover_them(self) -> None:
+        verdict = JUDGES["C9"](self.ratios(1.0, left_out=[1, 2]))
+        assert verdict.verdict == "holds"
+        assert "unbiased): 1.000, standard error 0.014, 30 audits" in verdict.evidence
+        assert "does not cover: 1.700, standard error 0.000, 20 audits" in verdict.evidence
 
 
 class TestC10:

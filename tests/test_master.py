@@ -1,6 +1,7 @@
 """The master: what it draws from, how it steps, and that an interrupted exact run goes on as if nothing had been."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from issgd_cli.equations import effective_sample_size, entropy
 from issgd_cli.errors import RunError, WeightError
 from issgd_cli.master import Master
 from issgd_cli.monitor import Monitor
-from issgd_cli.operations import Actor, Operation
+from issgd_cli.operations import Actor, Operation, Task
 from issgd_cli.randomness import generator
 from issgd_cli.runs import RunFolder
 from issgd_cli.sampling import FLOOR
@@ -257,7 +258,8 @@ def test_the_adaptive_smoothings_learn_from_the_table(
     by_entropy, by_variance = entropy_constant(norms, 0.99), variance_optimal_constant(previous, norms)
     expected = by_entropy if setting == "entropy:0.99" else by_variance
     assert expected > 0
-    assert master.smoothing_constant == expected
+    assert master.refreshed is not None
+    assert master.refreshed.smoothing == expected
     np.testing.assert_allclose(master.proposal.weights, norms + expected)
 
 
@@ -274,38 +276,246 @@ def test_variance_optimal_pairs_come_from_fresh_chunks_with_two_versions_only(
     master.version = 10
     master.refresh()
     expected = variance_optimal_constant(np.arange(1.0, 11), np.arange(10.0, 0, -1))
-    assert master.smoothing_constant == pytest.approx(expected)
+    assert master.refreshed is not None
+    assert master.refreshed.smoothing == pytest.approx(expected)
+
+
+def poison(database: Database) -> None:
+    """Puts into the table what its door refuses."""
+    assert isinstance(database, MemoryDatabase)
+    score_chunk(database, 3, 1, 1.0)
+    database._records["train"].norms[30] = np.nan
 
 
 def test_a_norm_that_is_no_number_ends_the_run(hired: Callable[[Config], Master], configured: Configured) -> None:
     master = hired(relaxed(configured))
     score_everything(master.database, 1)
-    score_chunk(master.database, 3, 2, np.nan)
+    poison(master.database)
     with pytest.raises(WeightError, match="NaN"):
         master.refresh()
+
+
+# Shuffled weights
+
+
+@pytest.mark.parametrize("mode", ["drop", "fill"])
+def test_shuffled_weights_are_the_same_values_at_other_examples(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, mode: str
+) -> None:
+    settings = ["proposal.staleness_limit_versions=1", f"proposal.limit_mode={mode}"]
+    masters = []
+    for source in ("workers", "shuffled"):
+        config = relaxed(configured, *settings, f"proposal.source={source}")
+        masters.append(master := Master(config, data, begun(config), new_folder(source), CPU))
+        for number in range(10):
+            score_chunk(master.database, number, 3 if number < 6 else 1, np.arange(1.0, 11)[: 10 if number < 9 else 5])
+        master.version = 4
+        master.refresh()
+    plain, shuffled = masters
+    ours, theirs = shuffled.proposal.weights, plain.proposal.weights
+    np.testing.assert_array_equal(np.sort(ours[:60]), np.sort(theirs[:60]))
+    np.testing.assert_array_equal(ours[60:], theirs[60:])  # which are not in use
+    assert not np.array_equal(ours, theirs)
+    assert report(shuffled)["proposal/entropy"] == pytest.approx(report(plain)["proposal/entropy"], rel=1e-12)
+    np.testing.assert_array_equal(np.unique(shuffled.database.weights(False).norms), np.arange(1.0, 11))
+    # Audits compare with the norms that the weights were made of.
+    assert shuffled.refreshed is not None
+    np.testing.assert_allclose(ours[:60], shuffled.refreshed.norms[:60].astype(np.float64) + 0.5)
+
+
+def test_how_weights_are_shuffled_depends_on_seed_and_step_alone(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder
+) -> None:
+    def order(seed: int, step: int, scale: float) -> list[int]:
+        config = relaxed(configured, "proposal.source=shuffled", f"seed={seed}", "proposal.smoothing=0")
+        master = Master(config, data, begun(config), new_folder(f"{seed}-{step}-{scale}"), CPU)
+        for number, size in enumerate(master.database.layout().sizes("train")):
+            score_chunk(master.database, number, 1, scale * (1 + 10 * number + np.arange(size)))
+        master.step, master.version = step, 5
+        master.refresh()
+        return [int(place) for place in np.argsort(master.proposal.weights)]
+
+    first = order(0, 3, 1.0)
+    assert order(0, 3, 7.0) == first
+    assert order(0, 4, 1.0) != first
+    assert order(1, 3, 1.0) != first
+
+
+def test_draws_by_shuffled_weights_are_unbiased(hired: Callable[[Config], Master], configured: Configured) -> None:
+    """Listed draw by draw: the mean over all examples of anything comes out, as for any positive weights."""
+    master = hired(relaxed(configured, "proposal.source=shuffled", "proposal.smoothing=0"))
+    score_everything(master.database, 1)
+    master.refresh()
+    omega = master.proposal.weights
+    anything = np.random.default_rng(0).standard_normal(95)
+    expected = (omega / omega.sum() * (omega.mean() / omega) * anything).sum()
+    assert expected == pytest.approx(anything.mean(), abs=1e-12)
+    indices, factors = master.proposal.draw(np.random.default_rng(0), 50)
+    np.testing.assert_allclose(factors, omega.mean() / omega[indices])
 
 
 # A whole life
 
 
-def test_a_relaxed_master_never_waits_and_publishes_as_often_as_told(
+def names_of(operations: Iterable[Operation], *wanted: str) -> list[str]:
+    return [operation.name for operation in operations if operation.name in wanted]
+
+
+def test_a_relaxed_master_trains_while_it_publishes_as_often_as_told(
     hired: Callable[[Config], Master], configured: Configured, play: Play
 ) -> None:
-    master = hired(relaxed(configured, "master.steps=7", "master.publish_every_steps=3"))
+    master = hired(relaxed(configured, "master.steps=10", "master.publish_every_steps=4"))
     done = [operation for _, operation in play(master)]
-    names = [operation.name for operation in done if operation.name != "checkpoint"]
-    block = ["publish", "refresh", "train", "train", "train"]
-    assert names == [*block, *block, "publish", "refresh", "train", "publish"]
-    assert master.step == 7
+    assert names_of(done, "publish", "refresh") == ["publish", "refresh"] * 3 + ["publish"]
+    # At first it has nothing to draw from; from then on the exchange runs beside the steps.
+    assert names_of(done[:3], "publish", "refresh", "train") == ["publish", "refresh", "train"]
+    where = [number for number, operation in enumerate(done) if operation.name == "refresh"]
+    assert [len(names_of(done[:place], "train")) for place in where] == [0, 7, 10]
+    assert master.step == 10
     assert [operation.version for operation in done if operation.name == "publish"] == [1, 2, 3, 4]
-    assert sum(operation.examples for operation in done) == 7 * 8
+    assert sum(operation.examples for operation in done) == 10 * 8
     assert {operation.bytes for operation in done if operation.name == "publish"} == {4 * master.parameters.numel()}
-    assert master.database.newest() == Published(4, 7)
-    assert master.database.get("finished") == {"step": 7, "version": 4}
+    assert master.database.newest() == Published(4, 10)
+    assert master.database.get("finished") == {"step": 10, "version": 4}
     assert master.folder.parameters.exists()
     found = master.database.parameters()
     assert found is not None
     np.testing.assert_array_equal(found[1], master.parameters.numpy())
+
+
+def test_a_database_that_does_not_answer_holds_up_no_step(
+    hired: Callable[[Config], Master], configured: Configured
+) -> None:
+    """The round beside the training is never resumed: the master draws from the proposal at hand, and publishes no more
+    before it is over."""
+    master = hired(relaxed(configured, "master.steps=12", "master.publish_every_steps=2"))
+    score_everything(master.database, 1)
+    tasks: list[Task[Any]] = []
+    proposals = set()
+    for operation in master.run():
+        if isinstance(operation, Task):
+            tasks.append(operation)
+        proposals.add(id(master.proposal))
+        if len(tasks) == 1 and isinstance(operation, Operation) and operation.name == "wait":
+            break
+    assert len(tasks) == 1
+    assert master.step == 12
+    assert len(proposals) == 2  # the uniform one before the first round, and the first round's
+
+
+def test_what_goes_wrong_beside_the_training_ends_the_run(
+    hired: Callable[[Config], Master], configured: Configured, play: Play
+) -> None:
+    master = hired(relaxed(configured, "master.steps=12", "master.publish_every_steps=2"))
+
+    def poisoned(actor: Actor, operation: Operation) -> bool:
+        if operation.name == "train" and master.step == 1:
+            poison(master.database)
+        return False
+
+    with pytest.raises(WeightError, match="NaN"):
+        play(master, until=poisoned)
+
+
+def test_what_is_published_is_as_of_the_step_it_names_though_training_goes_on(
+    hired: Callable[[Config], Master], configured: Configured
+) -> None:
+    master = hired(relaxed(configured, "master.steps=12", "master.publish_every_steps=2"))
+    at_step_2 = None
+    for operation in master.run():
+        if isinstance(operation, Task):
+            at_step_2 = master.parameters.clone()
+            task = operation
+        if master.step == 5:
+            break
+    assert at_step_2 is not None
+    while task.advance() is not None:
+        pass
+    found = master.database.parameters()
+    assert found is not None
+    assert found[0] == Published(2, 2)
+    np.testing.assert_array_equal(found[1], at_step_2.numpy())
+    assert not torch.equal(at_step_2, master.parameters)
+
+
+# The norms of its own minibatches
+
+
+def test_own_norms_are_those_of_each_examples_own_loss_and_change_no_step(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder
+) -> None:
+    """Neither the importance weight nor 1/M stays in them."""
+    masters = []
+    for reuse in ("false", "true"):
+        config = relaxed(configured, "proposal.limit_mode=fill", f"master.reuse_own_norms={reuse}")
+        masters.append(Master(config, data, begun(config), new_folder(reuse), CPU))
+        score_everything(masters[-1].database, 1)
+        masters[-1].refresh()
+    plain, reusing = masters
+    before = copy.deepcopy(reusing.model)
+    indices, factors = reusing.draws.draw(generator(0, "draws", 0), 8)
+    assert len(set(factors.tolist())) > 1
+    assert float(reusing.train()) == pytest.approx(float(plain.train()), rel=1e-6)
+    torch.testing.assert_close(reusing.parameters, plain.parameters, rtol=1e-5, atol=1e-7)
+    drawn, norms = reusing.own_norms[0]
+    assert torch.equal(drawn, indices)
+    inputs, labels = reusing.examples[indices]
+    for number in range(8):
+        loss = functional.cross_entropy(before(inputs[number : number + 1]), labels[number : number + 1])
+        gradients = torch.autograd.grad(loss, list(before.parameters()))
+        expected = sum(float(part.double().square().sum()) for part in gradients) ** 0.5
+        assert float(norms[number]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_own_norms_stand_above_the_tables_until_a_newer_version_is_scored(
+    hired: Callable[[Config], Master], configured: Configured
+) -> None:
+    master = hired(
+        relaxed(configured, "proposal.limit_mode=fill", "master.reuse_own_norms=true", "proposal.smoothing=0")
+    )
+    own = master.exchange.own
+    assert own is not None
+    score_everything(master.database, 2)
+    table = master.database.weights(previous=False)
+    own.keep(np.array([0, 1]), np.array([50.0, 60.0], np.float32), 1, 0.0)  # older than the table
+    own.keep(np.array([2, 3]), np.array([70.0, 80.0], np.float32), 2, 0.0)  # of the same version's block: younger
+    master.version = 4
+    master.refresh()
+    expected = table.norms.astype(np.float64)
+    expected[2:4] = 70, 80
+    np.testing.assert_allclose(master.proposal.weights, expected)
+    records = master.database.weights(previous=False)
+    np.testing.assert_array_equal(records.norms, table.norms)  # the overlay stays private
+    assert report(master)["staleness/mean_versions"] == pytest.approx(1)
+    score_chunk(master.database, 0, 3, 5.0)
+    master.refresh()
+    np.testing.assert_allclose(master.proposal.weights[:4], 5.0)
+
+
+def test_own_norms_come_into_play_at_the_next_refresh_only(
+    hired: Callable[[Config], Master], configured: Configured
+) -> None:
+    """The table that a minibatch is drawn from stays as it was for its correction."""
+    master = hired(relaxed(configured, "proposal.limit_mode=fill", "master.reuse_own_norms=true"))
+    score_everything(master.database, 1)
+    master.version = 2
+    master.refresh()
+    before = master.proposal.weights.copy()
+    for _ in range(3):
+        master.train()
+    drawn = np.unique(torch.cat([indices for indices, _ in master.own_norms]).numpy())
+    np.testing.assert_array_equal(master.proposal.weights, before)
+    published, _ = master._next_version()
+    assert not master.own_norms
+    own = master.exchange.own
+    assert own is not None
+    np.testing.assert_array_equal(np.flatnonzero(own.versions), drawn)
+    assert set(own.versions[drawn]) == {published.version - 1}
+    np.testing.assert_array_equal(master.proposal.weights, before)
+    master.refresh()
+    np.testing.assert_allclose(master.proposal.weights[drawn], own.norms[drawn].astype(np.float64) + 0.5)
+    others = np.setdiff1d(np.arange(95), drawn)
+    np.testing.assert_array_equal(master.proposal.weights[others], before[others])
 
 
 def test_a_run_ends_by_its_seconds(
@@ -323,7 +533,7 @@ def test_an_exact_master_waits_until_every_record_has_its_version_and_the_monito
 ) -> None:
     master = hired(configured())
     database: Any = master.database
-    life = master.run()
+    life = (operation for operation in master.run() if isinstance(operation, Operation))
     assert next(life).name == "publish"
     assert next(life).name == "wait"
     score_everything(database, 1)
@@ -469,7 +679,7 @@ def test_a_relaxed_masters_weights_keep_their_age_in_versions_when_it_is_resumed
         score_chunk(database, number, number + 1, 1.0)
     master.version, master.step = 6, 15  # version 5 was published last
     master.refresh()
-    master.checkpoint()
+    master.checkpoint(database.seconds())
     checkpoint = load_checkpoint(master.folder.checkpoint)
     again = begun(config)
     again.begin(again.layout(), checkpoint.seconds, checkpoint.records)

@@ -23,12 +23,13 @@ from issgd_cli.equations import Float64s
 from issgd_cli.examples import Examples
 from issgd_cli.master import Master
 from issgd_cli.models.mlp import flatten_parameters, initialise, mlp
-from issgd_cli.monitor import Monitor, exact_quantities, quantities
+from issgd_cli.monitor import AUDIT_DRAWS, AUDIT_MINIBATCH, Monitor, exact_quantities, quantities
 from issgd_cli.operations import Actor, Operation
+from issgd_cli.randomness import generator
 from issgd_cli.runs import RunFolder
-from issgd_cli.sampling import FLOOR
+from issgd_cli.sampling import FLOOR, Proposal
 from issgd_cli.smoothing import smoothed
-from issgd_cli.traces import Event, Row, TraceWriter
+from issgd_cli.traces import Event
 from issgd_cli.worker import Worker
 
 CPU = torch.device("cpu")
@@ -190,6 +191,10 @@ def point_of(model: nn.Module, weights: Float64s, table: Any, smoothing: float =
     return Audit(12, 3.5, parameters, weights, np.asarray(table, np.float32), smoothing)
 
 
+def draws(step: int = 0) -> np.random.Generator:
+    return generator(0, "audit_draws", step)
+
+
 @pytest.mark.parametrize("dropped", [0, 40])
 def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dropped: int) -> None:
     model = mlp(16, [7, 6], 3)
@@ -197,7 +202,9 @@ def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dro
     random = np.random.default_rng(0)
     weights, table = random.exponential(1.0, 95) + 0.1, random.exponential(1.0, 95)
     weights[random.permutation(95)[:dropped]] = 0
-    values = result(exact_quantities(model, examples_of(data), LAYOUT, point_of(model, weights, table), (0.0, 1.0)))
+    values = result(
+        exact_quantities(model, examples_of(data), LAYOUT, point_of(model, weights, table), (0.0, 1.0), draws())
+    )
     for split in SPLITS:
         losses, errors, _ = one_by_one(model, data, split)
         assert values[f"loss/{split}"] == pytest.approx(losses.mean(), rel=1e-5)
@@ -229,21 +236,62 @@ def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dro
     assert values["trace/ideal"] <= values["trace/uniform"]
 
 
+def test_the_error_ratio_is_that_of_the_very_draws_about_the_mean_gradient_of_all(data: Prepared) -> None:
+    model = mlp(16, [7, 6], 3)
+    initialise(model, 3, 0.6)
+    weights = np.random.default_rng(0).exponential(1.0, 95)
+    weights[:30] = 0
+    point = point_of(model, weights, np.ones(95))
+    values = result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,), draws(4)))
+    _, _, gradients = one_by_one(model, data, "train")
+    indices, factors = Proposal.of(weights).draw(draws(4), AUDIT_DRAWS)
+    estimate = (factors[:, None] * gradients[indices]).mean(0)
+    error_norm2 = float(((estimate - gradients.mean(0)) ** 2).sum())
+    expected = error_norm2 * AUDIT_DRAWS / values["trace/in_use"]
+    assert values["estimator/error_ratio"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_error_ratio_is_1_on_average_for_any_positive_weights_and_shows_the_bias_of_left_out_ones(
+    data: Prepared,
+) -> None:
+    model = mlp(16, [7, 6], 3)
+    initialise(model, 3, 0.6)
+    weights = np.random.default_rng(0).exponential(1.0, 95) + 0.05
+    dropping = weights.copy()
+    dropping[:30] = 0
+    off = []
+    for omega in (weights, dropping):
+        point = point_of(model, omega, np.ones(95))
+        ratios = [
+            result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,), draws(step)))[
+                "estimator/error_ratio"
+            ]
+            for step in range(30)
+        ]
+        off.append((np.mean(ratios) - 1) / (np.std(ratios) / 30**0.5))  # in standard errors
+    assert abs(off[0]) < 3
+    assert off[1] > 10
+
+
 def test_an_audit_of_uniform_weights_is_eq_8(data: Prepared) -> None:
     model = mlp(16, [7], 3)
     initialise(model, 3, 0.6)
     point = point_of(model, np.ones(95), np.full(95, np.nan))
-    values = result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,)))
+    values = result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,), draws()))
     assert values["trace/in_use"] == pytest.approx(values["trace/uniform"], rel=1e-6)
     assert not any(name.startswith("trace/stale") for name in values)  # never all scored
 
 
-def test_an_audit_does_not_depend_on_how_the_examples_fall_into_chunks(data: Prepared) -> None:
+def test_an_audit_does_not_depend_on_how_the_examples_fall_into_minibatches(
+    data: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = mlp(16, [7], 3)
     initialise(model, 3, 0.6)
     point = point_of(model, np.linspace(0, 1, 95), np.linspace(1, 2, 95))
-    layouts = [Layout(95, 5, 23, size) for size in (1, 10, 1000)]
-    found = [result(exact_quantities(model, examples_of(data), layout, point, (0.0,))) for layout in layouts]
+    found = []
+    for size in (1, 10, 1000):
+        monkeypatch.setattr("issgd_cli.monitor.AUDIT_MINIBATCH", size)
+        found.append(result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,), draws())))
     for values in found[1:]:
         assert values == pytest.approx(found[0], rel=1e-5)
 
@@ -347,17 +395,13 @@ def test_events_move_from_the_database_into_the_file_once(
     assert traces.read_events(folder.events).version.tolist() == [3, 4]
 
 
-def test_work_is_of_all_actors_the_restarted_ones_and_the_run_before_included(
+def test_work_is_of_all_actors_the_restarted_ones_and_the_checkpoints_included(
     configured: Configured, begun: Begun, new_folder: NewFolder, watching: Watching
 ) -> None:
     config, folder = configured(), new_folder("run")
-    before = TraceWriter(folder.trace, Row._fields)
-    before.append(
-        [Row(1, 0.1, f"work/{name}", 1000.0) for name in ("examples_trained", "examples_scored", "bytes_sent")]
-    )
-    before.append([Row(0, 0.1, "proposal/entropy", 1.0)])
-    before.close()
     database = begun(config)
+    names = ("examples_trained", "examples_scored", "bytes_sent")
+    database.put("work", {f"work/{name}": 1000 for name in names})  # of the checkpoint that the run goes on from
     database.publish(Published(1, 2), np.zeros(3, np.float32))
     monitor = watching(config, database, folder)
     database.report("master", {"process": 1, "examples": {"train": 8}, "bytes": 100})
@@ -365,9 +409,12 @@ def test_work_is_of_all_actors_the_restarted_ones_and_the_run_before_included(
     monitor.sample(Published(1, 2))
     database.report("worker-0", {"process": 3, "examples": {"score": 5}, "bytes": 1})  # started again
     monitor.sample(Published(1, 2))
-    assert monitor.latest["work/examples_trained"] == 1008
-    assert monitor.latest["work/examples_scored"] == 1035
-    assert monitor.latest["work/bytes_sent"] == 1111
+    assert [monitor.latest[f"work/{name}"] for name in names] == [1008, 1035, 1111]
+    assert database.get("work") == {
+        "work/examples_trained": 1008,
+        "work/examples_scored": 1035,
+        "work/bytes_sent": 1111,
+    }
 
 
 def test_a_report_of_the_proposal_is_written_once_even_after_a_restart(
@@ -404,8 +451,8 @@ def test_audits_happen_after_the_last_step_only_and_in_order(
     assert names.index("audit") > max(
         place for place, name in enumerate(names) if name in ("train", "publish", "score")
     )
-    chunks = sum(LAYOUT.chunks(split) for split in SPLITS)
-    assert names.count("audit") == 6 * chunks  # steps 0, 2, 4, 6, 8 and the last
+    # Steps 0, 2, 4, 6, 8 and the last: each of the splits, and draws of the audit's own.
+    assert names.count("audit") == 6 * (len(SPLITS) + AUDIT_DRAWS // AUDIT_MINIBATCH)
     audits = traces.read(folder.trace).query("quantity == 'audit/loss/train'")
     assert audits.step.tolist() == [0, 2, 4, 6, 8, 9]
 

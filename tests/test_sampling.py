@@ -274,3 +274,16 @@ def test_the_covariance_trace_of_drawn_minibatches_agrees_with_eq_6_divided_by_m
     standard_error = distances.std() / np.sqrt(minibatches)
     assert abs(distances.mean() - eq_6 / size) < 4 * standard_error
     assert standard_error < 0.02 * eq_6 / size
+
+
+def test_the_running_sums_are_numpys_to_the_bit() -> None:
+    """They are computed by torch, which is faster; draws must not depend on that."""
+    omega = np.random.default_rng(2).lognormal(0, 3, 100_001)
+    np.testing.assert_array_equal(Proposal.of(omega).cumulative, np.cumsum(omega))
+
+
+def test_a_proposal_does_not_change_with_the_array_that_it_was_made_from() -> None:
+    omega = np.array([1.0, 2.0])
+    proposal = Proposal.of(omega)
+    omega[:] = 7
+    assert proposal.weights.tolist() == [1.0, 2.0]

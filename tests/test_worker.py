@@ -286,7 +286,7 @@ def test_an_exact_run_ends_even_if_a_worker_is_killed_on_the_way(
     while master.step < 9 or database.get("finished") is None:
         for life in lives:
             operation = next(life, None)
-            clock[0] += 0.01 if operation is None else 0.01 + operation.seconds
+            clock[0] += 0.01 + (operation.seconds if isinstance(operation, Operation) else 0)
         rounds += 1
         assert rounds < 20_000
     for life in lives:
@@ -295,3 +295,27 @@ def test_an_exact_run_ends_even_if_a_worker_is_killed_on_the_way(
     monitor.trace.close()
     monitor.events.close()
     assert traces.read(folder.trace).step.max() == 9
+
+
+def test_a_worker_in_bfloat16_pushes_nearly_the_same_norms_and_the_same_gradient(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder
+) -> None:
+    """||g_B||^2 goes into the trace, so it stays float32's."""
+    pushed = []
+    for precision in ("float32", "bfloat16"):
+        config = configured("master.mode=relaxed", f"worker.precision={precision}")
+        database = begun(config)
+        master = Master(config, data, database, new_folder(precision), CPU)
+        database.publish(Published(1, 0), master.parameters.numpy())
+        worker = Worker(config, data, database, CPU)
+        for _ in worker._pull():
+            pass
+        pushed.append([worker.score(Chunk("train", number)) for number in range(4)])
+    for exact, reduced in zip(*pushed, strict=True):
+        np.testing.assert_allclose(reduced.norms, exact.norms, rtol=0.1)
+        assert (exact.gradient_norm2 is None) == (reduced.gradient_norm2 is None)
+        if exact.gradient_norm2 is not None:
+            assert reduced.gradient_norm2 == exact.gradient_norm2
+            np.testing.assert_array_equal(reduced.norms, exact.norms)
+        else:
+            assert not np.array_equal(reduced.norms, exact.norms)

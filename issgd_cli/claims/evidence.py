@@ -61,6 +61,11 @@ class Runs:
         return tuple(sorted(dict.fromkeys(run.method for run in self.runs), key=lambda name: known.get(name, 2)))
 
     @property
+    def virtual(self) -> bool:
+        """Whether all seconds are those of a simulated cluster."""
+        return bool(self.runs) and all(run.config.cluster.kind == "simulated" for run in self.runs)
+
+    @property
     def finished(self) -> int:
         return sum(run.finished for run in self.runs)
 

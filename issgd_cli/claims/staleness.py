@@ -1,12 +1,24 @@
 """Claims about outdated weights: C7, C9."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from issgd_cli.claims.evidence import Run, Runs, named
 from issgd_cli.claims.paired import difference, mean_difference, per_seed
-from issgd_cli.claims.verdicts import Claim, Outcome, Part, Verdict, judged, outcome_of, untestable
+from issgd_cli.claims.verdicts import (
+    MINIMUM_SEEDS,
+    Claim,
+    Outcome,
+    Part,
+    Verdict,
+    judged,
+    outcome_of,
+    untestable,
+)
+from issgd_cli.equations import Float64s
 
 C7 = Claim(
     "C7",
@@ -17,6 +29,8 @@ C9 = Claim("C9", "The estimator stays unbiased when the weights are stale.", "Se
 
 LIMITS = (3.0, 5.0)  # seconds that count as the paper's 4
 KEPT = (0.075, 0.3)  # "about 15%": within a factor of 2
+SIGNIFICANT = 3.0  # ours: standard errors that make a mean ratio differ from 1
+DETECTABLE = 0.1  # ours: an excess that must have been seen for "holds"
 VISIBLE = 0.1  # ours: a tenth of the mean training loss can be seen in a figure
 
 
@@ -56,25 +70,76 @@ def verdict_c7(runs: Runs) -> Verdict:
 
 
 def verdict_c9(runs: Runs) -> Verdict:
-    """Mathematics: true for any fixed positive weights, so no run can refute it."""
-    dropping = [run for run in runs.runs if run.config.proposal.limit_mode == "drop" and _has_limit(run)]
-    text = "Untestable on these runs; proved by enumerating every draw in tests/test_sampling.py."
-    if dropping:
-        text += (
-            f" It does not cover B.1's filter, which {len(dropping)} of these runs use: they estimate the gradient "
-            "of the usable examples."
+    """Whether means of many draws by stale weights miss the true gradient by no more than their variance explains.
+
+    Mathematics for any fixed positive weights (proved by enumeration in tests/test_sampling.py); this looks whether the
+    software that made these runs does what the proof is about. Audits at which some examples could not be drawn (B.1's
+    filter, or `drop` before all are scored) are told apart: those weights are not positive, and the estimate is of the
+    others' gradient.
+    """
+    stale = tuple(run for run in runs.runs if run.config.proposal.method == "issgd")
+    covered, left_out = (_error_ratios(stale, drops) for drops in (False, True))
+    beside = ""
+    if left_out is not None:
+        beside = f"\nWhere examples are left out, which the claim does not cover: {left_out.text()}."
+    values = {name: ratio.plain() for name, ratio in (("covered", covered), ("left_out", left_out)) if ratio}
+    if covered is None:
+        why = "No audits with draws of their own; proved by enumerating every draw in tests/test_sampling.py."
+        return Verdict(C9, "untestable", why + beside, values)
+    text = "Squared error of means of draws by stale weights, over what their variance explains (1 if unbiased): "
+    return Verdict(C9, covered.outcome(), f"{text}{covered.text()}.{beside}", values)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ratios:
+    """Audits' error ratios: a mean a seed, since audits of one seed may share their random numbers."""
+
+    audits: int
+    means: Float64s  # (seeds,)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean over seeds; infinite for fewer than MINIMUM_SEEDS."""
+        seeds = len(self.means)
+        return float(self.means.std(ddof=1) / np.sqrt(seeds)) if seeds >= MINIMUM_SEEDS else float("inf")
+
+    def outcome(self) -> Outcome:
+        """Undecided where the seeds could not have shown an excess of DETECTABLE."""
+        off = float(self.means.mean()) - 1
+        if abs(off) > SIGNIFICANT * self.error:
+            return "fails"  # below 1, too: then a trace is wrong
+        return "holds" if SIGNIFICANT * self.error < DETECTABLE else "undecided"
+
+    def text(self) -> str:
+        return (
+            f"{self.means.mean():.3f}, standard error {self.error:.3f}, {self.audits} audits, {len(self.means)} seeds"
         )
-    return untestable(C9, text)
+
+    def plain(self) -> dict[str, Any]:
+        return {"audits": self.audits, "mean": float(self.means.mean()), "standard_error": self.error}
+
+
+def _error_ratios(runs: Sequence[Run], left_out: bool) -> _Ratios | None:
+    """Over the audits at which some examples could not be drawn, or all could; None where there is none.
+
+    Step 0 is no matter of stale weights.
+    """
+    found: dict[int, list[float]] = {}
+    for run in runs:
+        ratios = run.series("audit/estimator/error_ratio")
+        drawable = run.series("audit/trace/uniform_in_use")
+        partial = set(drawable.positions[np.isfinite(drawable.values)].tolist())
+        for step, value in zip(ratios.positions.tolist(), ratios.values.tolist(), strict=True):
+            if step > 0 and (step in partial) == left_out:
+                found.setdefault(run.seed, []).append(value)
+    if not found:
+        return None
+    return _Ratios(sum(map(len, found.values())), np.array([np.mean(values) for values in found.values()]))
 
 
 def _limit(run: Run) -> float | None:
     seconds = run.config.proposal.staleness_limit_seconds
     return seconds if seconds is not None and LIMITS[0] <= seconds <= LIMITS[1] else None
-
-
-def _has_limit(run: Run) -> bool:
-    proposal = run.config.proposal
-    return proposal.staleness_limit_seconds is not None or proposal.staleness_limit_versions is not None
 
 
 def _is_twin(run: Run, limited: Run) -> bool:

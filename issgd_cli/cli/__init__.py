@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from issgd_cli.cli import actors, doctor, plot, prepare, reproduce, status, train
+from issgd_cli.cli.address import refuse_passwords
 from issgd_cli.errors import IssgdError
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ app.command()(actors.monitor)
 def main() -> None:
     """Runs a command. Exit status: 0 done, 1 an error, 2 wrong usage, 130 and 143 interrupted by a signal."""
     try:
+        refuse_passwords(sys.argv[1:])
         app()
     except IssgdError as error:
         typer.echo(f"issgd: {error}", err=True)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from issgd_cli.cli.address import DatabaseFile, address
+
 if TYPE_CHECKING:
     from issgd_cli.clusters.actors import Kind
 
@@ -16,29 +18,49 @@ Device = Annotated[str, typer.Option(help="For instance cuda:0; empty: as the ru
 
 
 def worker(
-    database: Url,
     run: Name,
+    database: Url = "",
+    database_file: DatabaseFile = None,
     data_dir: DataDir = Path("data"),
     index: Annotated[int | None, typer.Option(hidden=True)] = None,
     device: Device = "",
 ) -> None:
     """Join a run as a worker, from this machine or another."""
-    _join("worker", database, run, data_dir, None, index, device)
+    _join("worker", address(database, database_file), run, data_dir, None, index, device)
 
 
-def master(database: Url, run: Name, folder: Folder, data_dir: DataDir = Path("data"), device: Device = "") -> None:
+def master(
+    run: Name,
+    folder: Folder,
+    database: Url = "",
+    database_file: DatabaseFile = None,
+    data_dir: DataDir = Path("data"),
+    device: Device = "",
+) -> None:
     """Be a run's master (`issgd train` starts one; this is for debugging)."""
-    _join("master", database, run, data_dir, folder, None, device)
+    _join("master", address(database, database_file), run, data_dir, folder, None, device)
 
 
-def monitor(database: Url, run: Name, folder: Folder, data_dir: DataDir = Path("data"), device: Device = "") -> None:
+def monitor(
+    run: Name,
+    folder: Folder,
+    database: Url = "",
+    database_file: DatabaseFile = None,
+    data_dir: DataDir = Path("data"),
+    device: Device = "",
+) -> None:
     """Be a run's monitor (`issgd train` starts one; this is for debugging)."""
-    _join("monitor", database, run, data_dir, folder, None, device)
+    _join("monitor", address(database, database_file), run, data_dir, folder, None, device)
 
 
 def _join(
     kind: "Kind", url: str, run: str, data_dir: Path, folder: Path | None, index: int | None, device: str
 ) -> None:
     from issgd_cli.clusters.actors import join
+    from issgd_cli.errors import ConfigError
 
+    if not url:
+        raise ConfigError(
+            "Where is the run's database? Name it by --database-file, by ISSGD_DATABASE, or by --database redis://host:6379."
+        )
     join(kind, url, run, data_dir, folder, index, device or None)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import threading
+
     from rich.console import Group
 
     from issgd_cli.experiment import Run
@@ -31,7 +33,7 @@ def reproduce(
     """Do every run of an experiment, skipping the finished ones, and draw its figures, table and report."""
     from issgd_cli import experiment as experiments
     from issgd_cli import runs as run_folders
-    from issgd_cli.cli.plot import write_outputs
+    from issgd_cli.cli.plot import map_files, write_outputs
     from issgd_cli.cli.signals import stopping
     from issgd_cli.config import assignments, merged
     from issgd_cli.errors import RunError
@@ -43,7 +45,8 @@ def reproduce(
         assignments(set_ or []),
     )
     plan = experiments.read(experiment)
-    runs = plan.runs(experiments.parse_seeds(seeds) if seeds else None, experiments.parse_only(only), overrides)
+    chosen = experiments.parse_seeds(seeds) if seeds else None
+    runs = plan.runs(chosen, experiments.parse_only(only), overrides)
     timelines = plan.timeline_runs(overrides)
     everything = [*runs, *timelines.values()]
     if dry_run:
@@ -63,6 +66,11 @@ def reproduce(
             )
             if stop.is_set():
                 raise RunError("Interrupted. The same command goes on from here.")
+        if plan.map is not None and not only:
+            from issgd_cli.staleness_map import compute, parts
+
+            with stopping() as stop:
+                compute(parts(plan, results_dir, chosen, overrides), plan.map, _saying(stop))
         done, before, failed = len(progress.done), progress.skipped, len(progress.failed)
         typer.echo(f"\n{done} runs done, {before} were finished before, {failed} failed.")
         for name, reason in progress.failed.items():
@@ -70,7 +78,8 @@ def reproduce(
         # All that the file plans, so that a part of it never stands for the whole.
         planned = {run.folder(results_dir): run for run in [*plan.runs(overrides=overrides), *runs]}
         if any(folder.state() is not None for folder in planned):
-            write_outputs(list(planned.values()), timelines, results_dir, place)
+            maps = map_files(plan, results_dir, chosen, overrides)
+            write_outputs(list(planned.values()), timelines, results_dir, place, maps=maps)
             typer.echo(f"The report: {place / 'report.md'}; the figures beside it.")
     if progress.failed:
         raise typer.Exit(1)
@@ -123,6 +132,23 @@ def watching(jobs: int) -> Iterator[Callable[["Progress"], None]]:
             typer.echo("  ".join([_tally(progress, jobs), *under_way]))
 
     yield watch
+
+
+def _saying(stop: "threading.Event") -> Callable[[str], None]:
+    """Tells what the staleness map is at, every few seconds, and ends it when it is interrupted."""
+    from issgd_cli.cli.screen import LINE_SECONDS
+    from issgd_cli.errors import RunError
+
+    said = {"at": 0.0}
+
+    def say(text: str) -> None:
+        if stop.is_set():
+            raise RunError("Interrupted. The same command goes on from here.")
+        if time.monotonic() - said["at"] >= LINE_SECONDS:
+            said["at"] = time.monotonic()
+            typer.echo(f"  map: {text}")
+
+    return say
 
 
 def _step(snapshot: object) -> int:

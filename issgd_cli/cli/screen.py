@@ -1,7 +1,9 @@
 """What a user watches: a live screen in a terminal, plain lines elsewhere."""
 
 import contextlib
+import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -14,11 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from issgd_cli.clusters.local import Snapshot, Watch
+    from issgd_cli.clusters.launch import Snapshot, Watch
     from issgd_cli.config import Config
     from issgd_cli.runs import RunFolder
 
 LINE_SECONDS = 5.0
+MOST_ACTORS = 16  # more do not fit on a screen
 
 
 @contextlib.contextmanager
@@ -79,7 +82,7 @@ class Rates:
 
 @contextlib.contextmanager
 def watching(config: "Config", folder: "RunFolder") -> Iterator["Watch"]:
-    """A `watch` for `clusters.local.train`: the screen in a terminal, a line every few seconds elsewhere."""
+    """A `watch` for `clusters.training.train`: the screen in a terminal, a line every few seconds elsewhere."""
     console = Console()
     rates = Rates()
     if console.is_terminal:
@@ -117,7 +120,9 @@ def time_left(config: "Config", snapshot: "Snapshot") -> str:
     if done >= 1.0:
         left = snapshot.statuses.get("monitor", {}).get("audits_left", 0)
         return f"auditing, {left} left" if left else "ending"
-    return f"{duration(snapshot.seconds * (1 - done) / done)} left" if done > 0.005 else ""
+    if done <= 0.005 or not snapshot.pace:
+        return ""
+    return f"{duration(snapshot.seconds * (1 - done) / done / snapshot.pace)} left"
 
 
 def duration(seconds: float) -> str:
@@ -128,6 +133,11 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def unit(config: "Config") -> str:
+    """Of the run's clock."""
+    return "virtual s" if config.cluster.kind == "simulated" else "s"
 
 
 def root(value: float | None) -> str:
@@ -142,7 +152,7 @@ def line(config: "Config", snapshot: "Snapshot", rates: dict[str, float]) -> str
     latest = snapshot.statuses.get("monitor", {}).get("latest", {})
     master = snapshot.statuses["master"]
     scored = sum(rate for actor, rate in rates.items() if actor.startswith("worker"))
-    parts = [f"{snapshot.seconds:6.0f} s", f"step {master['step']:,}"]
+    parts = [f"{snapshot.seconds:6.0f} {unit(config)}", f"step {master['step']:,}"]
     if (left := time_left(config, snapshot)) != "":
         parts.append(left)
     if "loss/train" in latest:
@@ -170,11 +180,17 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
         (f"{config.proposal.method} on {config.data.name}", "bold"),
         f"  seed {config.seed}, {config.master.mode}, {config.worker.count} workers   {folder.path}",
     )
+    if config.cluster.kind == "simulated":
+        title.append(
+            f"\nsimulated: all seconds are of a virtual clock ({config.cluster.clock.preset}), "
+            f"{snapshot.pace:.3g} of them in a real one",
+            style="dim",
+        )
     progress = Table.grid(padding=(0, 2))
     progress.add_row(
         ProgressBar(total=1.0, completed=fraction_done(config, snapshot), width=40),
         f"step {master.get('step', 0):,}" + (f" of {config.master.steps:,}" if config.master.steps else ""),
-        f"{snapshot.seconds:.0f} s",
+        f"{snapshot.seconds:.0f} {unit(config)}",
         time_left(config, snapshot),
     )
     losses = Table(box=None, padding=(0, 2), header_style="dim")
@@ -194,7 +210,8 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
     for column in ("actor", "health", "doing", "version", "examples/s"):
         actors.add_column(column, justify="right" if column in ("version", "examples/s") else "left")
     joined = {actor: "joined" for actor in snapshot.statuses if actor not in snapshot.processes}
-    for actor, health in (snapshot.processes | joined).items():
+    everybody = snapshot.processes | joined
+    for actor, health in itertools.islice(everybody.items(), MOST_ACTORS):
         status = snapshot.statuses.get(actor, {})
         colour = {"running": "green", "finished": "green", "joined": "green", "restarting": "yellow"}.get(health, "red")
         silent = snapshot.seconds - status.get("seconds", snapshot.seconds)
@@ -207,6 +224,9 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
             str(status.get("version", "")),
             rate,
         )
+    if len(everybody) > MOST_ACTORS:
+        healths = Counter(list(everybody.values())[MOST_ACTORS:])
+        actors.add_row("others", ", ".join(f"{count} {health}" for health, count in healths.items()))
     notices = [Text(notice, style="yellow") for notice in snapshot.notices[-3:]]
     variance = Text(f"sqrt Tr(Sigma)   {traces}\nweights in use   {weights}")
     return Group(title, progress, "", losses, "", variance, "", actors, *notices)

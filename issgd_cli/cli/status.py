@@ -11,6 +11,7 @@ def status(
 ) -> None:
     """List the runs and their states."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from issgd_cli import runs
@@ -28,13 +29,17 @@ def status(
         try:
             manifest = folder.read_manifest()
         except IssgdError as error:
-            table.add_row(name, "unreadable", "", "", str(error))
+            table.add_row(escape(name), "unreadable", "", "", escape(str(error)))
             continue
         failure = manifest.get("failure") or {}
         reason = str(failure.get("reason", "")).splitlines()
         why = f"{failure['actor']}: {reason[0] if reason else ''}" if failure else ""
         table.add_row(
-            name, manifest["state"], last_step(folder.trace), manifest.get("start", "")[:16].replace("T", " "), why
+            escape(name),
+            manifest["state"],
+            last_step(folder.trace),
+            escape((manifest.get("start") or "")[:16].replace("T", " ")),
+            escape(why),
         )
     console = Console()
     if not console.is_terminal:

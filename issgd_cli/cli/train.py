@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from issgd_cli.cli.address import DatabaseFile, address
+
 if TYPE_CHECKING:
     from issgd_cli.config import Config
     from issgd_cli.runs import RunFolder
@@ -19,10 +21,12 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
     mode: Annotated[str | None, typer.Option(help="relaxed, or exact: barriers, bit for bit repeatable.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="local.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="local, or simulated: one process, a virtual clock.")] = None,
     database: Annotated[
         str | None, typer.Option(envvar="ISSGD_DATABASE", help="URL; none: a server of our own.")
     ] = None,
+    database_file: DatabaseFile = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT where workers elsewhere reach our own server.")] = None,
     data: Annotated[str | None, typer.Option(help="A prepared dataset's name, or FILE.npz.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where prepared datasets are.")] = None,
     results_dir: Annotated[Path, typer.Option(help="Where runs go.")] = Path("results"),
@@ -35,14 +39,14 @@ def train(
     from issgd_cli import runs
     from issgd_cli.cli.screen import watching
     from issgd_cli.cli.signals import stopping
-    from issgd_cli.clusters import local
+    from issgd_cli.clusters import training
     from issgd_cli.config import assignments, merged
 
     flags: dict[str, dict[str, Any]] = {
         "worker": {"count": workers},
         "master": {"steps": steps, "seconds": seconds, "mode": mode},
         "cluster": {"kind": cluster},
-        "database": {"url": database},
+        "database": {"url": address(database, database_file) or None, "listen": listen},
         "data": {"name": data, "dir": data_dir},
     }
     given = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in flags.items()}
@@ -54,7 +58,7 @@ def train(
     with stopping() as stop, watching(run.config, folder) as watch:
         if folder.state() is None:
             _say_how_long(run.config)
-        local.train(
+        training.train(
             run.config,
             folder,
             command=runs.command_line(),
@@ -63,7 +67,7 @@ def train(
             stop=stop,
             labels=run.labels,
         )
-    _summarise(folder)
+    _summarise(run.config, folder)
 
 
 def _say_how_long(config: "Config") -> None:
@@ -86,14 +90,15 @@ def _say_how_long(config: "Config") -> None:
         )
 
 
-def _summarise(folder: "RunFolder") -> None:
+def _summarise(config: "Config", folder: "RunFolder") -> None:
     """The last values, where the files lie, and what to type next."""
     from issgd_cli import traces
     from issgd_cli.cli.screen import duration
 
     trace = traces.read(folder.trace)
     last = trace.groupby("quantity").value.last()
-    typer.echo(f"\nFinished: {trace.step.max():,} steps in {duration(trace.seconds.max())}.")
+    virtual = " on the virtual clock" if config.cluster.kind == "simulated" else ""
+    typer.echo(f"\nFinished: {trace.step.max():,} steps in {duration(trace.seconds.max())}{virtual}.")
     for split in ("train", "valid", "test"):
         typer.echo(f"  {split:5}  loss {last[f'audit/loss/{split}']:.4f}  error {last[f'audit/error/{split}']:.4f}")
     roots = []

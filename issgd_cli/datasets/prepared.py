@@ -138,7 +138,7 @@ def read_meta(directory: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{directory} is not prepared data: it has no meta.json. {remedy}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}. {remedy}") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         found = meta.get("format") if isinstance(meta, dict) else None
@@ -180,16 +180,16 @@ def _array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], remedy: str
     """A .npy file's array, which must have this dtype and shape."""
     expected = f"{dtype} of shape {shape}"
     try:
-        # mmap_mode None for an empty array: nothing can be mapped.
-        array = np.load(path, mmap_mode="r" if mapped and 0 not in shape else None, allow_pickle=False)
+        # Mapped in any case, so that a header that announces terabytes takes none; but an empty array cannot be.
+        array = np.load(path, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path} is missing; expected {expected}. {remedy}") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy's reader raises errors of every kind at what it did not write
         raise DataError(f"{path} cannot be read as {expected}: {error}. {remedy}") from error
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape or array.flags.fnc:
         found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "another kind of file"
         raise DataError(f"{path}: expected {expected}, found {found}. {remedy}")
-    return array
+    return array if mapped else np.array(array)
 
 
 # Writing

@@ -21,6 +21,7 @@ from issgd_cli.errors import DataError
 from issgd_cli.randomness import generator
 
 TEST_FRACTION = 0.1
+_MOST_INFLATED = 1040
 _EXPECTED = (
     "expected `images`, uint8 (N, ...), and `labels`, integers (N,), and optionally `test_images`, `test_labels`"
 )
@@ -85,7 +86,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         try:
             with zipfile.ZipFile(file) as archive:
                 yield archive
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
             raise DataError(f"{path} cannot be read as .npz ({error}); {_EXPECTED}.") from error
 
 
@@ -97,13 +98,19 @@ def _array(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
             held = ", ".join(member.removesuffix(".npy") for member in archive.namelist())
             raise DataError(f"{path} holds {held or 'nothing'}, but no `{name}`; {_EXPECTED}.")
         with archive.open(f"{name}.npy") as file:
-            version = np.lib.format.read_magic(file)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read_header(file)
+            try:
+                version = np.lib.format.read_magic(file)
+                read_header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, fortran, dtype = read_header(file)
+            except Exception as error:  # numpy's reader raises errors of every kind at what it did not write
+                raise DataError(f"{path}: `{name}` is no array ({error}); {_EXPECTED}.") from error
             if dtype.hasobject:
                 raise DataError(f"{path}: `{name}` holds Python objects, which are never read; {_EXPECTED}.")
+            # Nothing deflates to less than a thousandth: who announces more makes us set aside memory for nothing.
+            if math.prod(shape) * dtype.itemsize > _MOST_INFLATED * path.stat().st_size:
+                raise DataError(f"{path}: `{name}` announces more values than the file can hold; {_EXPECTED}.")
             yield file, shape, fortran, dtype
 
 

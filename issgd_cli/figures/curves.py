@@ -40,6 +40,7 @@ class Panel:
     title: str
     ylabel: str
     curves: tuple[Curve, ...]
+    virtual: bool = False  # whether its seconds are a simulated cluster's
 
 
 def method_curves(
@@ -69,7 +70,7 @@ def draw_panel(axes: Axes, panel: Panel, axis: Axis) -> None:
     if not panel.curves:
         style.say(axes, f"No records of this quantity\nalong the axis '{axis}'.")
         return
-    label, scale = style.scale_of(axis, max(float(curve.bands.positions[-1]) for curve in panel.curves))
+    label, scale = style.scale_of(axis, max(float(curve.bands.positions[-1]) for curve in panel.curves), panel.virtual)
     for curve in panel.curves:
         _draw_curve(axes, curve, scale)
     axes.set_xlabel(label)

@@ -25,6 +25,7 @@ def load(runs: Runs, axis: Axis = "seconds", source: Source = "database", interv
                 setting_title(runs, setting) if row == 0 else "",
                 label,
                 method_curves(runs, setting, quantity, axis, source, interval),
+                runs.virtual,
             )
             for setting in runs.settings
         ]

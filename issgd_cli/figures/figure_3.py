@@ -26,6 +26,7 @@ def load(runs: Runs, axis: Axis = "seconds", source: Source = "database", interv
                 setting_title(runs, setting),
                 "test prediction error",
                 method_curves(runs, setting, "error/test", axis, source, interval),
+                runs.virtual,
             )
             for setting in runs.settings
         ]

@@ -26,7 +26,12 @@ def load(runs: Runs, axis: Axis = "seconds", source: Source = "database", interv
     """
     return [
         [
-            Panel(setting_title(runs, setting), "sqrt Tr(Σ(q))", _curves(runs, setting, axis, source, interval))
+            Panel(
+                setting_title(runs, setting),
+                "sqrt Tr(Σ(q))",
+                _curves(runs, setting, axis, source, interval),
+                runs.virtual,
+            )
             for setting in runs.settings
         ]
     ]

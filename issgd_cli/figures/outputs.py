@@ -9,7 +9,7 @@ from typing import Any
 from issgd_cli.claims import Runs, Verdict, as_json, judge, load_run
 from issgd_cli.claims.evidence import Run
 from issgd_cli.errors import RunError
-from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, report, style, table_1
+from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, report, staleness, style, table_1
 from issgd_cli.figures import run as run_figure
 from issgd_cli.figures.curves import PREFIX, Source
 from issgd_cli.files import write_text
@@ -27,20 +27,23 @@ Timelines = Mapping[figure_1.Mode, RunFolder | None]
 def write_all(
     runs: Runs,
     out: Path,
-    axis: Axis = "seconds",
+    axis: Axis | None = None,
     interval: bool = False,
     command: Sequence[str] = (),
     timelines: Timelines | None = None,
+    map_files: Mapping[tuple[str, int], Path] | None = None,
 ) -> tuple[list[Path], list[Verdict]]:
     """Figures 1-4, table 1, claims.json, manifests.json (of all runs) and report.md.
 
     Args:
         runs: The experiment's, finished or not.
         out: The experiment's folder.
-        axis: Of figures 2-4.
+        axis: Of figures 2-4; None: seconds if all are a simulated cluster's, else steps, since real actors may share
+            cores.
         interval: Whether figures 2-4 show the 95% interval of the medians.
         command: What the user typed; it goes into the figures' JSON.
         timelines: The exact and the relaxed run of figure 1; None: found among `runs`.
+        map_files: (setting, seed) -> the CSV of a staleness map, for experiments that have one.
 
     Returns:
         Every file written, and the verdicts.
@@ -48,7 +51,9 @@ def write_all(
     Raises:
         RunError: There are no runs.
     """
-    paths = plot_experiment(runs, out, axis, interval, command, timelines)
+    paths = plot_experiment(runs, out, axis or ("seconds" if runs.virtual else "steps"), interval, command, timelines)
+    if map_files:
+        paths += write_map(map_files, runs, out, command)
     table = table_1.load(runs)
     verdicts = judge(runs)
     texts = {
@@ -62,6 +67,27 @@ def write_all(
     for name, text in texts.items():
         write_text(out / name, text)
     return [*paths, *(out / name for name in texts)], verdicts
+
+
+def write_map(files: Mapping[tuple[str, int], Path], runs: Runs, out: Path, command: Sequence[str] = ()) -> list[Path]:
+    """Writes staleness-map.{png,pdf,json} and the table .md.
+
+    Args:
+        files: (setting, seed) -> the map's CSV.
+        runs: The experiment's, for the panels of real training; may be none.
+        out: The experiment's folder.
+        command: What the user typed.
+    """
+    found = staleness.load(files)
+    stem = out / "staleness-map"
+    with style.style():
+        paths = style.save(staleness.figure(found, runs), stem)
+    write_text(stem.with_suffix(".md"), staleness.table(found))
+    trajectories = [
+        {"setting": setting, "seed": seed, "sha256": hash_of(path)} for (setting, seed), path in files.items()
+    ]
+    choices = {"trajectories": trajectories}
+    return [*paths, stem.with_suffix(".md"), _write_provenance(stem, runs.runs, runs.tally(), command, choices)]
 
 
 def plot_experiment(
@@ -182,6 +208,8 @@ def _captions(paths: Sequence[Path]) -> list[tuple[str, str]]:
             name = f"figure-{number}{'-audit' if source == 'audit' else ''}.png"
             if name in written:
                 captions.append((f"Figure {number}. {module.TITLE} ({SOURCE_CAPTIONS[source]})", name))
+    if "staleness-map.png" in written:
+        captions.insert(0, (staleness.TITLE + " (the table: staleness-map.md)", "staleness-map.png"))
     return captions
 
 

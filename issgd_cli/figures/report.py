@@ -9,10 +9,11 @@ import numpy as np
 from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.generalisation import Score, chosen
 from issgd_cli.claims.verdicts import Verdict
+from issgd_cli.config import PAPER_EXAMPLES
 from issgd_cli.figures import table_1
 
-# The paper's scale. Source: section 5.1 and Table 1; 574,168 in the original code.
-FULL_SIZE, PAPER_HIDDEN, PAPER_SEEDS = 570_000, (2048,) * 4, 50
+# The paper's scale. Source: section 5.1 and Table 1.
+PAPER_HIDDEN, PAPER_SEEDS = (2048,) * 4, 50
 HARDLY = 0.75  # of the initial training loss, left at the end: too early for a verdict
 
 MARKS = {"holds": "**holds**", "fails": "**fails**", "undecided": "undecided", "untestable": "not testable"}
@@ -95,9 +96,10 @@ def what_was_run(runs: Runs) -> list[str]:
         f"Runs: {runs.tally()}; settings {_listed(runs.settings)}, methods {_listed(runs.methods)}, "
         f"seeds {_ranges(sorted({run.seed for run in runs.runs}))}.",
         *_each_group(runs),
-        f"Data: {_data(runs.runs[0])}.",
+        f"Data: {'; '.join(dict.fromkeys(_data(run) for run in runs.runs))}.",
         f"Model: {'-'.join(str(width) for width in config.model.hidden)} hidden ReLU units; minibatches of "
         f"{config.master.minibatch_size}.",
+        *_clocks(runs),
         f"Hardware: {'; '.join(hardware(runs)) or 'not recorded'}.",
         f"Time: {_time(runs)}.",
     ]
@@ -126,8 +128,8 @@ def differences(runs: Runs) -> list[str]:
     lines = []
     if config.data.name != "svhn":
         lines.append(f"Data: {config.data.name}, not SVHN; test errors don't compare with the paper's.")
-    if (train := dataset.get("train")) and train < 0.9 * FULL_SIZE:
-        lines.append(f"Size: {train:,} training examples, the paper has about {FULL_SIZE:,}.")
+    if (train := dataset.get("train")) and train < 0.9 * PAPER_EXAMPLES:
+        lines.append(f"Size: {train:,} training examples, the paper has about {PAPER_EXAMPLES:,}.")
     if config.model.hidden != PAPER_HIDDEN:
         lines.append(
             f"Model: {len(config.model.hidden)} hidden layers of {config.model.hidden[0]}, the paper's: 4 of 2048."
@@ -135,16 +137,23 @@ def differences(runs: Runs) -> list[str]:
     rates = {
         (run.config.optimizer.learning_rate, run.config.proposal.smoothing)
         for run in runs.runs
-        if run.method == "issgd"
+        if run.config.proposal.method == "issgd"
     }
     if not rates <= {(0.01, 10.0), (0.001, 1.0)}:
         lines.append("Learning rates or smoothings are not the paper's (0.01 with +10, 0.001 with +1).")
     seeds = len({run.seed for run in runs.runs})
     if seeds != PAPER_SEEDS:
         lines.append(f"Seeds: {seeds}, the paper has {PAPER_SEEDS}.")
-    counts = {run.config.worker.count for run in runs.runs if run.method == "issgd"}
+    counts = {run.config.worker.count for run in runs.runs if run.config.proposal.method == "issgd"}
     if counts - {3}:
-        lines.append(f"Workers of ISSGD: {_listed(sorted(map(str, counts)))}, the paper has 3.")
+        lines.append(f"Workers of ISSGD: {_listed([str(count) for count in sorted(counts)])}, the paper has 3.")
+    if runs.virtual:
+        lines.append(
+            "Time and place: simulated; all seconds are those of the virtual clock. With a preset a worker's rate is "
+            "scaled by N / 570,000, so that a sweep takes as many steps as on the paper's cluster; in epochs it is "
+            "longer by the inverse factor. The database serves everybody at once: many workers that pull together do "
+            "not share its bandwidth, which flatters large clusters."
+        )
     lines.append(
         "The paper's curves are means of records at mixed parameter versions; they are drawn so, but claims are judged "
         "on exact audits. Its time axes compare different numbers of GPUs; here equal steps, examples and seconds are "
@@ -167,6 +176,25 @@ def _machine(machine: dict[str, Any]) -> str:
     gpus = ", ".join(map(str, gpu)) if isinstance(gpu, list | tuple) else str(gpu)
     cores = f"{machine['cores']} cores" if machine.get("cores") else ""
     return ", ".join(part for part in (str(machine.get("cpu") or ""), cores, gpus) if part)
+
+
+def _clocks(runs: Runs) -> list[str]:
+    """Of simulated runs: what their clock says, and what a sweep is in steps. A line a size of dataset."""
+    lines = []
+    for run in runs.runs:
+        clock = run.manifest.get("clock") or {}
+        step, rate = clock.get("step_seconds"), clock.get("examples_per_second")
+        train = (run.manifest.get("dataset") or {}).get("train")
+        if not (step and rate and train):
+            continue
+        shares = run.config.worker.shares
+        sweep = train / (rate * shares[0] / sum(shares))
+        lines.append(
+            f"Cluster: simulated, clock {clock.get('preset')}: a step takes {step * 1000:.3g} ms, a worker scores "
+            f"{rate:,.0f} examples a second, so one worker sweeps the {train:,} training examples in {sweep:.3g} s or "
+            f"{sweep / step:,.0f} steps, three in {sweep / 3:.3g} s or {sweep / 3 / step:,.0f}."
+        )
+    return list(dict.fromkeys(lines))
 
 
 def _each_group(runs: Runs) -> list[str]:

@@ -79,8 +79,10 @@ def time_unit(longest_seconds: float) -> tuple[str, float]:
     return next((name, length) for name, length, start in TIME_UNITS if longest_seconds >= start)
 
 
-def scale_of(axis: Axis, longest: float) -> tuple[str, float]:
-    """The axis's label, and by what to divide its positions."""
+def scale_of(axis: Axis, longest: float, virtual: bool = False) -> tuple[str, float]:
+    """The axis's label, and by what to divide its positions; a simulated cluster's time is in hours, as the paper's."""
+    if axis == "seconds" and virtual:
+        return "time of the simulated cluster in hours", 3600.0
     if axis == "seconds":
         unit, length = time_unit(longest)
         return AXIS_LABELS[axis].format(unit=unit), length

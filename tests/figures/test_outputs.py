@@ -33,7 +33,7 @@ def test_all_files_are_written(written: Path) -> None:
 
 
 def test_the_same_runs_give_the_same_bytes(experiment: Runs, written: Path, tmp_path: Path) -> None:
-    outputs.plot_experiment(experiment, tmp_path, command=COMMAND)
+    outputs.plot_experiment(experiment, tmp_path, "steps", command=COMMAND)
     for name in ("figure-1.pdf", "figure-2.png", "figure-2.pdf", "figure-4-audit.png", "figure-3.json"):
         assert (tmp_path / name).read_bytes() == (written / name).read_bytes(), name
 
@@ -41,7 +41,7 @@ def test_the_same_runs_give_the_same_bytes(experiment: Runs, written: Path, tmp_
 def test_each_figure_says_which_runs_it_is_made_of(experiment: Runs, written: Path) -> None:
     content = json.loads((written / "figure-2.json").read_text())
     assert content["command"] == COMMAND
-    assert (content["axis"], content["source"], content["interval"]) == ("seconds", "database", False)
+    assert (content["axis"], content["source"], content["interval"]) == ("steps", "database", False)
     assert content["hardware"] == [{"system": "Linux", "cpu": "Example CPU", "cores": 2}]
     assert len(content["runs"]) == 12
     first = content["runs"][0]

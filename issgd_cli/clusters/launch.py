@@ -1,0 +1,124 @@
+"""What the launch of a run needs on any cluster: its data, where it goes on from, and what can be seen of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from issgd_cli import datasets, traces
+from issgd_cli.checkpoints import Checkpoint, load_checkpoint, refuse_other
+from issgd_cli.config import Config
+from issgd_cli.database import SPLITS, Database, Layout
+from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.errors import RunError
+from issgd_cli.models.mlp import fingerprint, size
+from issgd_cli.runs import RunFolder
+
+WATCH_SECONDS = 0.5
+
+# For the environment of processes that compute: keeps glibc from handing back and faulting in again the same megabytes
+# at every step, 14% of a CPU step.
+ALLOCATION = {
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+
+
+@dataclass
+class Snapshot:
+    """What can be seen of a run while it goes on; the screen draws nothing else.
+
+    Attributes:
+        seconds: Since the run's start, by its own clock.
+        pace: Seconds of that clock in a real one: 1 but on a virtual clock; 0 before it is known.
+        statuses: The newest of each actor.
+        processes: Actor -> running, restarting, finished, dead.
+        notices: What happened that a user should know, oldest first.
+    """
+
+    seconds: float = 0.0
+    pace: float = 1.0
+    statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    processes: dict[str, str] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+
+Watch = Callable[[Snapshot], None]
+
+
+class ActorError(RunError):
+    """An actor ended otherwise than it should."""
+
+    def __init__(self, actor: str, message: str) -> None:
+        super().__init__(message)
+        self.actor = actor
+
+
+class Interrupted(Exception):  # noqa: N818 - no error of anybody's
+    """The caller said stop."""
+
+
+def dataset_of(config: Config) -> Prepared:
+    """The dataset that a configuration names, refused if it was prepared with another split.
+
+    Raises:
+        DataError: It is not there, or another.
+    """
+    return datasets.load(
+        config.data.name,
+        Path(config.data.dir),
+        config.data.train_size,
+        validation_fraction=config.data.validation_fraction,
+        split_seed=config.data.split_seed,
+    )
+
+
+def refuse_other_data(folder: RunFolder, data: Prepared) -> None:
+    """A run goes on with the examples that it was started with, and stands beside runs on the same ones.
+
+    Raises:
+        RunError: The folder's run was started on another dataset of this name.
+    """
+    before = folder.read_manifest().get("dataset", {}).get("fingerprint") if folder.manifest.exists() else None
+    if before not in (None, data.fingerprint):
+        raise RunError(
+            f"{folder.path} was run on other data: {data.name} has been prepared anew since (fingerprint "
+            f"{data.fingerprint[:12]}, then {before[:12]}). Prepare it as it was, or choose another `--results-dir`."
+        )
+
+
+def last_checkpoint(folder: RunFolder) -> Checkpoint | None:
+    """Where the run goes on from; None: from its beginning."""
+    return load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
+
+
+def set_back(
+    database: Database, folder: RunFolder, config: Config, data: Prepared, checkpoint: Checkpoint | None
+) -> None:
+    """Sets the database to the run's start, or to its checkpoint, and cuts back to it what the folder holds."""
+    layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
+    if checkpoint is not None:
+        refuse_other(folder.checkpoint, checkpoint, layout, size(data.features, config.model.hidden, data.classes))
+    seconds, step = (0.0, 0) if checkpoint is None else (checkpoint.seconds, checkpoint.step)
+    traces.drop_from(folder.trace, step)
+    traces.drop_events_from(folder.events, seconds)
+    for path in folder.audits.glob("step-*.npz"):
+        # An exact run would save the same again; a relaxed one something else.
+        number = path.stem.removeprefix("step-")
+        if not number.isdecimal() or int(number) > step:
+            path.unlink()
+    records = {split: layout.empty(split) for split in SPLITS} if checkpoint is None else checkpoint.records
+    database.begin(layout, seconds, records)
+    if checkpoint is not None and checkpoint.proposal:
+        database.put("proposal", checkpoint.proposal)
+    if checkpoint is not None and checkpoint.work:
+        database.put("work", checkpoint.work)
+    # Written last: an actor that finds it finds the rest.
+    description = {
+        "config": config.model_dump(mode="json", exclude_none=True, exclude={"database"}),
+        "dataset": data.fingerprint,
+        "model": fingerprint(data.features, config.model.hidden, data.classes),
+        "resumed": checkpoint is not None,
+    }
+    database.put("description", description)
