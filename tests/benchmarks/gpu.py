@@ -1,0 +1,155 @@
+"""A training step and a scoring pass on the best device: `make bench-gpu`, which needs nothing but torch and NumPy.
+
+Everything stays on the device: uint8 examples, the weights that draws are made from, the draws themselves.
+"""
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from issgd_cli.gradient_norms import score
+from issgd_cli.models.losses import cross_entropy
+from issgd_cli.models.mlp import initialise, mlp
+from issgd_cli.models.reduced import Reduced
+from tests.benchmarks.report import COLUMNS, RESULTS, Row, machine, write
+from tests.benchmarks.scale import FULL, QUICK, Scale
+from tests.benchmarks.timing import interleaved
+
+Precision = Literal["float32", "TF32", "bfloat16"]
+
+STEP, SCORE, BOTH, DRAW = "gpu: training step", "gpu: scoring pass", "gpu: score / step", "gpu: drawing"
+BATCHES = (128, 512, 2048)
+CALLS = 10  # between two looks at the clock on a GPU, which like training lets it fall behind the program
+
+
+class Stage:
+    """A dataset, weights and a network on a device."""
+
+    def __init__(self, scale: Scale, device: torch.device) -> None:
+        """Examples and labels of no meaning, log-normal weights."""
+        self.scale, self.device = scale, device
+        self.random = torch.Generator(device).manual_seed(0)
+        shape = (scale.examples, scale.features)
+        self.images = torch.randint(256, shape, dtype=torch.uint8, device=device, generator=self.random)
+        self.labels = torch.randint(scale.classes, (scale.examples,), device=device, generator=self.random)
+        self.mean = torch.full((scale.features,), 127.5, device=device)
+        self.inverse_std = torch.full((scale.features,), 1 / 73.9, device=device)
+        # float64 decides a draw: a float32 cumulative sum of 600,000 has examples that are never drawn.
+        self.omega = torch.randn(scale.examples, device=device, generator=self.random).double().exp() + 1
+        self.cumulative = self.omega.cumsum(0)
+        model = mlp(scale.features, scale.hidden, scale.classes)
+        initialise(model, 0)
+        self.model = model.to(device)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-4, 0.95, nesterov=True, fused=True)
+        self.reduced = Reduced(self.model)
+        self.reduced.load(self.model)
+
+    def draw(self, size: int) -> tuple[Tensor, Tensor]:
+        """Drawn examples and their importance weights, shape (size,) each."""
+        places = torch.rand(size, dtype=torch.float64, device=self.device, generator=self.random)
+        indices = torch.searchsorted(self.cumulative, places * self.cumulative[-1], right=True)
+        indices.clamp_(max=len(self.cumulative) - 1)
+        return indices, (self.cumulative[-1] / len(self.cumulative) / self.omega[indices]).float()
+
+    def gather(self, which: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised inputs and labels."""
+        return self.images[which].float().sub_(self.mean).mul_(self.inverse_std), self.labels[which]
+
+    def step(self, size: int, precision: Precision) -> Tensor:
+        """One step of importance-sampled SGD; its loss."""
+        indices, factors = self.draw(size)
+        inputs, labels = self.gather(indices)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = self.model(inputs)
+        loss = (factors * cross_entropy(logits.float(), labels)).mean()
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    def score(self, size: int, precision: Precision) -> Tensor:
+        """Norms of a chunk, shape (size,)."""
+        inputs, labels = self.gather(slice(size))
+        model: nn.Module = self.reduced if precision == "bfloat16" else self.model
+        return score(model, inputs, labels).norms
+
+
+def rows(scale: Scale, device: torch.device) -> list[Row]:
+    """Steps, scoring passes and draws at every batch size and precision that the device has."""
+    stage = Stage(scale, device)
+    precisions: tuple[Precision, ...] = ("float32", "TF32", "bfloat16")
+    if device.type != "cuda":
+        precisions = ("float32", "bfloat16")
+    return [row for size in scale.batches for precision in precisions for row in _of(stage, size, precision)]
+
+
+def _of(stage: Stage, size: int, precision: Precision) -> list[Row]:
+    on_gpu = stage.device.type == "cuda"
+    calls = CALLS if on_gpu else 1
+    candidates: dict[str, Callable[[], Any]] = {
+        STEP: lambda: stage.step(size, precision),
+        SCORE: lambda: stage.score(size, precision),
+        DRAW: lambda: stage.draw(size),
+    }
+    repeated = {name: partial(_repeat, candidate, calls) for name, candidate in candidates.items()}
+    with matmul_precision(precision):
+        synchronize = torch.cuda.synchronize if on_gpu else lambda: None
+        timings = interleaved(repeated, stage.scale.repeats, warm_up=5, synchronize=synchronize)
+    batch = f"batch {size}"
+    found = []
+    for path in (STEP, SCORE):
+        seconds = timings.seconds(path).times(1 / calls)
+        note = f"{path.removeprefix('gpu: ')}, {batch}: {size / seconds.median:,.0f} examples/s"
+        found.append(Row(path, precision, batch, seconds.times(1e3), "ms", note=note))
+    found.append(Row(BOTH, precision, batch, timings.ratios(SCORE, STEP), "x step"))
+    if precision == "float32":
+        milliseconds = timings.seconds(DRAW).times(1e3 / calls)
+        found.append(Row(DRAW, "float64", f"{size} of {len(stage.omega):,}", milliseconds, "ms"))
+    return found
+
+
+def _repeat(candidate: Callable[[], Any], calls: int) -> None:
+    for _ in range(calls):
+        candidate()
+
+
+@contextlib.contextmanager
+def matmul_precision(precision: Precision) -> Iterator[None]:
+    """Within, float32 products are of TF32, or of all of float32's digits."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "TF32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu", description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the files go")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    description = machine()
+    small = Scale(examples=4096, batches=(128,), repeats=15)  # what a CPU can do in a minute
+    scale = QUICK if arguments.quick else small
+    if device.type == "cuda":
+        description["gpu"] = torch.cuda.get_device_name()
+        if not arguments.quick:
+            scale = Scale(batches=BATCHES, examples=FULL.examples, repeats=50)
+    found = rows(scale, device)
+    for cells in [COLUMNS, *(row.cells() for row in found)]:
+        print("  ".join(f"{cell:<24}" for cell in cells).rstrip())
+    for path in write(arguments.results, description, {"gpu" if device.type == "cuda" else "gpu-on-cpu": found}):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
