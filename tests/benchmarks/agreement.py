@@ -18,6 +18,7 @@ they can't carry over is a load that comes and goes within a run.
 
 import argparse
 import json
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ from tests.benchmarks.report import checkout, machine
 RESULTS = Path(__file__).parents[2] / "results" / "reference" / "agreement"
 BAND = 0.25  # how far the simulated cluster's figure may be from the local one's
 REPEATS = 3
+ENOUGH = 12  # refreshes in its stride that a run needs, for their mean to mean something
 QUARTILES = (0.25, 0.5, 0.75)
 
 FEATURES, CLASSES, CHUNK = 768, 10, 384
@@ -67,6 +69,10 @@ SECONDS, VERSIONS, KEPT = "staleness/mean_seconds", "staleness/mean_versions", "
 TICKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the figure
 
 
+class TooShortError(Exception):
+    """A run had ended before it was in its stride, or soon after: it needs more steps."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """One quantity on both clusters: means over the refreshes of a local run, and of the run simulated after it.
@@ -88,7 +94,7 @@ class Compared:
     @property
     def ratio(self) -> float:
         """The simulated cluster's figure over the local one's."""
-        return self.simulated / self.local
+        return self.simulated / self.local if self.local else math.inf
 
     @property
     def label(self) -> str:
@@ -123,6 +129,9 @@ def compare(config: Config, place: Path, repeats: int, limited_repeats: int) -> 
         place: Where all runs are written.
         repeats: Runs without a limit.
         limited_repeats: Runs with each of the limits.
+
+    Raises:
+        TooShortError: A run took too few steps for this machine.
     """
     found = [one for number in range(repeats) for one in compare_one(config, place / f"free-{number}", None)]
     # A chunk's turn comes once a sweep, so ages are spread evenly from nothing to twice their mean.
@@ -136,10 +145,11 @@ def compare(config: Config, place: Path, repeats: int, limited_repeats: int) -> 
 def compare_one(config: Config, place: Path, limit: float | None) -> list[Compared]:
     """A local run and the simulated one with its durations: their ages, or with a limit, their kept fractions."""
     proposal = config.proposal.model_copy(update={"staleness_limit_seconds": limit})
-    local = run(config.model_copy(update={"proposal": proposal}), place / "local")
-    simulated = run(on_paper(local.read_config(), from_run(local)), place / "simulated")
     quantities = (SECONDS, VERSIONS) if limit is None else (KEPT,)
-    real, virtual = (settled_means(folder, quantities) for folder in (local, simulated))
+    local = run(config.model_copy(update={"proposal": proposal}), place / "local")
+    real = settled_means(local, quantities)
+    simulated = run(on_paper(local.read_config(), from_run(local)), place / "simulated")
+    virtual = settled_means(simulated, quantities)
     return [Compared(name, limit, *real[name], *virtual[name]) for name in quantities]
 
 
@@ -157,23 +167,32 @@ def run(config: Config, place: Path) -> RunFolder:
 
 
 def settled_means(folder: RunFolder, quantities: Sequence[str]) -> dict[str, tuple[float, int]]:
-    """Means over a run's refreshes from `settled_at` on, and of how many."""
+    """Means over a run's refreshes from `settled_at` on, and of how many; raises TooShortError below ENOUGH."""
     trace, since = traces.read(folder.trace), settled_at(folder)
     rows = trace[trace.seconds >= since]
-    return {name: (float((values := rows.value[rows.quantity == name]).mean()), len(values)) for name in quantities}
+    found = {name: (float((values := rows.value[rows.quantity == name]).mean()), len(values)) for name in quantities}
+    if (least := min(count for _, count in found.values())) < ENOUGH:
+        config = folder.read_config()
+        raise TooShortError(
+            f"a run of {config.master.steps} steps on the {config.cluster.kind} cluster had {least} refreshes "
+            f"in its stride, {ENOUGH} are needed: take more steps"
+        )
+    return found
 
 
 def settled_at(folder: RunFolder) -> float:
     """When, with all workers at work, as many chunks had been scored as there are: from then on a run is in its stride.
 
-    Local workers start at different times, seconds after the master's clock.
+    Local workers start at different times, seconds after the master's clock; infinity if the run ended before.
     """
     config, sizes = folder.read_config(), folder.read_manifest()["dataset"]
     layout = Layout(sizes["train"], sizes["valid"], sizes["test"], config.worker.chunk_size)
     events = traces.read_events(folder.events)
     pushes = events[events.event == "push"]
-    together = pushes.end[pushes.end >= pushes.groupby("actor").end.min().max()].sort_values()
-    return float(together.iloc[sum(layout.chunks(split) for split in SPLITS)])
+    first = pushes.groupby("actor").end.min()
+    together = pushes.end[pushes.end >= first.max()].sort_values()
+    sweep = sum(layout.chunks(split) for split in SPLITS)
+    return float(together.iloc[sweep]) if len(first) == config.worker.count and len(together) > sweep else math.inf
 
 
 def ratios(found: Sequence[Compared]) -> dict[str, list[float]]:

@@ -1,13 +1,26 @@
 """The simulated cluster against real processes: the staleness that it tells is the one that there is."""
 
-import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from tests.benchmarks.agreement import BAND, QUARTILES, SECONDS, VERSIONS, Compared, compare, deviation, problem
+from tests.benchmarks.agreement import (
+    BAND,
+    QUARTILES,
+    SECONDS,
+    VERSIONS,
+    Compared,
+    TooShortError,
+    compare,
+    deviation,
+    problem,
+)
 
-STEPS = 400  # 2 to 3 seconds of training, some 25 refreshes
+# Of each attempt; 400 are 2 to 3 seconds of training, and mostly some 20 refreshes. How many are left once all workers
+# are at work depends on how fast processes start on a machine, and a load that comes and goes within a run makes it
+# unlike its simulation. Longer runs bear more of both; a wrong simulation is wrong however long it lasts.
+STEPS = (400, 800, 1600)
 
 
 def medians(found: list[Compared]) -> dict[str, float]:
@@ -22,15 +35,18 @@ def medians(found: list[Compared]) -> dict[str, float]:
 
 
 def test_weights_are_as_stale_on_the_simulated_cluster_as_on_the_local_one(tmp_path: Path) -> None:
-    loaded = os.getloadavg()[0] > (os.cpu_count() or 1)  # by others: looked at before we start anything
-    off: dict[str, float] = {}
-    for attempt in range(2 if loaded else 1):
-        place = tmp_path / str(attempt)
+    told = []
+    for steps in STEPS:
+        place = tmp_path / str(steps)
         place.mkdir()
-        found = compare(problem(place, STEPS), place, repeats=3, limited_repeats=1)
-        assert all(one.local_refreshes >= 12 and one.simulated_refreshes >= 12 for one in found), found
+        try:
+            found = compare(problem(place, steps), place, repeats=3, limited_repeats=1)
+        except TooShortError as error:
+            told.append(str(error))
+            continue
         off = medians(found)
-        print(f"attempt {attempt + 1}, {'on a loaded machine' if loaded else 'the only one'}: off by {off}, {found}")
+        told.append(f"with {steps} steps off by {off}, {BAND} is allowed: {found}")
         if max(off.values()) <= BAND:
-            break
-    assert max(off.values()) <= BAND, off
+            print(*told, sep="\n")
+            return
+    pytest.fail("\n".join(told))

@@ -19,16 +19,22 @@ def test_version_and_help(issgd: CommandLine) -> None:
         assert command in shown.stdout
 
 
-def test_help_answers_fast(issgd: CommandLine) -> None:
+def test_help_answers_fast() -> None:
     def seconds(*command: str) -> float:
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *command], check=True, capture_output=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        return time.perf_counter() - start
 
-    assert seconds("-m", "issgd_cli", "--help") - seconds("-c", "pass") < 0.3
+    # Beside what any such command line has to load, in turns, so that a slow or busy machine slows both.
+    for attempt in range(3):
+        both = [
+            (seconds("-m", "issgd_cli", "--help"), seconds("-c", "import typer, rich.console, rich.table"))
+            for _ in range(5 * (attempt + 1))
+        ]
+        ours, least = (min(times) for times in zip(*both, strict=True))
+        if ours < 3 * least:  # 1.6 times, where nothing else is loaded
+            return
+    pytest.fail(f"issgd --help takes {ours:.2f} s, loading typer and rich alone {least:.2f} s")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +133,7 @@ def test_users_own_data_with_a_split_of_its_own_is_trained_at_once(issgd: Comman
 
 
 def test_a_run_takes_a_block_of_steps_and_its_last_audit_however_short_its_seconds(issgd: CommandLine) -> None:
-    limits = ("--set", "master.steps=100000", "--seconds", "0.5", "--mode", "relaxed")
+    limits = ("--set", "master.steps=100000", "--seconds", "0.01", "--mode", "relaxed")
     done = issgd(*issgd.train("short", *limits))
     assert done.returncode == 0, done.stderr
     assert "Finished: 32 steps" in done.stdout
