@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 ISSGD := $(BIN)/issgd
 EXPERIMENT ?= experiments/quick.toml
 
-.PHONY: help setup test lint types check bench bench-gpu reproduce figures clean
+.PHONY: help setup test lint types check bench bench-gpu chaos reproduce figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -53,6 +53,9 @@ bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for
 
 bench-gpu: ## time a step and a scoring pass on the GPU; needs nothing but a Python with torch: PYTHON=python3
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.benchmarks.gpu
+
+chaos: setup ## 110 faults of all kinds upon an exact run and a relaxed one: what is lost? (about 20 minutes)
+	$(BIN)/python -m tests.chaos
 
 reproduce: setup ## the paper in small: data, 14 runs with real processes, figures, report (about 10 minutes)
 	$(ISSGD) prepare house-numbers

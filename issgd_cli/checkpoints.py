@@ -1,8 +1,15 @@
-"""What a run saves of itself: checkpoints, audit points, final parameters. All plain .npz, read without pickle."""
+"""What a run saves of itself: checkpoints, audit points, final parameters. All plain .npz, read without pickle.
 
+Each file holds a sum over all its arrays, so that a damaged one is refused and never gone on from. The checkpoint
+before the newest is kept: `recover` goes back to it.
+"""
+
+import contextlib
+import hashlib
 import json
 import math
 import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +22,15 @@ from issgd_cli.database import SPLITS, Layout, Records, Split
 from issgd_cli.database.documents import read_topic
 from issgd_cli.database.records import FIELDS, LARGEST_VERSION, flaw
 from issgd_cli.equations import Float64s
-from issgd_cli.errors import RunError
+from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.files import replacing
 
 Float32s = NDArray[np.float32]
+
+PREVIOUS = "previous.npz"  # beside a checkpoint: the one before it
+DAMAGED = "damaged.npz"  # and one that could not be read, kept for a look
+SUM = "sha256"  # the member of every file that holds the sum over the others
+START_AGAIN = "Remove the run's folder and start it again."
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,24 @@ class Checkpoint:
         return replace(self, version=self.version + by, records=moved)
 
 
+def total_work(work: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """What all actors have done together, quantity -> count; empty before it was first counted.
+
+    Args:
+        work: The database's topic: life of an actor, or `before` -> quantity -> count.
+    """
+    totals: dict[str, float] = {}
+    for counts in work.values():
+        for quantity, count in counts.items():
+            totals[quantity] = totals.get(quantity, 0.0) + count
+    return totals
+
+
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Replaces the checkpoint at once: a reader, or a crash, finds the old one or the new."""
+    """Replaces the checkpoint, and keeps the one before it as previous.npz.
+
+    At every moment one of the two is whole, the newest, and where `recover` finds it.
+    """
     arrays: dict[str, Any] = {
         "step": checkpoint.step,
         "version": checkpoint.version,
@@ -71,14 +99,57 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     for split, records in checkpoint.records.items():
         arrays |= {f"{split}/{field.name}": getattr(records, field.name) for field in fields(Records)}
-    _save(path, arrays)
+    _save(path, arrays, older=path.with_name(PREVIOUS))
+
+
+def recover(path: Path) -> list[str]:
+    """Makes `path` the newest checkpoint that can be read, if there is any: after a kill, or damage on the disk.
+
+    Nobody may be saving one meanwhile.
+
+    Returns:
+        What was done, a line each for people; none where `path` was well, or no checkpoint was ever saved.
+
+    Raises:
+        DamagedError: There are checkpoints, and none of them can be read. They stay as they are.
+        RunError: The files cannot be moved.
+    """
+    previous, damage = path.with_name(PREVIOUS), None
+    with _writing(path):
+        path.with_name(path.name + ".partial").unlink(missing_ok=True)
+    if path.exists():
+        try:
+            load_checkpoint(path)
+            return []
+        except DamagedError as error:
+            damage = error
+    if not previous.exists():
+        if damage is not None:
+            raise DamagedError(path, f"{damage.reason}, and there is none before it", START_AGAIN)
+        return []
+    try:
+        step = load_checkpoint(previous).step
+    except DamagedError as error:
+        if damage is None:
+            raise
+        both = f"{damage.reason}, and so is the one before it: {error.reason}"
+        raise DamagedError(path, both, START_AGAIN) from None
+    with _writing(path):
+        if damage is not None:
+            path.replace(path.with_name(DAMAGED))
+        previous.replace(path)
+    going_on = f"going on from the one before it, of step {step}"
+    if damage is None:
+        return [f"{path.name} is missing, as after a kill while it was saved; {going_on}."]
+    return [f"{path.name} is damaged ({damage.reason}); {going_on}. The damaged one is kept as {DAMAGED}."]
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint.
 
     Raises:
-        RunError: There is none, or it is damaged.
+        DamagedError: It is not as it was saved.
+        RunError: There is none.
     """
     arrays = _load(path)
     try:
@@ -98,7 +169,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             read_topic("proposal")(str(arrays["proposal"]).encode())
         return checkpoint
     except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise _damaged(path, error) from None
+        raise DamagedError(path, error, START_AGAIN) from None
 
 
 def refuse_other(path: Path, checkpoint: Checkpoint, layout: Layout, parameters: int) -> None:
@@ -189,9 +260,11 @@ def load_audit(path: Path) -> Audit:
     """Reads an audit point.
 
     Raises:
-        RunError: It is damaged.
+        DamagedError: It is not as it was saved.
+        RunError: There is none.
     """
-    arrays = _load(path)
+    remedy = "Remove it, its audit is lost, and go on with `--resume`."
+    arrays = _load(path, remedy)
     try:
         weights, table = _vector(arrays, "weights", "<f8"), arrays["table"]
         if not ((weights >= 0).all() and (weights > 0).any()):
@@ -207,7 +280,7 @@ def load_audit(path: Path) -> Audit:
             smoothing=_number(arrays, "smoothing", finite=False),
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise _damaged(path, error) from None
+        raise DamagedError(path, error, remedy) from None
 
 
 def save_parameters(path: Path, model: nn.Module) -> None:
@@ -219,7 +292,8 @@ def load_parameters(path: Path, model: nn.Module) -> None:
     """Reads what `save_parameters` wrote into a model of the same shapes.
 
     Raises:
-        RunError: The file is damaged, or of another model.
+        DamagedError: The file is not as it was saved.
+        RunError: There is none, or it is of another model.
     """
     import torch
 
@@ -229,18 +303,36 @@ def load_parameters(path: Path, model: nn.Module) -> None:
         raise RunError(f"{path} holds the parameters of another model: {error}.") from None
 
 
-def _save(path: Path, arrays: dict[str, Any]) -> None:
+def _save(path: Path, values: dict[str, Any], older: Path | None = None) -> None:
+    arrays = {name: np.asarray(value) for name, value in values.items()}
+    with _writing(path), replacing(path, older=older) as file:
+        np.savez(file, allow_pickle=False, **arrays, **{SUM: np.asarray(_sum(arrays))})
+
+
+def _sum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes, in order of name, hexadecimal."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy: parameters take 76 MB
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with replacing(path) as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        yield
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror}. Free space there and go on with `--resume`."
         ) from None
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file that `_save` wrote: no member is compressed, so none takes more memory than its file."""
+def _load(path: Path, remedy: str = START_AGAIN) -> dict[str, NDArray[Any]]:
+    """The arrays of a file that `_save` wrote, to the bit, but for their sum.
+
+    No member is compressed, so none takes more memory than its file.
+    """
     try:
         limit = path.stat().st_size
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -249,11 +341,16 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("it is compressed, which ours never are")
             if sum(member.file_size for member in members) > limit:
                 raise ValueError("it announces more than it holds")
-            return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+            arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+        if SUM not in arrays:
+            raise ValueError("it holds no sum, as those of older versions of issgd don't")
+        if str(arrays.pop(SUM)) != _sum(arrays):
+            raise ValueError("its sum is not that of what it holds")
+        return arrays
     except FileNotFoundError:
         raise RunError(f"No {path}.") from None
     except Exception as error:  # zipfile's and numpy's readers raise errors of every kind at what they did not write
-        raise _damaged(path, error) from None
+        raise DamagedError(path, error, remedy) from None
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
@@ -266,7 +363,3 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
             raise ValueError(f"{member.filename} announces {dtype} of shape {shape}, and holds {left} bytes")
         # A bytearray, since torch wants to be able to write.
         return np.ndarray(shape, dtype, bytearray(stream.read()), order="F" if fortran else "C")
-
-
-def _damaged(path: Path, error: Exception) -> RunError:
-    return RunError(f"{path} is damaged ({error}). Remove the run's folder and start it again.")

@@ -148,6 +148,8 @@ class Cluster(Section):
     threads: Annotated[int, Field(gt=0, le=1024)] | None = None
     # Of float32 products, torch's words: "high" is TF32 where the hardware has it, "medium" bfloat16.
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    # How often in a row an actor, or the server, is started again that has lived for less than a minute.
+    restarts: Annotated[int, Field(ge=0)] = 5
     clock: Clock = Clock()  # of the simulated cluster
 
 
@@ -244,14 +246,14 @@ class Config(Section):
             raise ValueError("in exact mode the master waits for workers, and cluster.clock.dies lists all of them")
 
     def hash(self) -> str:
-        """Eight hex digits of what defines the run's results: seed, name, paths, database and devices left out.
+        """Eight hex digits of what defines the run's results: no seed, name, path, database, device, restarts.
 
         Values that are their keys' defaults are left out too, so that a key added later renames no earlier run.
         """
         values = self.model_dump(
             mode="json",
             exclude_defaults=True,
-            exclude={"seed": True, "name": True, "database": True, "data": {"dir"}, "cluster": {"devices"}},
+            exclude={"seed": True, "name": True, "database": True, "data": {"dir"}, "cluster": {"devices", "restarts"}},
         )
         given = {name: section for name, section in values.items() if section != {}}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]

@@ -20,6 +20,10 @@ class DatabaseError(IssgdError):
     """A database that cannot be reached, started or trusted."""
 
 
+class GoneError(DatabaseError):
+    """A run that is no longer in the database, or no longer the same: set back to a checkpoint since."""
+
+
 class RecordError(DatabaseError):
     """Scores of a chunk that cannot be true: not finite, negative, or of another number than the chunk's examples."""
 
@@ -34,3 +38,15 @@ class LayerError(IssgdError):
 
 class RunError(IssgdError):
     """A run folder or a run that cannot be started, resumed or read, or that failed."""
+
+
+class DamagedError(RunError):
+    """A file that a run saved and that does not hold any more what was saved in it.
+
+    Attributes:
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, path: object, reason: object, remedy: str) -> None:
+        super().__init__(f"{path} is damaged ({reason}). {remedy}")
+        self.reason = str(reason)

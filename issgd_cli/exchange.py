@@ -191,7 +191,7 @@ def _ages(
     """How old the usable weights are, as means over examples; nothing where none is usable."""
     if not fresh.any():
         return {}
-    ages, sizes = now - seconds[fresh], counts[fresh]
+    ages, sizes = np.maximum(now - seconds[fresh], 0), counts[fresh]  # our clock is behind by a message's way
     return {
         "staleness/mean_seconds": float(np.average(ages, weights=sizes)),
         "staleness/max_seconds": float(ages.max()),

@@ -5,14 +5,15 @@ nothing of the workers; in exact mode it waits until every record carries the ve
 """
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from issgd_cli.checkpoints import Audit, Checkpoint, save_audit, save_checkpoint, save_parameters
+from issgd_cli.checkpoints import Audit, Checkpoint, save_audit, save_checkpoint, save_parameters, total_work
 from issgd_cli.config import Config
-from issgd_cli.database import Database, Published
+from issgd_cli.database import Database, Document, Published, Records, Split
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.drawing import Draws
 from issgd_cli.errors import RunError
@@ -27,7 +28,17 @@ from issgd_cli.runs import RunFolder
 from issgd_cli.sampling import Proposal
 
 POLL_SECONDS = 0.005
+SPARE_VERSIONS = 100  # may be published while a checkpoint that is due waits for the database
 RESERVED_VERSIONS = 1000  # a relaxed run checkpoints at least as often; a resumed one starts above them
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a checkpoint keeps of the database; see Checkpoint."""
+
+    proposal: Document
+    work: dict[str, float]
+    records: dict[Split, Records]
 
 
 class Master:
@@ -43,7 +54,7 @@ class Master:
         checkpoint: Checkpoint | None = None,
     ) -> None:
         """A master at step 0, or where `checkpoint` left off."""
-        self.config, self.database, self.folder = config, database, folder
+        self.config, self.data, self.database, self.folder = config, data, database, folder
         self.examples = Examples(data, data.splits["train"], device)
         model = mlp(data.features, config.model.hidden, data.classes)
         initialise(model, config.seed, config.model.initial_weight_std)
@@ -69,6 +80,7 @@ class Master:
         self.task: Task[Refreshed] | None = None  # a round of the exchange, under way beside the training
         self.refreshed: Refreshed | None = None
         self._adopt(None)
+        self.keeping: Task[Kept] | None = None  # for the checkpoint that is due
         self.loss = float("nan")
 
     def run(self) -> Generator[Operation | Task[Any]]:
@@ -91,7 +103,7 @@ class Master:
                 self._audit_if_due()
             self._check(torch.stack(losses))
             over = self._over(self.database.seconds())
-            if over or self._checkpoint_is_due():
+            if over or (yield from self._may_checkpoint()):
                 yield Operation("checkpoint", self.version - 1)
                 now = self.database.seconds()
                 over = over or self._over(now)  # a limit in seconds may have been passed since
@@ -166,7 +178,14 @@ class Master:
         self.proposal = self.draws.proposal
 
     def checkpoint(self, now: float) -> None:
-        """Saves all that `--resume` needs, as of the next publication; `now` by the database's clock."""
+        """Saves all that `--resume` needs, as of the next publication; `now` by the database's clock.
+
+        Raises:
+            DataError: The data have changed since they were loaded, and with them what may have been trained on.
+            RunError: Parameters or momentum are not finite, or the disk is full. The last checkpoint stays.
+        """
+        self.data.refuse_changed()
+        self._refuse_nonfinite()
         self.checkpointed_at = now
         # In relaxed mode versions up to the reserved one may be published before the next checkpoint; a resumed run
         # goes on above it, so that no version ever names two parameter sets. Exact mode repeats the same bytes.
@@ -177,15 +196,31 @@ class Master:
             seconds=self.checkpointed_at,
             parameters=self.parameters.cpu().numpy(),
             momentum=self.momentum.cpu().numpy(),
-            proposal=self.database.get("proposal") or {},
-            work=self.database.get("work") or {},
-            records=self.database.records(),
+            **vars(self.keeping.result() if self.keeping is not None and self.keeping.done else self._kept()),
         )
+        self.keeping = None
         save_checkpoint(self.folder.checkpoint, state.renumbered(self.reserved_version - self.version))
+
+    def _may_checkpoint(self) -> Generator[Task[Any], None, bool]:
+        """Whether a checkpoint is due, and what it keeps of the database is here: training does not wait for it."""
+        if not self._checkpoint_is_due():
+            return False
+        if self.reserves_versions and self.keeping is None:
+            self.keeping = Task(self._keep())
+            yield self.keeping
+        return self.keeping is None or self.keeping.done
+
+    def _keep(self) -> Generator[Operation, None, Kept]:
+        yield Operation("checkpoint", self.version - 1, bytes=self.exchange.layout.bytes())
+        return self._kept()
+
+    def _kept(self) -> Kept:
+        proposal, work = self.database.get("proposal") or {}, self.database.get("work") or {}
+        return Kept(proposal, total_work(work), self.database.records())
 
     def stop(self) -> None:
         """Interrupted: in relaxed mode a checkpoint fits anywhere; an exact run goes on from its last one."""
-        whole = bool(torch.isfinite(self.parameters).all())  # the steps since the last look may have diverged
+        whole = self._nonfinite() is None  # the steps since the last look may have diverged
         if self.config.master.mode == "relaxed" and self.refreshed is not None and whole:
             if self._over(self.database.seconds()):
                 self._save_audit()  # nothing is left to train for the run that goes on from here
@@ -203,7 +238,7 @@ class Master:
 
     def _checkpoint_is_due(self) -> bool:
         due = self.database.seconds() - self.checkpointed_at >= self.config.master.checkpoint_every_seconds
-        return due or (self.reserves_versions and self.version + 1 >= self.reserved_version)
+        return due or (self.reserves_versions and self.version + SPARE_VERSIONS >= self.reserved_version)
 
     def _audit_if_due(self) -> None:
         every = self.config.monitor.audit_every_steps
@@ -227,19 +262,37 @@ class Master:
         )
 
     def _check(self, losses: torch.Tensor) -> None:
-        """Stops the run where the loss is no number: one look a block, since a look waits for the device."""
+        """Stops the run where it has diverged: one look a block, since a look waits for the device.
+
+        Nothing that is published or saved after it holds a number that is none.
+        """
         self.loss = float(losses.mean())
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
-            first = self.step - len(losses) + int(bad[0]) + 1
-            omega = self.proposal.weights[self.proposal.weights > 0]
-            largest = omega.mean() / omega.min()
-            good = self.folder.checkpoint
-            raise RunError(
-                f"The loss is not finite at step {first} (largest importance weight possible: {largest:.3g}). Lower "
-                "`optimizer.learning_rate` or raise `proposal.smoothing`. "
-                + (f"The last good parameters are in {good}." if good.exists() else "There is no checkpoint yet.")
-            )
+            raise self._diverged(f"The loss is not finite at step {self.step - len(losses) + int(bad[0]) + 1}")
+        self._refuse_nonfinite()  # a loss is of the parameters before its step, which may be the one that overflows
+
+    def _refuse_nonfinite(self) -> None:
+        if name := self._nonfinite():
+            raise self._diverged(f"The {name} are not finite after step {self.step}")
+
+    def _nonfinite(self) -> str | None:
+        """Which of the two vectors that a checkpoint holds is not all finite, if any."""
+        for name, vector in (("parameters", self.parameters), ("momentum buffers", self.momentum)):
+            # A NaN anywhere makes both NaN. The least and the largest take no memory, and a tenth of isfinite's time.
+            if not torch.isfinite(torch.stack(torch.aminmax(vector))).all():
+                return name
+        return None
+
+    def _diverged(self, what: str) -> RunError:
+        omega = self.proposal.weights[self.proposal.weights > 0]
+        largest = omega.mean() / omega.min()
+        good = self.folder.checkpoint
+        return RunError(
+            f"{what} (largest importance weight possible: {largest:.3g}). Lower `optimizer.learning_rate` or raise "
+            "`proposal.smoothing`. "
+            + (f"The last good checkpoint is {good}." if good.exists() else "There is no checkpoint yet.")
+        )
 
     def _optimizer(self, device: torch.device) -> torch.optim.Optimizer:
         """SGD whose momentum buffers are views of `self.momentum`, so that a checkpoint copies one vector."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from issgd_cli import equations, traces
-from issgd_cli.checkpoints import Audit, load_audit
+from issgd_cli.checkpoints import Audit, load_audit, total_work
 from issgd_cli.config import Config
 from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
 from issgd_cli.datasets.prepared import Prepared
@@ -26,11 +26,13 @@ from issgd_cli.randomness import generator
 from issgd_cli.runs import RunFolder
 from issgd_cli.sampling import Proposal, floored
 from issgd_cli.smoothing import smoothed
-from issgd_cli.traces import Event, Row, TraceWriter
+from issgd_cli.traces import BLOCK_ENDS, Event, Row, TraceWriter
 
 AUDIT_DRAWS = 2048  # of an audit's own, a small part of its cost
 AUDIT_MINIBATCH = 512
+MOST_LIVES = 1000  # of actors, whose work is counted one by one
 POLL_SECONDS = {"exact": 0.005, "relaxed": 0.1}
+WORK = ("work/examples_trained", "work/examples_scored", "work/bytes_sent")  # the last ends a sample's block
 
 
 class Monitor:
@@ -40,22 +42,24 @@ class Monitor:
         self, config: Config, data: Prepared, database: Database, folder: RunFolder, device: torch.device
     ) -> None:
         """A monitor that goes on with the trace that the folder holds."""
-        self.config, self.database, self.folder, self.device = config, database, folder, device
-        self.features, self.classes = data.features, data.classes
+        self.config, self.data, self.database, self.folder, self.device = config, data, database, folder, device
         self.examples = {split: Examples(data, data.splits[split], device) for split in SPLITS}
         self.layout = database.layout()
-        self.trace = TraceWriter(folder.trace, Row._fields)
+        self.trace = TraceWriter(folder.trace, Row._fields, BLOCK_ENDS)
         self.events = TraceWriter(folder.events, Event._fields)
         written = traces.read(folder.trace)
         reports = written.step[written.quantity == "proposal/entropy"]
         self.proposal_step = int(reports.max()) if len(reports) else -1
         self.audited_steps = set(written.step[written.quantity == "audit/trace/in_use"])
-        self.work_before = database.get("work") or {}  # of a checkpoint
-        self.work: dict[str, dict[str, float]] = {}
-        samples = written.step[written.quantity == "loss/train"]
-        # After --resume: of the step that was sampled last, so that `every_steps` counts on as if nothing had been.
-        self.sampled = Published(0, int(samples.max())) if len(samples) else None
+        # Life of an actor -> quantity -> count; `before`: what the checkpoint says that the run goes on from. Each life
+        # has its own count, so that what a monitor before this one has counted is not counted twice.
+        self.work: dict[str, dict[str, float]] = dict(database.get("work") or {})
+        samples = written.step[written.quantity == WORK[-1]]
+        # The step of the last sample, of a monitor before this one too, so that `every_steps` counts on.
+        self.sampled = int(samples.max()) if len(samples) else None
         self.sampled_at = -np.inf
+        self.caught_up = False  # with the events that a monitor before this one may have written and not forgotten
+        self.written: dict[str, str] = {}  # life of an actor -> the last batch of its events that is in the file
         self.latest: dict[str, float] = {}
         self.audits_left = 0
 
@@ -71,7 +75,7 @@ class Monitor:
                         yield Operation("sample", newest.version, bytes=self.layout.bytes())
                         self.sample(newest)
                     self.database.put("acknowledged", {"version": newest.version})
-                elif not exact and (finished or self._due_by_time()):
+                elif not exact and self._due_by_time(newest, finished):
                     yield Operation("sample", newest.version, bytes=self.layout.bytes())
                     self.sample(newest)
             self.write_events()
@@ -93,7 +97,7 @@ class Monitor:
         }
         rows += [Row(newest.step, now, quantity, value) for quantity, value in values.items()]
         self._write(rows)
-        self.sampled, self.sampled_at = newest, now
+        self.sampled, self.sampled_at = newest.step, now
 
     def audits(self) -> Generator[Operation]:
         """Audits the points that the master has saved so far."""
@@ -108,7 +112,7 @@ class Monitor:
 
     def audit(self, point: Audit) -> Generator[Operation]:
         """Everything exactly, at the parameters of one audit point, and its rows."""
-        model = mlp(self.features, self.config.model.hidden, self.classes).to(self.device)
+        model = mlp(self.data.features, self.config.model.hidden, self.data.classes).to(self.device)
         parameters = flatten_parameters(model)
         if (len(point.parameters), len(point.weights)) != (len(parameters), self.layout.train):
             raise RunError(
@@ -119,13 +123,20 @@ class Monitor:
         values = yield from exact_quantities(
             model, self.examples, self.layout, point, self.config.monitor.extra_smoothings, draws
         )
+        self.data.refuse_changed()  # nothing of other examples is written
+        values["trace/in_use"] = values.pop("trace/in_use")  # ends the block
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
 
     def write_events(self) -> None:
         """Moves the events that wait in the database into events.csv."""
         waiting = self.database.events()
-        self.events.append(event for events in waiting.values() for event in events)
+        # An actor that could not know whether its last batch has arrived hands it over again.
+        new = {batch: events for batch, events in waiting.items() if self.written.get(_owner(batch)) != batch}
+        rows = [event for events in new.values() for event in events]
+        self.events.append(rows if self.caught_up else self.events.missing(rows))
+        self.written |= {_owner(batch): batch for batch in new}
         self.database.forget_events(list(waiting))
+        self.caught_up = self.caught_up or not waiting
 
     def stop(self) -> None:
         """Interrupted: what is written is whole."""
@@ -136,13 +147,15 @@ class Monitor:
         return {"latest": self.latest, "audits_left": self.audits_left}
 
     def _due_at_barrier(self, newest: Published) -> bool:
-        if newest == self.sampled:
+        if newest.step == self.sampled:
             return False
         if self.sampled is None or newest.step == self.config.master.steps:
             return True
-        return newest.step - self.sampled.step >= self.config.monitor.every_steps
+        return newest.step - self.sampled >= self.config.monitor.every_steps
 
-    def _due_by_time(self) -> bool:
+    def _due_by_time(self, newest: Published, finished: bool) -> bool:
+        if finished:  # once more, unless a monitor before this one has done that
+            return newest.step != self.sampled
         return self.database.seconds() - self.sampled_at >= self.config.monitor.every_seconds
 
     def _proposal_rows(self) -> list[Row]:
@@ -151,24 +164,33 @@ class Monitor:
         if report is None or report["step"] <= self.proposal_step:
             return []
         self.proposal_step = report["step"]
-        return [Row(report["step"], report["seconds"], name, value) for name, value in report["values"].items()]
+        values = sorted(report["values"].items(), key=lambda value: value[0] == "proposal/entropy")  # ends the block
+        return [Row(report["step"], report["seconds"], name, value) for name, value in values]
 
     def count_work(self) -> dict[str, float]:
         """What all actors have done so far, those of killed and restarted ones included; leaves it for a checkpoint."""
-        for actor, status in self.database.statuses().items():
-            self.work[f"{actor}:{status['process']}"] = {
-                "work/examples_trained": status["examples"].get("train", 0),
-                "work/examples_scored": status["examples"].get("score", 0),
-                "work/bytes_sent": status["bytes"],
-            }
-        names = ("work/examples_trained", "work/examples_scored", "work/bytes_sent")
-        totals = {name: self.work_before.get(name, 0) + sum(w[name] for w in self.work.values()) for name in names}
-        self.database.put("work", totals)
-        return totals
+        statuses = self.database.statuses()
+        living = {f"{actor}:{status['process']}": status for actor, status in statuses.items()}
+        for life, status in living.items():
+            examples = status["examples"]
+            counts = (examples.get("train", 0), examples.get("score", 0), status["bytes"])
+            self.work[life] = dict(zip(WORK, counts, strict=True))
+        if len(self.work) > MOST_LIVES:
+            # One that another life of the same actor has followed reports no more. (One that is only not heard of may.)
+            over = [life for life in self.work if life not in living and _owner(life) in statuses]
+            self.work["before"] = total_work({life: self.work.pop(life, {}) for life in ("before", *over)})
+        self.database.put("work", dict(self.work))
+        totals = total_work(self.work)
+        return {name: totals.get(name, 0) for name in WORK}
 
     def _write(self, rows: list[Row]) -> None:
         self.trace.append([row._replace(value=float(row.value)) for row in rows])
         self.latest |= {row.quantity: float(row.value) for row in rows}
+
+
+def _owner(name: str) -> str:
+    """The actor of a life, the life of a batch of events."""
+    return name.rpartition(":")[0]
 
 
 def quantities(

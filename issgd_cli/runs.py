@@ -25,7 +25,7 @@ State = Literal["running", "finished", "failed", "interrupted"]
 
 # What of a manifest is read again, and must be of this kind where it is there.
 _MANIFEST = {
-    **dict.fromkeys(("dataset", "failure", "machine"), dict),
+    **dict.fromkeys(("dataset", "failure", "machine", "restarts"), dict),
     **dict.fromkeys(("run_name", "start", "end", "setting", "method"), str),
 }
 
@@ -107,9 +107,25 @@ class RunFolder:
         return self.read_manifest()["state"] if self.manifest.exists() else None
 
     def update_manifest(self, **values: object) -> None:
-        """Sets these keys of the manifest."""
+        """Sets these keys of the manifest.
+
+        Raises:
+            RunError: It is unreadable, or cannot be written.
+        """
         manifest = self._manifest() if self.manifest.exists() else {}
-        write_text(self.manifest, json.dumps({**manifest, **values}, indent=2) + "\n")
+        with _writing(self.manifest):
+            write_text(self.manifest, json.dumps({**manifest, **values}, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror}. Free space there, or choose another place with "
+            "`--results-dir`."
+        ) from None
 
 
 def run_folder(results: Path, config: Config, setting: str, method: str) -> RunFolder:
@@ -123,7 +139,7 @@ def begin(folder: RunFolder, config: Config, command: list[str], resume: bool) -
 
     Raises:
         RunError: The folder holds a run that is finished, or unfinished and `resume` was not asked for, or that had
-            another configuration.
+            another configuration, or it cannot be written.
     """
     state = folder.state()
     if state == "finished":
@@ -134,27 +150,22 @@ def begin(folder: RunFolder, config: Config, command: list[str], resume: bool) -
         )
     if state is not None and (theirs := folder.read_config().hash()) != config.hash():
         raise RunError(f"{folder.path} was started with another configuration ({theirs}, now {config.hash()}).")
-    try:
+    with _writing(folder.path):
         for place in (folder.logs, folder.checkpoint.parent, folder.audits):
             place.mkdir(parents=True, exist_ok=True)
         write_text(folder.config, as_toml(config))
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        started = {"start": now} if state is None else {"resumed": now}
-        folder.update_manifest(
-            **started,
-            state="running",
-            failure=None,
-            command=command,
-            seed=config.seed,
-            config_hash=config.hash(),
-            end=None,
-            **surroundings(),
-        )
-    except OSError as error:
-        raise RunError(
-            f"{folder.path} cannot be written: {error.strerror}. Free space there, or choose another place with "
-            "`--results-dir`."
-        ) from None
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    started = {"start": now} if state is None else {"resumed": now}
+    folder.update_manifest(
+        **started,
+        state="running",
+        failure=None,
+        command=command,
+        seed=config.seed,
+        config_hash=config.hash(),
+        end=None,
+        **surroundings(),
+    )
 
 
 def end(folder: RunFolder, state: State, failure: dict[str, str] | None = None) -> None:

@@ -3,11 +3,13 @@
 Plots, tables and verdicts read nothing else.
 """
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from issgd_cli.errors import RunError
 from issgd_cli.files import write_text
@@ -34,6 +36,8 @@ class Event(NamedTuple):
     event: str  # the name of an operations.Operation
     version: int  # of the parameters it concerned
 
+
+T = TypeVar("T", Row, Event)
 
 # Prefixed with audit/ where recomputed exactly, at one parameter version, over all examples.
 QUANTITIES = {
@@ -62,29 +66,97 @@ QUANTITIES = {
 }
 
 
-class TraceWriter:
-    """Appends whole rows; opening cuts off a row that a killed writer left torn."""
+# The last of the rows that belong together: of a report of the proposal, of a sample, of an audit. Rows after the last
+# of them are part of something that its writer did not live to finish.
+BLOCK_ENDS = ("proposal/entropy", "work/bytes_sent", "audit/trace/in_use")
 
-    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
-        """Opens `path` for appending, with a header if it is new."""
-        text = _text(path) if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text or not whole:
-            write_text(path, whole or ",".join(columns) + "\n")
-        self._file = path.open("a", newline="")
+
+class TraceWriter:
+    """Appends blocks of rows, each whole or not at all; opening cuts off what a killed writer left of one."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], block_ends: tuple[str, ...] = ()) -> None:
+        """Opens `path` for appending, with a header if it is new.
+
+        Args:
+            path: The file.
+            columns: Of its header.
+            block_ends: Quantities whose row ends a block; none: every row does.
+
+        Raises:
+            RunError: It cannot be read, or written.
+        """
+        self.path = path
+        content = _content(path) if path.exists() else b""
+        size = _whole(content, block_ends)
+        with _writing(path):
+            if size == 0:
+                write_text(path, ",".join(columns) + "\n")
+            elif size < len(content):
+                os.truncate(path, size)
+            self._file = path.open("ab", buffering=0)  # what a buffer still held would be written on the way out
 
     def append(self, rows: Iterable[Row] | Iterable[Event]) -> None:
-        """Writes the rows in one piece; floats in full, so that equal bits are equal text."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(
-            [repr(float(cell)) if isinstance(cell, float) else cell for cell in row] for row in rows
-        )
-        self._file.write(text.getvalue())
-        self._file.flush()
+        """Writes the rows as one block; floats in full, so that equal bits are equal text.
+
+        Raises:
+            RunError: The disk is full, or gone. The file is as it was before.
+        """
+        left = memoryview("".join(map(_line, rows)).encode())
+        with _writing(self.path):
+            before = os.fstat(self._file.fileno()).st_size
+            try:
+                while left:  # a disk that fills takes a part, and refuses the rest
+                    left = left[os.write(self._file.fileno(), left) :]
+            except BaseException:
+                os.ftruncate(self._file.fileno(), before)
+                raise
+
+    def missing(self, rows: Iterable[T]) -> list[T]:
+        """Those of the rows that the file does not hold yet; reads all of it.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        lines = [(row, _line(row).encode()) for row in rows]
+        wanted = {line for _, line in lines}
+        try:
+            with self.path.open("rb") as file:
+                held = {line for line in file if line in wanted}
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        return [row for row, line in lines if line not in held]
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _line(row: Row | Event) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(
+        [repr(float(cell)) if isinstance(cell, float) else cell for cell in row]
+    )
+    return text.getvalue()
+
+
+def _whole(content: bytes, block_ends: tuple[str, ...]) -> int:
+    """How many bytes of a file are whole blocks, its header included."""
+    lines = content.rfind(b"\n") + 1
+    if not block_ends:
+        return lines
+    last = max(content.rfind(f",{quantity},".encode(), 0, lines) for quantity in block_ends)
+    return content.find(b"\n", max(last, 0)) + 1  # without any block, the header's end
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror}. What it holds is whole. Free space there and go on with "
+            "`--resume`."
+        ) from None
 
 
 def drop_from(path: Path, step: int) -> None:
@@ -105,7 +177,8 @@ def drop_from(path: Path, step: int) -> None:
             raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
         if int(number) < step or (int(number) == step > 0 and ",audit/" in rest):
             kept.append(line)
-    write_text(path, "".join(kept))
+    with _writing(path):
+        write_text(path, "".join(kept))
 
 
 def drop_events_from(path: Path, seconds: float) -> None:
@@ -117,7 +190,8 @@ def drop_events_from(path: Path, seconds: float) -> None:
         kept = [line for line in lines[1:] if line.endswith("\n") and float(line.split(",")[1]) < seconds]
     except (ValueError, IndexError):
         raise RunError(f"{path} holds a row that is none of an event's. Remove the run's folder.") from None
-    write_text(path, "".join([*lines[:1], *kept]))
+    with _writing(path):
+        write_text(path, "".join([*lines[:1], *kept]))
 
 
 def read(path: Path) -> "pd.DataFrame":
@@ -167,6 +241,17 @@ def _check(table: "pd.DataFrame") -> None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Run the experiment again.") from None
+        return _content(path).decode()
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, error) from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} cannot be read ({error}). Run the experiment again.")

@@ -1,6 +1,7 @@
 """A worker: keeps the table of gradient norms fresh (section 4.2). It spends its life pulling, scoring, pushing."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from issgd_cli.config import Config
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Split
 from issgd_cli.datasets.prepared import Prepared
-from issgd_cli.errors import DatabaseError, RecordError
+from issgd_cli.errors import DatabaseError, RecordError, RunError
 from issgd_cli.examples import Examples
 from issgd_cli.gradient_norms import score
 from issgd_cli.models.mlp import flatten_parameters, mlp
@@ -21,6 +22,8 @@ from issgd_cli.operations import Operation
 POLL_SECONDS = 0.01
 FIRST_LEASE_SECONDS = 15.0  # how long a chunk is ours before we know how long one takes us
 LEAST_LEASE_SECONDS = 2.0
+# What torch's RuntimeErrors say when memory has run out: on the CPU; in cuBLAS, which has no error of its own for it.
+OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Scorer:
@@ -77,7 +80,7 @@ class Worker:
         scorer: Scorer | None = None,
     ) -> None:
         """A worker without parameters, and with a scorer of its own unless it is given one to share."""
-        self.config, self.database = config, database
+        self.config, self.data, self.database = config, data, database
         self.layout = database.layout()
         self.scorer = scorer or Scorer(config, data, self.layout, device)
         self.version = 0
@@ -118,20 +121,26 @@ class Worker:
         yield Operation("score", self.version, examples=span.stop - span.start)
         scores = self.score(chunk)
         yield Operation("push", self.version, bytes=sum(array.nbytes for array in scores[:3]))
+        self.data.refuse_changed()  # else the scores may be of other examples than the master's
         try:
             self.database.push(chunk, self.version, scores)
         except RecordError as error:
             # Behind a barrier the chunk would be waited for in vain; else it is offered again, at a newer version.
             if self.config.master.mode == "exact":
-                raise
+                raise RecordError(
+                    f"{error} The training may have diverged by version {self.version} of the parameters: lower "
+                    "`optimizer.learning_rate` or raise `proposal.smoothing`."
+                ) from None
             self.notices = [str(error)]
         self.lease = max(LEAST_LEASE_SECONDS, 4 * (self.database.seconds() - started))
 
     def score(self, chunk: Chunk) -> ChunkScores:
         """Losses, errors and gradient norms of a chunk at this worker's parameters."""
-        if self.parameters is not None:
-            self.scorer.load(self.version, self.parameters)  # if another worker has loaded its own meanwhile
-        return self.scorer.score(chunk, self.version)
+        span = self.layout.span(chunk.split, chunk.number)
+        with _scoring(span.stop - span.start):
+            if self.parameters is not None:
+                self.scorer.load(self.version, self.parameters)  # if another worker has loaded its own meanwhile
+            return self.scorer.score(chunk, self.version)
 
     def stop(self) -> None:
         """Nothing to save."""
@@ -139,6 +148,26 @@ class Worker:
     def status(self) -> dict[str, Any]:
         """The version it works at, and what was wrong with the last scores that were refused."""
         return {"version": self.version, "notices": self.notices}
+
+
+@contextmanager
+def _scoring(examples: int) -> Iterator[None]:
+    """Within, a lack of memory for so many examples is an error that says what to do.
+
+    Raises:
+        RunError: Memory has run out, the device's or the machine's.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not known and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise RunError(
+            f"Memory ran out while scoring a chunk of {examples:,} examples ({reason}). Lower `worker.count`, or "
+            "`worker.chunk_size` in a new run, or close other programs."
+        ) from None
 
 
 def turns_of_splits(shares: tuple[int, int, int]) -> list[Split]:

@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib.util
+import random
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,15 @@ def binary(name: str) -> Path:
     if name not in BINARIES:
         pytest.skip(f"this machine has no {name}")
     return BINARIES[name]
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on, and of none of the ranges that systems take ports of clients from."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

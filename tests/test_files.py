@@ -18,6 +18,19 @@ def test_the_new_content_takes_the_files_place_only_when_the_block_has_ended(tmp
     assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
 
 
+def test_the_old_content_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    path, older = tmp_path / "a.bin", tmp_path / "older.bin"
+    for content in (b"1", b"2", b"3"):
+        with replacing(path, older=older) as file:
+            file.write(content)
+        assert path.read_bytes() == content
+        assert (older.read_bytes() if older.exists() else b"") == {b"1": b"", b"2": b"1", b"3": b"2"}[content]
+    with pytest.raises(ValueError, match="stop"), replacing(path, older=older) as file:
+        raise ValueError("stop")
+    assert (path.read_bytes(), older.read_bytes()) == (b"3", b"2")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def fail_in_the_middle(path: Path, error: type[BaseException]) -> None:
     with replacing(path) as file:
         file.write(b"ne")

@@ -96,6 +96,7 @@ def reads(read: Callable[[], object], *kinds: type[IssgdError]) -> Any:
     | damaged(b'[["master", 0.5, 1.0, "train", 3], ["worker-0", 0, 1, "push", 3]]')
     | damaged(b'{"train": 23, "valid": 5, "test": 7, "chunk_size": 10}')
     | damaged(b"[1, 32, 76000000]")
+    | damaged(b'{"life": "0f", "seconds": 1700000000.5}')
 )
 def test_documents_are_read_whole_or_refused(content: bytes) -> None:
     for read in (read_status, read_events, read_layout, read_pointer, read_start):
@@ -107,7 +108,7 @@ def test_documents_are_read_whole_or_refused(content: bytes) -> None:
         if read is read_events:
             assert all(isinstance(event, Event) and math.isfinite(event.end) for event in found)
         elif read is read_start:
-            assert math.isfinite(found)
+            assert math.isfinite(found.seconds)
         elif read is read_pointer:
             assert found[0].version >= 1
             assert found[1] % 4 == 0
@@ -370,7 +371,9 @@ def test_traces_and_events_are_read_whole_or_refused(tmp_path: Path, draws: st.D
             assert not table.drop(columns="value", errors="ignore").isna().any(axis=None)
         reads(drop, RunError)
         path.write_bytes(spoiled)
-        reads(lambda fields=fields: TraceWriter(path, fields).close(), RunError)  # type: ignore[misc]
+        ends = draws.draw(st.sampled_from([(), traces.BLOCK_ENDS]))
+        reads(lambda fields=fields, ends=ends: TraceWriter(path, fields, ends).close(), RunError)  # type: ignore[misc]
+        assert path.read_bytes() in (b",".join(map(str.encode, fields)) + b"\n", spoiled[: path.stat().st_size])
 
 
 @fuzzed

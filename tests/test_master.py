@@ -1,7 +1,9 @@
 """The master: what it draws from, how it steps, and that an interrupted exact run goes on as if nothing had been."""
 
 import copy
+import shutil
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,10 @@ from issgd_cli.checkpoints import load_audit, load_checkpoint
 from issgd_cli.config import Config
 from issgd_cli.database import Chunk, ChunkScores, Database, Published
 from issgd_cli.database.memory import MemoryDatabase
+from issgd_cli.datasets import prepared
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import effective_sample_size, entropy
-from issgd_cli.errors import RunError, WeightError
+from issgd_cli.errors import DataError, RunError, WeightError
 from issgd_cli.master import Master
 from issgd_cli.monitor import Monitor
 from issgd_cli.operations import Actor, Operation, Task
@@ -386,8 +389,8 @@ def test_a_relaxed_master_trains_while_it_publishes_as_often_as_told(
 def test_a_database_that_does_not_answer_holds_up_no_step(
     hired: Callable[[Config], Master], configured: Configured
 ) -> None:
-    """The round beside the training is never resumed: the master draws from the proposal at hand, and publishes no more
-    before it is over."""
+    """What goes on beside the training is never resumed, a round of the exchange and the reading for a checkpoint: the
+    master draws from the proposal at hand, publishes no more, and saves none before the last."""
     master = hired(relaxed(configured, "master.steps=12", "master.publish_every_steps=2"))
     score_everything(master.database, 1)
     tasks: list[Task[Any]] = []
@@ -396,9 +399,12 @@ def test_a_database_that_does_not_answer_holds_up_no_step(
         if isinstance(operation, Task):
             tasks.append(operation)
         proposals.add(id(master.proposal))
-        if len(tasks) == 1 and isinstance(operation, Operation) and operation.name == "wait":
-            break
-    assert len(tasks) == 1
+        if isinstance(operation, Operation):
+            if operation.name == "wait":
+                break
+            if operation.name == "checkpoint":
+                assert master.step == 12
+    assert len(tasks) == 2
     assert master.step == 12
     assert len(proposals) == 2  # the uniform one before the first round, and the first round's
 
@@ -561,6 +567,136 @@ def test_a_loss_that_is_no_number_fails_the_run_and_names_the_step(
 
     with pytest.raises(RunError, match=r"not finite at step 5 .*optimizer\.learning_rate"):
         play(master, until=poison)
+
+
+Until = Callable[[Actor, Operation], bool]
+
+
+def diverging(master: Master, rate: float, after: int = 5) -> Until:
+    """From the step after these on, this learning rate."""
+
+    def of(actor: Actor, operation: Operation) -> bool:
+        if operation.name == "train" and master.step == after:
+            master.optimizer.param_groups[0]["lr"] = rate
+        return False
+
+    return of
+
+
+def failure(play: Play, data: Prepared, master: Master, until: Until) -> str:
+    """What ends this master's run; in exact mode with all who must take part."""
+    config, database = master.config, master.database
+    if config.master.mode == "relaxed":
+        with pytest.raises(RunError) as told:
+            play(master, until=until)
+    else:
+        monitor = Monitor(config, data, database, master.folder, CPU)
+        with pytest.raises(RunError) as told:
+            play(monitor, master, Worker(config, data, database, CPU), until=until)
+        monitor.trace.close()
+        monitor.events.close()
+    return str(told.value)
+
+
+@pytest.mark.parametrize("mode", ["relaxed", "exact"])
+def test_a_run_that_diverges_names_step_weight_and_the_last_good_checkpoint(
+    hired: Callable[[Config], Master], configured: Configured, play: Play, data: Prepared, mode: str
+) -> None:
+    """At 1e18 the parameters stay finite for a step, and the next one's logits are not."""
+    settings = ["master.steps=30", "master.publish_every_steps=3", "master.checkpoint_every_seconds=1e-6"]
+    master = hired(configured(f"master.mode={mode}", *settings))
+    if mode == "relaxed":
+        score_everything(master.database, 1)
+    message = failure(play, data, master, diverging(master, 1e18, after=6))
+    assert "The loss is not finite at step 8 " in message
+    omega = master.proposal.weights
+    assert f"(largest importance weight possible: {omega.mean() / omega.min():.3g})" in message
+    assert omega.mean() / omega.min() > 1.1
+    assert f"The last good checkpoint is {master.folder.checkpoint}." in message
+    checkpoint = load_checkpoint(master.folder.checkpoint)
+    assert 0 < checkpoint.step <= 6
+    assert np.isfinite(checkpoint.parameters).all()
+    assert np.isfinite(checkpoint.momentum).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "seconds"), [("relaxed", "1e-6"), ("relaxed", "600"), ("exact", "1e-6"), ("exact", "600")]
+)
+def test_parameters_that_overflow_after_a_good_loss_are_neither_saved_nor_published(
+    hired: Callable[[Config], Master], configured: Configured, play: Play, data: Prepared, mode: str, seconds: str
+) -> None:
+    """The last step of a block: its loss is of the parameters before it. What comes next is a checkpoint or not."""
+    settings = ["master.steps=30", "master.publish_every_steps=3", f"master.checkpoint_every_seconds={seconds}"]
+    master = hired(configured(f"master.mode={mode}", *settings))
+    message = failure(play, data, master, diverging(master, 1e39, after=11))
+    assert "The parameters are not finite after step 12 (largest importance weight possible: " in message
+    if (mode, seconds) == ("exact", "600"):  # a relaxed run saves one after its first block in any case
+        assert "There is no checkpoint yet." in message
+        assert not master.folder.checkpoint.exists()
+    else:
+        assert f"The last good checkpoint is {master.folder.checkpoint}." in message
+        assert load_checkpoint(master.folder.checkpoint).step in (3, 6, 9)
+    found = master.database.parameters()
+    assert found is not None
+    assert np.isfinite(found[1]).all()
+
+
+@pytest.mark.parametrize("vector", ["parameters", "momentum"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_checkpoint_never_holds_what_is_no_number(
+    hired: Callable[[Config], Master], configured: Configured, vector: str, value: float
+) -> None:
+    master = hired(relaxed(configured))
+    score_everything(master.database, 1)
+    master.refresh()
+    master.train()
+    master.checkpoint(master.database.seconds())
+    before = master.folder.checkpoint.read_bytes()
+    master.train()
+    getattr(master, vector)[17] = value
+    good = master.folder.checkpoint
+    with pytest.raises(
+        RunError, match=rf"{vector}.* not finite after step 2 .*weight.*last good checkpoint is {good}\."
+    ):
+        master.checkpoint(master.database.seconds())
+    master.stop()  # an interrupt: nothing to save
+    assert good.read_bytes() == before
+    assert not list(good.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize("what", ["changed", "removed"])
+def test_no_checkpoint_is_saved_that_may_be_of_changed_data(
+    configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, data: Prepared, tmp_path: Path, what: str
+) -> None:
+    place = tmp_path / "data"
+    shutil.copytree(data.directory, place)
+    shutil.copytree(data.directory, tmp_path / "copy")
+    config = relaxed(
+        configured, "master.steps=12", "master.publish_every_steps=2", "master.checkpoint_every_seconds=1e-6"
+    )
+    database, folder = begun(config), new_folder("run")
+    master = Master(config, prepared.load(place), database, folder, CPU)
+    path = place / "test-images.npy"
+
+    def spoilt(actor: Actor, operation: Operation) -> bool:
+        if operation.name == "train" and master.step == 9:
+            path.unlink() if what == "removed" else path.touch()
+        return False
+
+    with pytest.raises(DataError, match=rf"test-images\.npy has been {what} since .*--resume"):
+        play(master, until=spoilt)
+    assert not folder.parameters.exists()
+    assert database.get("finished") is None
+    checkpoint = load_checkpoint(folder.checkpoint)
+    assert 0 < checkpoint.step < 10
+
+    shutil.rmtree(place)
+    (tmp_path / "copy").rename(place)
+    again = begun(config)
+    again.begin(again.layout(), checkpoint.seconds, checkpoint.records)
+    resumed = Master(config, prepared.load(place), again, folder, CPU, checkpoint)
+    play(resumed)
+    assert again.get("finished") is not None
 
 
 def test_audit_points_are_saved_at_step_0_on_the_way_and_at_the_end(

@@ -1,9 +1,11 @@
 """The monitor's numbers against equations.py and a loop over all examples; what it writes, and when."""
 
 import copy
+import json
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,24 +15,27 @@ from torch import nn
 from torch.nn import functional
 
 from issgd_cli import equations, traces
-from issgd_cli.checkpoints import Audit, load_audit, save_audit
+from issgd_cli.checkpoints import Audit, load_audit, save_audit, total_work
 from issgd_cli.config import Config
 from issgd_cli.database import SPLITS, Layout, Published, Records, Split
+from issgd_cli.database.documents import UnfitError, read_topic
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import FIELDS
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import Float64s
+from issgd_cli.errors import DamagedError, DataError, RunError
 from issgd_cli.examples import Examples
 from issgd_cli.master import Master
 from issgd_cli.models.mlp import flatten_parameters, initialise, mlp
-from issgd_cli.monitor import AUDIT_DRAWS, AUDIT_MINIBATCH, Monitor, exact_quantities, quantities
+from issgd_cli.monitor import AUDIT_DRAWS, AUDIT_MINIBATCH, WORK, Monitor, exact_quantities, quantities
 from issgd_cli.operations import Actor, Operation
 from issgd_cli.randomness import generator
 from issgd_cli.runs import RunFolder
 from issgd_cli.sampling import FLOOR, Proposal
 from issgd_cli.smoothing import smoothed
-from issgd_cli.traces import Event
+from issgd_cli.traces import BLOCK_ENDS, Event
 from issgd_cli.worker import Worker
+from tests import disks
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(95, 5, 23, 10)
@@ -401,7 +406,7 @@ def test_work_is_of_all_actors_the_restarted_ones_and_the_checkpoints_included(
     config, folder = configured(), new_folder("run")
     database = begun(config)
     names = ("examples_trained", "examples_scored", "bytes_sent")
-    database.put("work", {f"work/{name}": 1000 for name in names})  # of the checkpoint that the run goes on from
+    database.put("work", {"before": {f"work/{name}": 1000 for name in names}})  # of the checkpoint
     database.publish(Published(1, 2), np.zeros(3, np.float32))
     monitor = watching(config, database, folder)
     database.report("master", {"process": 1, "examples": {"train": 8}, "bytes": 100})
@@ -410,11 +415,282 @@ def test_work_is_of_all_actors_the_restarted_ones_and_the_checkpoints_included(
     database.report("worker-0", {"process": 3, "examples": {"score": 5}, "bytes": 1})  # started again
     monitor.sample(Published(1, 2))
     assert [monitor.latest[f"work/{name}"] for name in names] == [1008, 1035, 1111]
-    assert database.get("work") == {
-        "work/examples_trained": 1008,
-        "work/examples_scored": 1035,
-        "work/bytes_sent": 1111,
-    }
+    work = database.get("work") or {}
+    assert list(work) == ["before", "master:1", "worker-0:2", "worker-0:3"]
+    assert work["worker-0:2"] == {"work/examples_trained": 0, "work/examples_scored": 30, "work/bytes_sent": 10}
+    assert total_work(work) == {"work/examples_trained": 1008, "work/examples_scored": 1035, "work/bytes_sent": 1111}
+    assert read_topic("work")(json.dumps(work).encode()) == work
+
+
+def test_work_is_counted_once_by_a_monitor_that_is_started_again(
+    configured: Configured, begun: Begun, new_folder: NewFolder, watching: Watching
+) -> None:
+    config, folder = configured(), new_folder("run")
+    database = begun(config)
+    database.publish(Published(1, 2), np.zeros(3, np.float32))
+    database.report("master", {"process": 1, "examples": {"train": 8}, "bytes": 100})
+    database.report("worker-0", {"process": 2, "examples": {"score": 30}, "bytes": 10})
+    watching(config, database, folder).sample(Published(1, 2))
+    database.report("master", {"process": 1, "examples": {"train": 16}, "bytes": 200})  # the same life goes on
+    database.report("worker-0", {"process": 3, "examples": {"score": 5}, "bytes": 1})
+    for _ in range(3):
+        monitor = watching(config, database, folder)
+        monitor.sample(Published(2, 3))
+        assert [monitor.latest[name] for name in WORK] == [16, 35, 211]
+
+
+def test_the_count_of_many_lives_stays_short_and_right(
+    configured: Configured, begun: Begun, new_folder: NewFolder, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issgd_cli.monitor.MOST_LIVES", 5)
+    config, folder = configured(), new_folder("run")
+    database = begun(config)
+    monitor = watching(config, database, folder)
+    for process in range(40):
+        if process % 7 == 6:
+            monitor = watching(config, database, folder)
+        database.report("master", {"process": 1, "examples": {"train": process}, "bytes": 0})
+        for worker in range(2):
+            database.report(f"worker-{worker}", {"process": process, "examples": {"score": 10}, "bytes": 1})
+        if process == 3:  # not heard of for long, and then again
+            lost = database._statuses.pop("worker-1")
+            monitor.count_work()
+            database.report("worker-1", lost)
+        totals = monitor.count_work()
+        assert totals == {WORK[0]: process, WORK[1]: 20 * (process + 1), WORK[2]: 2 * (process + 1)}
+        assert len(database.get("work") or {}) <= 6
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ('{"work/bytes_sent": 3}', "where a JSON object belongs"),
+        ('{"master:1": {"work/bytes_sent": NaN}}', "is no number"),
+        ('{"master:1": {"work/bytes_sent": "3"}}', "is no number"),
+        ('{"master 1": {}}', "is no name"),
+        ('{"master:": {}}', "is no name"),
+        ('{":1": {}}', "is no name"),
+        ("[]", "where a JSON object belongs"),
+    ],
+)
+def test_work_that_is_no_counts_of_lives_is_unfit(text: str, wrong: str) -> None:
+    with pytest.raises(UnfitError, match=wrong):
+        read_topic("work")(text.encode())
+
+
+def test_the_work_of_the_longest_name_of_an_actor_is_read() -> None:
+    work = {"before": {WORK[0]: math.inf}, "w" * 200 + ":123": {WORK[0]: 2.0**60}}
+    assert read_topic("work")(json.dumps(work).encode()) == work
+
+
+# Killed, or without space, at any moment
+
+
+def test_the_rows_of_a_sample_a_report_and_an_audit_end_as_a_restarted_monitor_expects(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, watching: Watching
+) -> None:
+    config = configured("monitor.audit_every_steps=3", "proposal.staleness_limit_versions=1")
+    folder = new_folder("run")
+    _, table = played(play, watching, data, config, begun(config), folder)
+    blocks: list[list[Any]] = [[]]
+    for each in table.itertuples():
+        blocks[-1].append(each)
+        if each.quantity in BLOCK_ENDS:
+            blocks.append([])
+    assert blocks.pop() == []
+    kinds = [("audit/", 4), ("proposal/", 3), ("work/", 4)]
+    assert {kind: sum(block[-1].quantity.startswith(kind) for block in blocks) for kind, _ in kinds} == dict(kinds)
+    for block in blocks:
+        assert len(block) > 5
+        assert len({each.step for each in block}) == 1  # so that traces.drop_from takes whole blocks
+        audit = block[-1].quantity == "audit/trace/in_use"
+        assert all(each.quantity.startswith("audit/") == audit for each in block)
+
+
+def prepared_audits(data: Prepared, config: Config, folder: RunFolder, steps: Sequence[int] = (5, 12)) -> RunFolder:
+    """A folder with audit points of some steps."""
+    model = mlp(data.features, config.model.hidden, data.classes)
+    initialise(model, 0, 0.5)
+    flatten_parameters(model)
+    for step in steps:
+        save_audit(folder.audits, replace(point_of(model, np.linspace(0.1, 1, 95), np.ones(95)), step=step))
+    return folder
+
+
+def test_a_monitor_killed_at_any_byte_of_an_audits_rows_leaves_the_same_file_in_the_end(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, watching: Watching
+) -> None:
+    config = configured()
+    database = begun(config)
+    database.put("finished", {"step": 12, "version": 1})
+    folder = prepared_audits(data, config, new_folder("whole"))
+    play(watching(config, database, folder))
+    whole = folder.trace.read_bytes()
+    start = len("step,seconds,quantity,value\n")
+    for number, size in enumerate([*range(start, len(whole), len(whole) // 20), len(whole)]):
+        folder = prepared_audits(data, config, new_folder(f"cut-{number}"))
+        folder.trace.write_bytes(whole[:size])
+        play(watching(config, database, folder))
+        assert folder.trace.read_bytes() == whole
+        assert list(folder.audits.iterdir()) == []
+
+
+def forgetful(database: MemoryDatabase) -> None:
+    """The next batches are not forgotten: whoever wrote them is killed."""
+
+    def forget_events(batches: Sequence[str]) -> None:
+        del database.forget_events
+        raise KeyboardInterrupt
+
+    database.forget_events = forget_events  # type: ignore[method-assign]
+
+
+def test_events_that_a_killed_monitor_had_written_and_not_forgotten_are_written_once(
+    configured: Configured, begun: Begun, new_folder: NewFolder, watching: Watching
+) -> None:
+    config = configured()
+    database = begun(config)
+    events = [Event("master", 0.1 * number, 0.1 * number + 1 / 3, "train", number) for number in range(4)]
+    first = new_folder("first")
+    monitor = watching(config, database, first)
+    database.push_events("master:1:0", events[:1])
+    monitor.write_events()
+    database.push_events("master:1:1", events[1:3])
+    forgetful(database)
+    with pytest.raises(KeyboardInterrupt):
+        monitor.write_events()
+    assert list(database.events()) == ["master:1:1"]
+    database.push_events("master:1:2", events[3:])
+    content = first.events.read_bytes()
+    waiting = database.events()
+    whole = content + b"master,0.30000000000000004,0.6333333333333333,train,3\n"
+    sizes = range(content.index(b"\n", content.index(b"master")) + 1, len(content) + 1)
+    for size in sizes:  # and a part of the last batch may be all that was written
+        for batch, each in waiting.items():
+            database.push_events(batch, each)
+        folder = new_folder(f"killed-{size}")
+        folder.events.write_bytes(content[:size])
+        monitor = watching(config, database, folder)
+        monitor.write_events()
+        monitor.write_events()
+        assert sorted(folder.events.read_bytes().splitlines()) == sorted(whole.splitlines())
+        assert database.events() == {}
+
+
+def test_a_batch_that_is_handed_over_again_is_written_once(
+    configured: Configured, begun: Begun, new_folder: NewFolder, watching: Watching
+) -> None:
+    config, folder = configured(), new_folder("run")
+    database = begun(config)
+    monitor = watching(config, database, folder)
+    monitor.write_events()
+    event = Event("worker-0", 0.5, 1.0, "push", 3)
+    for number, batch in enumerate(["worker-0:7:00000000", "worker-0:7:00000000", "worker-0:7:00000001"]):
+        database.push_events(batch, [event._replace(version=number)])
+        monitor.write_events()
+        assert database.events() == {}
+    assert traces.read_events(folder.events).version.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("mode", ["exact", "relaxed"])
+def test_the_last_sample_is_taken_once_by_a_monitor_killed_after_it(
+    data: Prepared,
+    configured: Configured,
+    begun: Begun,
+    new_folder: NewFolder,
+    play: Play,
+    watching: Watching,
+    mode: str,
+) -> None:
+    config, folder = configured(f"master.mode={mode}", "monitor.every_seconds=1000"), new_folder("run")
+    database = begun(config)
+    _, table = played(play, watching, data, config, database, folder)
+    assert table.step[table.quantity == WORK[-1]].tolist() == ([0, 3, 6, 9] if mode == "exact" else [0, 9])
+    whole = folder.trace.read_bytes()
+    for _ in range(2):
+        play(watching(config, database, folder))
+        assert folder.trace.read_bytes() == whole
+    database._documents.pop("finished")  # killed before the master has said so
+    monitor = watching(config, database, folder)
+    play(monitor, until=lambda actor, operation: operation.name == "wait")
+    again = traces.read(folder.trace)
+    last = again.step[again.quantity == WORK[-1]].tolist()
+    assert last == ([0, 3, 6, 9] if mode == "exact" else [0, 9, 9])  # by time, a restarted one samples at once
+    assert not again.duplicated(["step", "seconds", "quantity"]).any()
+    assert (database.get("acknowledged") == {"version": 4}) == (mode == "exact")
+
+
+def test_a_torn_sample_is_taken_again(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, watching: Watching
+) -> None:
+    config, folder = configured(), new_folder("run")
+    database = begun(config)
+    played(play, watching, data, config, database, folder)
+    whole = folder.trace.read_text().splitlines(keepends=True)
+    audits = sum("audit/" in line for line in whole)  # of the last step
+    sampled = whole[: len(whole) - audits]
+    start = max(number for number, line in enumerate(sampled) if "proposal/entropy" in line) + 1
+    assert all(line.startswith("9,") for line in sampled[start:])
+    for kept in range(start, len(sampled)):
+        folder.trace.write_text("".join(sampled[:kept]))
+        play(watching(config, database, folder))
+        found = folder.trace.read_text().splitlines(keepends=True)
+        # The database stands still: all is the same again, but for when it was sampled.
+        assert [line.split(",")[::2] for line in found] == [line.split(",")[::2] for line in sampled]
+
+
+def test_a_full_disk_ends_the_monitor_clearly_and_leaves_whole_what_it_has_written(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, watching: Watching
+) -> None:
+    config, folder = configured(), new_folder("run")
+    database = begun(config)
+    monitor, _ = played(play, watching, data, config, database, folder)
+    content = folder.trace.read_bytes()
+    with disks.full(len(content) + 100), pytest.raises(RunError, match=r"trace\.csv cannot be written: .*--resume"):
+        monitor.sample(Published(5, 12))
+    assert folder.trace.read_bytes() == content
+    database.push_events("master:1:9", [Event("master", 0.5, 1.0, "train", 3)] * 100)
+    events = folder.events.read_bytes()
+    with disks.full(len(events) + 100), pytest.raises(RunError, match=r"events\.csv cannot be written: .*--resume"):
+        monitor.stop()
+    assert folder.events.read_bytes() == events
+    assert list(database.events()) == ["master:1:9"]  # for the next monitor
+    monitor.stop()
+    assert len(folder.events.read_bytes().splitlines()) == len(events.splitlines()) + 100
+
+
+def test_a_damaged_audit_point_is_named_with_what_to_do(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, watching: Watching
+) -> None:
+    config = configured()
+    database = begun(config)
+    database.put("finished", {"step": 12, "version": 1})
+    folder = prepared_audits(data, config, new_folder("run"))
+    path: Path = folder.audits / "step-00000012.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DamagedError, match=r"step-00000012\.npz is damaged .*Remove it, its audit is lost"):
+        play(watching(config, database, folder))
+    path.unlink()  # as told
+    play(watching(config, database, folder))
+    table = traces.read(folder.trace)
+    assert table.step[table.quantity == "audit/trace/in_use"].tolist() == [5]
+
+
+def test_no_audit_of_changed_data_is_written_and_its_point_stays(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play
+) -> None:
+    config = configured()
+    database = begun(config)
+    database.put("finished", {"step": 12, "version": 1})
+    folder = prepared_audits(data, config, new_folder("run"))
+    changed = replace(data, stamps={**data.stamps, "valid-images.npy": [1, 1]})
+    monitor = Monitor(config, changed, database, folder, CPU)
+    with pytest.raises(DataError, match=r"valid-images\.npy has been changed .*--resume"):
+        play(monitor)
+    monitor.trace.close()
+    monitor.events.close()
+    assert len(traces.read(folder.trace)) == 0
+    assert len(list(folder.audits.iterdir())) == 2
 
 
 def test_a_report_of_the_proposal_is_written_once_even_after_a_restart(

@@ -13,6 +13,7 @@ import pytest
 from issgd_cli.config import Config
 from issgd_cli.errors import RunError
 from issgd_cli.runs import RunFolder, begin, end, find, hash_of, is_locked, locked, run_folder, surroundings
+from tests import disks
 
 Configured = Callable[..., Config]
 
@@ -119,6 +120,20 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path, confi
         pass
     with pytest.raises(RunError, match=r"cannot be written: .*--results-dir"):
         begun(folder, configured())
+
+
+def test_a_disk_that_fills_leaves_the_manifest_whole_and_one_clear_error(
+    tmp_path: Path, configured: Configured
+) -> None:
+    folder = begun(RunFolder(tmp_path / "seed-000"), configured())
+    before = folder.manifest.read_bytes()
+    with (
+        disks.full(100),
+        pytest.raises(RunError, match=r"manifest\.json cannot be written: .*Free space.*--results-dir"),
+    ):
+        end(folder, "finished")
+    assert folder.manifest.read_bytes() == before
+    assert not list(folder.path.glob("*.partial"))
 
 
 # State

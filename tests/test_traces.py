@@ -1,18 +1,21 @@
 """trace.csv and events.csv: append-only, whole rows only, floats to the bit."""
 
 import math
+import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from issgd_cli.errors import RunError
-from issgd_cli.traces import Event, Row, TraceWriter, drop_from, read, read_events
+from issgd_cli.traces import BLOCK_ENDS, Event, Row, TraceWriter, drop_events_from, drop_from, read, read_events
+from tests import disks
 
 
-def written(path: Path, rows: list[Row]) -> Path:
-    writer = TraceWriter(path, Row._fields)
+def written(path: Path, rows: list[Row], block_ends: tuple[str, ...] = ()) -> Path:
+    writer = TraceWriter(path, Row._fields, block_ends)
     writer.append(rows)
     writer.close()
     return path
@@ -63,6 +66,126 @@ def test_a_torn_last_row_is_cut_off_before_more_is_appended(tmp_path: Path, torn
     written(path, [row(7)])
     assert read(path).step.tolist() == [0, 5, 7]
     assert read(path).value.tolist() == [0.5, 0.5, 0.5]
+
+
+BLOCKS = {
+    "sample": [row(4), row(4, "error/train"), row(4, "work/examples_trained"), row(4, "work/bytes_sent")],
+    "audit": [row(4, "audit/loss/train"), row(4, "audit/trace/ideal"), row(4, "audit/trace/in_use")],
+    "report": [row(4, "proposal/smoothing"), row(4, "staleness/mean_seconds"), row(4, "proposal/entropy")],
+}
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("before", [[], BLOCKS["sample"], BLOCKS["audit"], BLOCKS["report"]])
+def test_a_kill_at_any_byte_leaves_whole_blocks_and_the_lost_one_can_be_written_again(
+    tmp_path: Path, kind: str, before: list[Row]
+) -> None:
+    path = written(tmp_path / "trace.csv", before, BLOCK_ENDS)
+    earlier = path.read_bytes()
+    whole = written(path, BLOCKS[kind], BLOCK_ENDS).read_bytes()
+    for size in range(len(earlier), len(whole)):
+        path.write_bytes(whole[:size])
+        TraceWriter(path, Row._fields, BLOCK_ENDS).close()
+        assert path.read_bytes() == earlier
+    assert written(path, BLOCKS[kind], BLOCK_ENDS).read_bytes() == whole
+    assert written(path, [], BLOCK_ENDS).read_bytes() == whole
+
+
+def test_only_the_writer_cuts_off_rows_without_their_blocks_end(tmp_path: Path) -> None:
+    """Finished runs of before there were blocks are still read."""
+    path = written(tmp_path / "trace.csv", [row(0, "audit/trace/in_use"), row(0, "audit/trace/ideal")])
+    assert len(read(path)) == 2
+
+
+def test_dropping_leaves_whole_blocks(tmp_path: Path) -> None:
+    def block(kind: str, step: int) -> list[Row]:
+        return [each._replace(step=step) for each in BLOCKS[kind]]
+
+    # A sample at step 8 comes with the report of step 4; audits come last.
+    rows = block("sample", 0) + block("sample", 4) + block("report", 4) + block("sample", 8) + block("audit", 0)
+    path = written(tmp_path / "trace.csv", rows + block("audit", 8))
+    drop_from(path, 8)
+    kept = block("sample", 0) + block("sample", 4) + block("report", 4) + block("audit", 0) + block("audit", 8)
+    assert read(written(path, [], BLOCK_ENDS)).step.tolist() == [each.step for each in kept]
+    path = written(tmp_path / "other.csv", block("sample", 4) + block("report", 4) + block("sample", 8))
+    drop_from(path, 8)
+    assert read(written(path, [], BLOCK_ENDS)).quantity.tolist() == [
+        each.quantity for each in block("sample", 4) + block("report", 4)
+    ]
+
+
+def test_a_full_disk_leaves_what_was_there_and_nothing_for_later(tmp_path: Path) -> None:
+    path = written(tmp_path / "trace.csv", BLOCKS["sample"])
+    before = path.read_bytes()
+    size = len(before)
+    whole = written(path, BLOCKS["audit"]).read_bytes()
+    for room in range(len(whole) - size):
+        path.write_bytes(before)
+        writer = TraceWriter(path, Row._fields, BLOCK_ENDS)
+        with disks.full(size + room):
+            with pytest.raises(RunError, match=r"trace\.csv cannot be written: .* What it holds is whole\. .*--resume"):
+                writer.append(BLOCKS["audit"])
+        assert path.read_bytes() == before
+        writer.close()
+        assert path.read_bytes() == before
+    writer = TraceWriter(path, Row._fields, BLOCK_ENDS)
+    with disks.full(), pytest.raises(RunError, match="cannot be written"):
+        writer.append(BLOCKS["audit"])
+    writer.append(BLOCKS["audit"])  # there is space again
+    writer.close()
+    assert path.read_bytes() == whole
+
+
+def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "trace.csv", [row(0)])
+    before = path.read_bytes()
+    writer, write = TraceWriter(path, Row._fields), os.write
+
+    def interrupted(file: int, content: bytes) -> int:
+        write(file, content[:10])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.append([row(5)])
+    writer.close()
+    assert path.read_bytes() == before
+
+
+def test_cutting_off_needs_no_space(tmp_path: Path) -> None:
+    path = written(tmp_path / "trace.csv", [row(0), row(5)])
+    with path.open("a") as file:
+        file.write("7,0.7,lo")
+    with disks.full():
+        TraceWriter(path, Row._fields).close()
+    assert path.read_text().endswith("\n5,0.5,loss/train,0.5\n")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda place: TraceWriter(place / "new.csv", Row._fields),
+        lambda place: drop_from(place / "trace.csv", 5),
+        lambda place: drop_events_from(place / "events.csv", 5.0),
+    ],
+)
+def test_a_full_disk_is_one_clear_error_whatever_is_written(tmp_path: Path, write: Callable[[Path], object]) -> None:
+    written(tmp_path / "trace.csv", [row(0), row(5)])
+    (tmp_path / "events.csv").write_text("actor,start,end,event,version\nmaster,0.5,1.0,train,3\n")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with disks.full(), pytest.raises(RunError, match=r"csv cannot be written: .*--resume"):
+        write(tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_missing_rows_are_those_that_the_file_does_not_hold(tmp_path: Path) -> None:
+    events = [Event("master", 0.1 * number, 1 / 3, "train", number) for number in range(4)]
+    writer = TraceWriter(tmp_path / "events.csv", Event._fields)
+    assert writer.missing(events) == events
+    writer.append(events[1:3])
+    assert writer.missing(events) == [events[0], events[3]]
+    assert writer.missing([]) == []
+    writer.close()
 
 
 def test_a_torn_header_is_written_again(tmp_path: Path) -> None:

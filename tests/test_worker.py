@@ -1,7 +1,9 @@
 """A worker: what it scores, in what order, and that how many there are changes nothing in exact mode."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ from torch.nn import functional
 
 from issgd_cli import traces
 from issgd_cli.config import Config
-from issgd_cli.database import SPLITS, Chunk, Database, Published, Split
+from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Published, Split
 from issgd_cli.database.memory import MemoryDatabase
+from issgd_cli.datasets import prepared
 from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.errors import DataError, RecordError, RunError
 from issgd_cli.examples import Examples
 from issgd_cli.master import Master
 from issgd_cli.models.mlp import flatten_parameters, initialise, mlp
@@ -204,6 +208,121 @@ def test_the_lease_follows_the_time_that_a_chunk_takes(
     assert worker.lease == pytest.approx(40)
     next(life), next(life)
     assert worker.lease == LEAST_LEASE_SECONDS
+
+
+# What it must not push
+
+
+def flawed(scores: ChunkScores) -> dict[str, ChunkScores]:
+    """Of the scores of a chunk, what cannot be true."""
+    found = {}
+    for name, value in {"NaN": np.nan, "infinite": np.inf, "negative": -1.0}.items():
+        norms = scores.norms.copy()
+        norms[-1] = value
+        found[f"a norm {name}"] = scores._replace(norms=norms)
+        found[f"a gradient {name}"] = scores._replace(gradient_norm2=value)
+        if value != -1.0:
+            found[f"a loss {name}"] = scores._replace(losses=norms)
+    found["too few"] = scores._replace(norms=scores.norms[1:])
+    norms = np.append(scores.norms, np.float32(1)).astype(np.float32)
+    found["too many"] = scores._replace(norms=norms)
+    found["an error of 2"] = scores._replace(errors=np.full_like(scores.errors, 2))
+    return found
+
+
+FLAWS = list(flawed(ChunkScores(np.ones(2, np.float32), np.ones(2, np.float32), np.ones(2, np.uint8), None)))
+
+
+@pytest.mark.parametrize("mode", ["relaxed", "exact"])
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_scores_that_cannot_be_true_never_reach_the_table(
+    data: Prepared, configured: Configured, begun: Begun, monkeypatch: pytest.MonkeyPatch, flaw: str, mode: str
+) -> None:
+    config = configured(f"master.mode={mode}", "worker.pull_every_chunks=100")
+    database = begun(config)
+    published(database, config, data)
+    worker = Worker(config, data, database, CPU)
+    score = worker.scorer.score
+    monkeypatch.setattr(worker.scorer, "score", lambda chunk, version: flawed(score(chunk, version))[flaw])
+    life = worker.run()
+    assert [next(life).name for _ in range(3)] == ["pull", "score", "push"]
+    if mode == "exact":  # its chunk would be waited for in vain
+        with pytest.raises(RecordError, match=r"The scores of .*diverged by version 1 .*optimizer\.learning_rate"):
+            next(life)
+    else:
+        next(life)
+        (notice,) = worker.notices
+        assert "The scores of" in notice
+    assert database.behind(1) == 14
+    for split, records in database.records().items():
+        assert not records.versions.any(), split
+        assert not records.norms.any(), split
+
+
+@pytest.mark.parametrize("what", ["changed", "removed"])
+def test_no_scores_are_pushed_that_may_be_of_changed_data(
+    data: Prepared, configured: Configured, begun: Begun, tmp_path: Path, what: str
+) -> None:
+    shutil.copytree(data.directory, tmp_path / "data")
+    copied = prepared.load(tmp_path / "data")
+    config = configured()
+    database = begun(config)
+    published(database, config, data)
+    life = Worker(config, copied, database, CPU).run()
+    assert [next(life).name for _ in range(5)] == ["pull", "score", "push", "score", "push"]
+    path = tmp_path / "data" / "train-images.npy"
+    path.unlink() if what == "removed" else path.touch()
+    with pytest.raises(DataError, match=rf"train-images\.npy has been {what}"):
+        next(life)
+    assert database.behind(1) == 13  # the first one only was pushed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 24.0 MiB for an array"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore about it."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["bare", "numpy", "cuda", "cpu", "cublas"],
+)
+def test_memory_that_runs_out_is_told_with_the_size_of_the_chunk(
+    data: Prepared, configured: Configured, begun: Begun, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    config = configured()
+    database = begun(config)
+    published(database, config, data)
+    worker = Worker(config, data, database, CPU)
+
+    def fail(chunk: Chunk, version: int) -> None:
+        raise error
+
+    monkeypatch.setattr(worker.scorer, "score", fail)
+    life = worker.run()
+    assert [next(life).name for _ in range(2)] == ["pull", "score"]
+    with pytest.raises(RunError, match=r"chunk of 10 examples .*`worker\.count`.*`worker\.chunk_size`") as told:
+        next(life)
+    assert "\n" not in str(told.value)
+    assert database.behind(1) == 14
+
+
+def test_any_other_error_while_scoring_stays_what_it_is(
+    data: Prepared, configured: Configured, begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured()
+    worker = Worker(config, data, begun(config), CPU)
+
+    def fail(chunk: Chunk, version: int) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(worker.scorer, "score", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        worker.score(Chunk("train", 0))
+
+
+# Whose turn it is
 
 
 @pytest.mark.parametrize("shares", [(20, 1, 1), (1, 1, 1), (3, 2, 1), (7, 3, 5)])

@@ -57,10 +57,15 @@ def _join(
     kind: "Kind", url: str, run: str, data_dir: Path, folder: Path | None, index: int | None, device: str
 ) -> None:
     from issgd_cli.clusters.actors import join
-    from issgd_cli.errors import ConfigError
+    from issgd_cli.clusters.launch import GONE_STATUS
+    from issgd_cli.errors import ConfigError, GoneError
 
     if not url:
         raise ConfigError(
             "Where is the run's database? Name it by --database-file, by ISSGD_DATABASE, or by --database redis://host:6379."
         )
-    join(kind, url, run, data_dir, folder, index, device or None)
+    try:
+        join(kind, url, run, data_dir, folder, index, device or None)
+    except GoneError as error:
+        typer.echo(f"issgd: {error}", err=True)
+        raise typer.Exit(GONE_STATUS) from None

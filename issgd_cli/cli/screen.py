@@ -164,6 +164,8 @@ def line(config: "Config", snapshot: "Snapshot", rates: dict[str, float]) -> str
         parts.append("sqrt Tr " + " / ".join(root(latest.get(f"trace/{name}")) for name in names))
     if "proposal/kept_fraction" in latest:
         parts.append(f"kept {latest['proposal/kept_fraction']:.0%}")
+    if snapshot.away:
+        parts.append(f"DATABASE SILENT for {snapshot.away:.0f} s")
     parts.append(f"{rates.get('master', 0):,.0f} trained/s, {scored:,.0f} scored/s")
     return "  ".join(parts)
 
@@ -228,5 +230,7 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
         healths = Counter(list(everybody.values())[MOST_ACTORS:])
         actors.add_row("others", ", ".join(f"{count} {health}" for health, count in healths.items()))
     notices = [Text(notice, style="yellow") for notice in snapshot.notices[-3:]]
+    if snapshot.away:
+        notices.append(Text(f"The database has not answered for {snapshot.away:.0f} s.", style="bold red"))
     variance = Text(f"sqrt Tr(Sigma)   {traces}\nweights in use   {weights}")
     return Group(title, progress, "", losses, "", variance, "", actors, *notices)

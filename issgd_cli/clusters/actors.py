@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -17,9 +18,9 @@ from issgd_cli import datasets
 from issgd_cli.checkpoints import load_checkpoint
 from issgd_cli.clusters.recording import Recorder
 from issgd_cli.config import Config, resolve
-from issgd_cli.database import Database, Layout
+from issgd_cli.database import Layout
 from issgd_cli.database.redis import RedisDatabase
-from issgd_cli.errors import ConfigError, DatabaseError, DataError, RunError
+from issgd_cli.errors import ConfigError, DatabaseError, DataError, GoneError, IssgdError, RunError
 from issgd_cli.master import Master
 from issgd_cli.models.mlp import fingerprint
 from issgd_cli.monitor import Monitor
@@ -30,6 +31,8 @@ from issgd_cli.worker import Worker
 Kind = Literal["master", "worker", "monitor"]
 
 REPORT_SECONDS = 0.5
+FAREWELL_SECONDS = 2.0  # for the last report that is under way
+RETURN_SECONDS = 600.0  # how long a worker waits for a run that has left the database: it may be set back, or resumed
 
 
 def join(
@@ -49,8 +52,60 @@ def join(
     Raises:
         IssgdError: The run is unknown, the dataset is another, or the actor failed.
     """
-    database = RedisDatabase(url, run)
-    database.ping()
+    launcher = os.environ.get("ISSGD_LAUNCHER")  # absent where a user started this actor
+    if launcher is not None:
+        threading.Thread(target=_leave_with, args=(int(launcher),), daemon=True).start()
+    while True:
+        database = RedisDatabase(url, run)
+        try:
+            if launcher is None:
+                database.ping()
+            _take_part(kind, database, run, data_dir, folder, index, device)
+            return
+        except GoneError:
+            if kind != "worker":
+                raise
+            if not _comes_back(database):
+                return
+        finally:
+            database.close()
+
+
+def _leave_with(launcher: int) -> None:
+    """Ends this process when whoever started it is gone: nobody else would. All files are written whole or not."""
+    while os.getppid() == launcher:
+        time.sleep(REPORT_SECONDS)
+    os._exit(1)
+
+
+def _comes_back(database: RedisDatabase) -> bool:
+    """Waits until the run is in the database again; False where it leaves word that it has ended.
+
+    Raises:
+        GoneError: It has stayed away.
+    """
+    minutes = RETURN_SECONDS / 60
+    print(f"The run has left the database. Waiting for it to come back, {minutes:.0f} minutes at most.", flush=True)
+    deadline = time.monotonic() + RETURN_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(DatabaseError):  # the server may be starting
+            if database.get("stop") is not None:
+                return False
+            if database.get("description") is not None:
+                return True
+        time.sleep(REPORT_SECONDS)
+    raise GoneError(f"The run has not come back within {minutes:.0f} minutes. Join again when it does.")
+
+
+def _take_part(
+    kind: Kind,
+    database: RedisDatabase,
+    run: str,
+    data_dir: Path,
+    folder: Path | None,
+    index: int | None,
+    device: str | None,
+) -> None:
     description = database.get("description")
     if description is None:
         raise DatabaseError(f"The database holds no run {run}. Start it with `issgd train --database ...` first.")
@@ -118,10 +173,13 @@ class Execution:
 
     name: str
     actor: Actor
-    database: Database
+    database: RedisDatabase
     recorder: Recorder = field(init=False)
     stopping: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)  # the actor's life
+    doing: str = "starting"
     signal_number: int = 0
+    gone: GoneError | None = None
 
     def __post_init__(self) -> None:
         self.recorder = Recorder(self.name, self.actor, os.getpid())
@@ -131,15 +189,22 @@ class Execution:
 
         Raises:
             SystemExit: With 128 + the signal's number, so that nobody takes an actor that was stopped for done.
+            IssgdError: The actor failed; the database has been told, since a log on a full disk may stay empty.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             self._live()
         except DatabaseError:
             # A worker's run may have ended, and its records been taken away under its hands.
             if not self.name.startswith("worker") or not self._is_over():
                 raise
+        except (IssgdError, OSError) as error:
+            told = error if isinstance(error, IssgdError) else _unusable(error)
+            self._tell(told)
+            raise told from None
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         if self.signal_number:
             raise SystemExit(128 + self.signal_number)
 
@@ -151,40 +216,71 @@ class Execution:
         self.stopping.set()
 
     def _live(self) -> None:
-        launcher = os.environ.get("ISSGD_LAUNCHER")  # absent where a user started this actor
-        origin = self.database.seconds() - time.monotonic()
         operations = self.actor.run()
         operation: Operation | None = None
-        start = reported = time.monotonic()
-        with contextlib.closing(operations):
+        start = self.database.seconds()
+        with contextlib.closing(operations), self._reporting():
             while not self.stopping.is_set():
                 if operation is not None and operation.seconds:
                     self.stopping.wait(operation.seconds)
                 following = next(operations, None)
                 while isinstance(following, Task):
-                    threading.Thread(target=self._beside, args=(following, origin), daemon=True).start()
+                    threading.Thread(target=self._beside, args=(following,), daemon=True).start()
                     following = next(operations, None)
-                now = time.monotonic()
+                now = self.database.seconds()
                 if operation is not None:
-                    self.recorder.done(operation, start + origin, now + origin)
+                    self.recorder.done(operation, start, now)
                 if following is None:
                     break
-                if now - reported >= REPORT_SECONDS:
-                    self.recorder.report(self.database, following.name)
-                    reported = now
-                    if launcher is not None and os.getppid() != int(launcher):
-                        return  # it was killed: nobody else would end this process
-                operation, start = following, now
+                if self.gone is not None:
+                    raise self.gone
+                operation, start, self.doing = following, now, following.name
             else:
                 self.actor.stop()
         self.recorder.report(self.database, "stopped" if self.stopping.is_set() else "finished")
 
-    def _beside(self, task: Task[Any], origin: float) -> None:
+    def _beside(self, task: Task[Any]) -> None:
         """Does a task, in a thread of its own."""
-        operation, start = task.advance(), time.monotonic()
+        operation, start = task.advance(), self.database.seconds()
         while operation is not None:
             if operation.seconds:
                 self.stopping.wait(operation.seconds)
-            following, now = task.advance(), time.monotonic()
-            self.recorder.done(operation, start + origin, now + origin, id(task))
+            following, now = task.advance(), self.database.seconds()
+            self.recorder.done(operation, start, now, id(task))
             operation, start = following, now
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Within, the database is told twice a second what the actor does: beside it, since a database may be away."""
+        reporter = threading.Thread(target=self._report, daemon=True)
+        reporter.start()
+        try:
+            yield
+        finally:
+            self.over.set()
+            reporter.join(FAREWELL_SECONDS)
+
+    def _report(self) -> None:
+        while not self.over.wait(REPORT_SECONDS):
+            try:
+                self.database.synchronise()
+                self.recorder.report(self.database, self.doing)
+            except GoneError as error:
+                self.gone = error
+                return
+            except (
+                DatabaseError
+            ):  # away for longer than the client is patient; what matters to the actor, it meets itself
+                continue
+
+    def _tell(self, error: IssgdError) -> None:
+        line = " ".join(str(error).split())[:1000]
+        with contextlib.suppress(DatabaseError):
+            status = self.recorder.status(self.database.seconds(), "failed")
+            self.database.report(self.name, {**status, "notices": [line]})
+
+
+def _unusable(error: OSError) -> RunError:
+    return RunError(
+        f"{error.filename or 'A file'} cannot be used: {error.strerror}. See to it, and go on with `--resume`."
+    )

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from issgd_cli import datasets, traces
-from issgd_cli.checkpoints import Checkpoint, load_checkpoint, refuse_other
+from issgd_cli.checkpoints import Checkpoint, load_checkpoint, recover, refuse_other
 from issgd_cli.config import Config
 from issgd_cli.database import SPLITS, Database, Layout
-from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.datasets.prepared import Prepared, verify
 from issgd_cli.errors import RunError
 from issgd_cli.models.mlp import fingerprint, size
 from issgd_cli.runs import RunFolder
 
 WATCH_SECONDS = 0.5
+GONE_STATUS = 75  # an actor's exit status: the run has left the database, and can be set back to its checkpoint
 
 # For the environment of processes that compute: keeps glibc from handing back and faulting in again the same megabytes
 # at every step, 14% of a CPU step.
@@ -32,6 +33,7 @@ class Snapshot:
     Attributes:
         seconds: Since the run's start, by its own clock.
         pace: Seconds of that clock in a real one: 1 but on a virtual clock; 0 before it is known.
+        away: For how many seconds the database has not answered; 0 while it does.
         statuses: The newest of each actor.
         processes: Actor -> running, restarting, finished, dead.
         notices: What happened that a user should know, oldest first.
@@ -39,6 +41,7 @@ class Snapshot:
 
     seconds: float = 0.0
     pace: float = 1.0
+    away: float = 0.0
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     processes: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
@@ -79,17 +82,22 @@ def refuse_other_data(folder: RunFolder, data: Prepared) -> None:
 
     Raises:
         RunError: The folder's run was started on another dataset of this name.
+        DataError: The dataset's files have been changed since.
     """
-    before = folder.read_manifest().get("dataset", {}).get("fingerprint") if folder.manifest.exists() else None
+    noted = folder.read_manifest().get("dataset") or {} if folder.manifest.exists() else {}
+    before = noted.get("fingerprint")
     if before not in (None, data.fingerprint):
         raise RunError(
             f"{folder.path} was run on other data: {data.name} has been prepared anew since (fingerprint "
             f"{data.fingerprint[:12]}, then {before[:12]}). Prepare it as it was, or choose another `--results-dir`."
         )
+    if noted.get("files") not in (None, data.stamps):  # put back from a copy, or changed: only the content tells
+        verify(data.directory)
 
 
-def last_checkpoint(folder: RunFolder) -> Checkpoint | None:
-    """Where the run goes on from; None: from its beginning."""
+def last_checkpoint(folder: RunFolder, notices: list[str]) -> Checkpoint | None:
+    """Where the run goes on from; None: from its beginning. Adds to `notices` what was wrong with a newer one."""
+    notices += recover(folder.checkpoint)
     return load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
 
 
@@ -113,7 +121,7 @@ def set_back(
     if checkpoint is not None and checkpoint.proposal:
         database.put("proposal", checkpoint.proposal)
     if checkpoint is not None and checkpoint.work:
-        database.put("work", checkpoint.work)
+        database.put("work", {"before": checkpoint.work})
     # Written last: an actor that finds it finds the rest.
     description = {
         "config": config.model_dump(mode="json", exclude_none=True, exclude={"database"}),

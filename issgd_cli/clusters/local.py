@@ -1,8 +1,15 @@
-"""The local cluster: a Redis server, a master, workers and a monitor, each a process of this machine."""
+"""The local cluster: a Redis server, a master, workers and a monitor, each a process of this machine.
+
+Whoever dies is started again. A worker owns nothing, and a monitor goes on with the trace: each of them alone. With the
+master the steps since the last checkpoint are lost, with the server all records: then the run goes back to its last
+checkpoint, the database and the folder are set back to it, and master and monitor start anew. Workers, those that
+joined from elsewhere too, notice that the run lives anew and join it again.
+"""
 
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +19,7 @@ from dataclasses import dataclass, field
 
 from issgd_cli.clusters.launch import (
     ALLOCATION,
+    GONE_STATUS,
     WATCH_SECONDS,
     ActorError,
     Interrupted,
@@ -24,16 +32,23 @@ from issgd_cli.config import Config
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.database.server import Server, serving
 from issgd_cli.datasets.prepared import Prepared
-from issgd_cli.errors import IssgdError
+from issgd_cli.errors import DatabaseError, GoneError, IssgdError
 from issgd_cli.runs import RunFolder
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 8.0  # for master and monitor to save what they can
-RESTARTS = 5  # of one worker that never lives long
-LONG_LIFE_SECONDS = 60.0
-BACKOFF_SECONDS = 0.5
+LONG_LIFE_SECONDS = 60.0  # who lives for so long may die again as often
+BACKOFF_SECONDS = 0.5  # before the first start after a short life, doubled before each further one
+LONGEST_BACKOFF_SECONDS = 30.0
+AWAY_SECONDS = 2.0  # a server that is silent for so long is told of
+CLOCK_STEP_SECONDS = 1.0  # what a server's clock goes back by at once is no drift
 LOG_LINES = 12
-MOST_NOTICES = 200
+MOST_NOTICES = 1000
+
+HINTS = {
+    signal.SIGKILL: ", by somebody or by the system for want of memory",
+    signal.SIGBUS: ": a data file was cut short while it was in use, or a disk is failing",
+}
 
 
 def run(config: Config, folder: RunFolder, data: Prepared, watch: Watch, stop: threading.Event, jobs: int = 1) -> None:
@@ -68,12 +83,56 @@ def _guard(server: Server | None) -> str:
 
 @dataclass
 class _Process:
-    """An actor's process and how often it was started."""
+    """An actor's process.
+
+    Attributes:
+        popen: The process, of which only the end is left where `again_at` is set.
+        log_from: Where its part of the actor's log begins, bytes.
+        again_at: When it is started again, by the monotonic clock.
+    """
 
     popen: subprocess.Popen[bytes]
-    started: float = field(default_factory=time.monotonic)
-    starts: int = 1  # the last ones, without a minute of life between them
-    again_at: float | None = None  # when a dead one is started again
+    log_from: int
+    again_at: float | None = None
+
+
+@dataclass
+class _Restarts:
+    """How often each actor, and the server, was started again, and whether it may be once more.
+
+    Attributes:
+        most: How many short lives may follow each other.
+        counts: Restarts so far.
+    """
+
+    most: int
+    counts: dict[str, int] = field(default_factory=dict)
+    short_lives: dict[str, int] = field(default_factory=dict)
+    started: dict[str, float] = field(default_factory=dict)
+
+    def began(self, name: str) -> None:
+        """Takes note of a start, the first or another."""
+        self.started[name] = time.monotonic()
+
+    def pause(self, name: str) -> float | None:
+        """How many seconds to wait before starting it again; None: it has died too often."""
+        if time.monotonic() - self.started[name] >= LONG_LIFE_SECONDS:
+            self.short_lives[name] = 0
+        lives = self.short_lives[name] = self.short_lives.get(name, 0) + 1
+        if lives > self.most:
+            return None
+        self.counts[name] = self.counts.get(name, 0) + 1
+        return float(min(BACKOFF_SECONDS * 2 ** (lives - 1), LONGEST_BACKOFF_SECONDS))
+
+
+def _end_of(status: int) -> str:
+    """How a process ended, for people, by its exit status."""
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+
+
+def _was_killed(status: int) -> bool:
+    """Whether a signal ended the process, or asked it to end."""
+    return status < 0 or status > 128
 
 
 class _Launch:
@@ -98,6 +157,8 @@ class _Launch:
         self.database = RedisDatabase(url, self.run_name)
         self.onlooker = RedisDatabase(url, self.run_name, patient=False)
         self.processes: dict[str, _Process] = {}
+        self.restarts = _Restarts(config.cluster.restarts)
+        self.away_since: float | None = None
         self.snapshot = Snapshot()
 
     def run(self) -> None:
@@ -105,10 +166,11 @@ class _Launch:
             database=self.database.ping(), database_guard=_guard(self.server), run_name=self.run_name
         )
         try:
-            set_back(self.database, self.folder, self.config, self.data, last_checkpoint(self.folder))
+            self.restarts.began("database")
+            self._set_back()
             self._say_who_may_join()
             for actor in ("monitor", "master", *(f"worker-{index}" for index in range(self.config.worker.count))):
-                self.processes[actor] = _Process(self._start(actor))
+                self._start(actor)
             self._look_after()
         finally:
             self._end_all()
@@ -118,6 +180,11 @@ class _Launch:
                     self.onlooker.clear("stop")
             self.onlooker.close()
             self.database.close()
+
+    def _set_back(self) -> None:
+        """Sets database and folder to the run's beginning, or to its last checkpoint."""
+        checkpoint = last_checkpoint(self.folder, self.snapshot.notices)
+        set_back(self.database, self.folder, self.config, self.data, checkpoint)
 
     def _say_who_may_join(self) -> None:
         join = f"issgd worker --run {self.run_name} --database-file FILE"
@@ -130,7 +197,7 @@ class _Launch:
         if self.server is not None and not self.server.limits_workers:
             self.snapshot.notices.append(f"{self.server.version}: {_guard(self.server)}")
 
-    def _start(self, actor: str) -> subprocess.Popen[bytes]:
+    def _start(self, actor: str) -> None:
         kind, _, index = actor.partition("-")
         command = [sys.executable, "-m", "issgd_cli", kind, "--run", self.run_name, "--data-dir", self.config.data.dir]
         command += ["--index", index] if kind == "worker" else ["--folder", str(self.folder.path)]
@@ -144,7 +211,7 @@ class _Launch:
             **ALLOCATION,
         }
         with self.folder.log_of(actor).open("ab") as log:
-            return subprocess.Popen(
+            popen = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -152,6 +219,8 @@ class _Launch:
                 env=environment,
                 start_new_session=True,  # Ctrl-C at the terminal is for the launcher alone
             )
+            self.processes[actor] = _Process(popen, log.tell())
+        self.restarts.began(actor)
 
     def _look_after(self) -> None:
         """Until master and monitor have done their work."""
@@ -159,36 +228,66 @@ class _Launch:
         while not all(self._is_done(actor) for actor in ("master", "monitor")):
             if self.stop.wait(POLL_SECONDS):
                 raise Interrupted
-            if self.server is not None and self._server_is_gone():
-                raise ActorError(
-                    "database",
-                    f"The database server ended (status {self.server.process.returncode}).\n"
-                    f"{self._last_lines('database')}",
-                )
-            for actor, process in self.processes.items():
-                self._look_after_one(actor, process)
+            self.data.refuse_changed()
+            if self.server is not None and (status := self.server.process.poll()) is not None:
+                self._go_back("database", status)
+            for actor in list(self.processes):
+                self._look_after_one(actor)
             if time.monotonic() - shown >= WATCH_SECONDS:
                 self._show()
                 shown = time.monotonic()
 
-    def _look_after_one(self, actor: str, process: _Process) -> None:
+    def _look_after_one(self, actor: str) -> None:
+        process = self.processes[actor]
         status = process.popen.poll()
         if process.again_at is not None:
             if time.monotonic() >= process.again_at:
-                process.popen, process.again_at = self._start(actor), None
-                process.started = time.monotonic()
+                self._start(actor)
+        elif not status:  # runs, or is done
             return
-        if not status:  # runs, or is done
-            return
-        if time.monotonic() - process.started >= LONG_LIFE_SECONDS:
-            process.starts = 1
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        if not actor.startswith("worker") or process.starts > RESTARTS:
-            often = f" (started {process.starts} times)" if process.starts > 1 else ""
-            raise ActorError(actor, f"The {actor} {how}{often}.\n{self._last_lines(actor)}")
-        process.again_at = time.monotonic() + BACKOFF_SECONDS * 2 ** (process.starts - 1)
-        process.starts += 1
-        self.snapshot.notices.append(f"{actor} {how}; starting it again")
+        elif actor.startswith("worker") or (actor == "monitor" and _was_killed(status)):
+            process.again_at = time.monotonic() + self._pause(actor, status, "starting it again")
+        elif _was_killed(status) or status == GONE_STATUS:
+            self._go_back(actor, status)
+        else:  # it says why, and would do so again
+            raise ActorError(actor, f"The {actor} {_end_of(status)}.\n{self._last_words(actor)}")
+
+    def _go_back(self, culprit: str, status: int) -> None:
+        """Goes on from the last checkpoint, since with `culprit` what came after it is lost."""
+        pause = self._pause(culprit, status, "going back to the last checkpoint")
+        for actor in ("master", "monitor"):
+            self.processes[actor].popen.kill()
+            self.processes[actor].popen.wait()
+        if self.stop.wait(pause):
+            raise Interrupted
+        if self.server is not None and self._server_is_gone():
+            self.server.restart()
+            self.restarts.began("database")
+        self.onlooker.close()
+        self.onlooker = RedisDatabase(self.url, self.run_name, patient=False)  # the old one knows an earlier life
+        self._set_back()
+        for actor in ("monitor", "master"):
+            self._start(actor)
+
+    def _pause(self, name: str, status: int, remedy: str) -> float:
+        """How many seconds to wait before starting an actor, or the server, again; tells of it.
+
+        Raises:
+            ActorError: It has died too often.
+        """
+        pause = self.restarts.pause(name)
+        what = "The database server" if name == "database" else f"The {name}"
+        if pause is None:
+            hint = HINTS.get(signal.Signals(-status), "") if status < 0 else ""
+            often = f" (started {self.restarts.counts[name] + 1} times)" if name in self.restarts.counts else ""
+            raise ActorError(name, f"{what} {_end_of(status)}{hint}{often}.\n{self._last_words(name)}")
+        self._notice(f"{name} {_end_of(status)}; {remedy}")
+        self.folder.update_manifest(restarts=self.restarts.counts)
+        return pause
+
+    def _notice(self, line: str) -> None:
+        if len(self.snapshot.notices) < MOST_NOTICES:
+            self.snapshot.notices.append(line)
 
     def _server_is_gone(self) -> bool:
         return self.server is not None and self.server.process.poll() is not None
@@ -196,18 +295,45 @@ class _Launch:
     def _is_done(self, actor: str) -> bool:
         return self.processes[actor].popen.poll() == 0
 
-    def _last_lines(self, actor: str) -> str:
-        """The end of an actor's log, and where the rest is."""
-        log = self.folder.log_of(actor)
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        return "\n".join([*(f"  {line}" for line in lines[-LOG_LINES:]), f"The whole log: {log}"])
+    def _last_words(self, actor: str) -> str:
+        """The end of its log, or what it told the database where a full disk has no room for a log."""
+        log, process = self.folder.log_of(actor), self.processes.get(actor)
+        lines: list[str] = []
+        with contextlib.suppress(OSError), log.open("rb") as file:
+            file.seek(process.log_from if process is not None else 0)
+            lines = file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+        if not lines:
+            self._look()
+            lines = self.snapshot.statuses.get(actor, {}).get("notices", [])
+        return "\n".join([*(f"  {line}" for line in lines), f"The whole log: {log}"])
+
+    def _look(self) -> None:
+        """What the database tells of the run, if it is there."""
+        if self._server_is_gone():  # else the client would go on trying for a while
+            return
+        try:
+            moved = self.onlooker.synchronise()
+            if moved < -CLOCK_STEP_SECONDS:  # the run's clock goes on as if it had not been
+                self.database.advance(-moved)
+                self._notice(f"the database's clock was set back by {-moved:.0f} s; the run's own goes on")
+            self.snapshot.statuses, self.snapshot.seconds = self.onlooker.statuses(), self.onlooker.seconds()
+            self._take_notices()
+        except GoneError:  # it answers; master or monitor will say so, too
+            pass
+        except DatabaseError:
+            now = time.monotonic()
+            self.away_since = self.away_since or now
+            if now - self.away_since >= AWAY_SECONDS:
+                if not self.snapshot.away:
+                    self._notice("the database does not answer; waiting for it, and training as far as that goes")
+                self.snapshot.away = now - self.away_since
+            return
+        if self.snapshot.away and self.away_since is not None:
+            self._notice(f"the database answers again, after {time.monotonic() - self.away_since:.0f} s")
+        self.away_since, self.snapshot.away = None, 0.0
 
     def _show(self) -> None:
-        if not self._server_is_gone():  # else the client would go on trying for half a minute
-            with contextlib.suppress(IssgdError):
-                self.snapshot.statuses = self.onlooker.statuses()
-                self.snapshot.seconds = self.onlooker.seconds()
-                self._take_notices()
+        self._look()
         for actor, process in self.processes.items():
             running = "restarting" if process.again_at is not None else "running"
             status = process.popen.poll()
@@ -220,8 +346,8 @@ class _Launch:
         """What the actors and the database tell of, once each; whoever writes there cannot flood the screen."""
         told = [f"{actor}: {line}" for actor, status in self.snapshot.statuses.items() for line in status["notices"]]
         for notice in [*self.onlooker.complaints(), *told]:
-            if notice not in self.snapshot.notices and len(self.snapshot.notices) < MOST_NOTICES:
-                self.snapshot.notices.append(notice)
+            if notice not in self.snapshot.notices:
+                self._notice(notice)
 
     def _end_all(self) -> None:
         """Master and monitor get a moment to save what they can; workers own nothing."""

@@ -25,6 +25,7 @@ class Recorder:
     bytes: int = 0
     batch: int = 0
     pending: list[Event] = field(default_factory=list)
+    leaving: list[Event] = field(default_factory=list)  # the batch that is being handed over
     newest: dict[int, int] = field(default_factory=dict)  # where in `pending` the last of an actor's, or task's, stands
     lock: threading.Lock = field(default_factory=threading.Lock)  # of what is counted and pending
 
@@ -52,12 +53,13 @@ class Recorder:
         return {**self.actor.status(), **counts, "process": self.process, "seconds": seconds, "doing": doing}
 
     def report(self, database: Database, doing: str) -> None:
-        """Hands the events over to the database, and says what the actor does."""
-        with self.lock:
-            events, self.pending, self.newest = self.pending, [], {}
-        if events:
-            database.push_events(f"{self.name}:{self.process}:{self.batch:08d}", events)
-            self.batch += 1
+        """Hands the events over to the database, and says what the actor does. What fails is done again next time."""
+        if not self.leaving:
+            with self.lock:
+                self.leaving, self.pending, self.newest = self.pending, [], {}
+        if self.leaving:
+            database.push_events(f"{self.name}:{self.process}:{self.batch:08d}", self.leaving)
+            self.batch, self.leaving = self.batch + 1, []
         status = self.status(database.seconds(), doing)
         notices = [*status.get("notices", []), *database.complaints()]
         database.report(self.name, {**status, "notices": notices})

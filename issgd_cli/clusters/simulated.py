@@ -87,6 +87,7 @@ class _Onlooker:
     def __init__(self, watch: Watch, stop: threading.Event) -> None:
         self.watch, self.stop = watch, stop
         self.shown = self.started = time.monotonic()
+        self.notices: list[str] = []
         self.first_seconds: float | None = None  # on the virtual clock, when this process took the run up
 
     def look(self, segment: "_Segment", last: bool = False) -> None:
@@ -103,6 +104,7 @@ class _Onlooker:
         if now - self.shown >= WATCH_SECONDS or last:
             self.shown = now
             snapshot = segment.snapshot()
+            snapshot.notices[:0] = self.notices
             snapshot.pace = (snapshot.seconds - self.first_seconds) / max(1e-9, now - self.started)
             self.watch(snapshot)
 
@@ -121,7 +123,7 @@ class _Segment:
         number: int,
     ) -> None:
         self.onlooker = onlooker
-        checkpoint = last_checkpoint(folder)
+        checkpoint = last_checkpoint(folder, onlooker.notices)
         self.time = VirtualTime(
             config,
             durations(clock, oracle=config.proposal.source == "oracle"),

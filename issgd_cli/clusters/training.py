@@ -52,7 +52,12 @@ def train(
         refuse_other_data(folder, data)
         runs.begin(folder, config, command, resume)
         folder.update_manifest(
-            dataset={"name": config.data.name, "fingerprint": data.fingerprint, **data.sizes},
+            dataset={
+                "name": config.data.name,
+                "fingerprint": data.fingerprint,
+                **data.sizes,
+                "files": data.stamps,  # when they were last changed
+            },
             cluster=config.cluster.kind,
             **(labels or {}),
         )

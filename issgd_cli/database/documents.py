@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from issgd_cli.database.protocol import Document, Topic
 from issgd_cli.database.records import LARGEST_VERSION, Layout, Published
@@ -50,9 +50,22 @@ def read_layout(text: bytes) -> Layout:
     return Layout(**sizes, chunk_size=whole(document.get("chunk_size"), low=1))
 
 
-def read_start(text: bytes) -> float:
-    """`start`: the server's time at the run's start."""
-    return number(parsed(text))
+class Start(NamedTuple):
+    """When a run began.
+
+    Attributes:
+        life: Names this life of the run: another one begins whenever the run is set back to a checkpoint.
+        seconds: The server's time when the run's clock stood at 0.
+    """
+
+    life: str
+    seconds: float
+
+
+def read_start(text: bytes) -> Start:
+    """`start`: when the run began."""
+    document = an_object(parsed(text))
+    return Start(word(document.get("life")), number(document.get("seconds")))
 
 
 def read_pointer(text: bytes) -> tuple[Published, int]:
@@ -73,7 +86,9 @@ def read_topic(topic: Topic) -> Callable[[bytes], Document]:
         document = an_object(parsed(text))
         _check(document, _TOPICS[topic])
         if topic == "work":
-            numbers(document)
+            for life, counts in document.items():
+                _life(life)
+                numbers(counts)
         return document
 
     return read
@@ -163,6 +178,13 @@ def _check(document: Document, checks: Mapping[str, Callable[[Any], object]]) ->
             check(document.get(name))
         except UnfitError as error:
             raise UnfitError(f"its {name}: {error}") from None
+
+
+def _life(value: str) -> None:
+    """Of an actor: its name and process; or `before`."""
+    actor, colon, process = value.rpartition(":")
+    for part in (actor, process) if colon else (process,):
+        word(part)
 
 
 def _counts(value: object) -> None:

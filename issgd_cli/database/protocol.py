@@ -25,10 +25,12 @@ class Database(Protocol):
     """One run's part of a database. Every command may be repeated without harm."""
 
     def seconds(self) -> float:
-        """Time since the run's start by the server's clock: the only clock that actors read."""
+        """Time since the run's start by the server's clock: the only clock that actors read. It never goes back."""
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
-        """Starts the run: forgets all that is stored under its name, and sets its clock and its records.
+        """Starts a life of the run: forgets all that is stored under its name, and sets its clock and its records.
+
+        Clients that know an earlier life can write no records into this one: they get a GoneError.
 
         Args:
             layout: Of the dataset.

@@ -2,7 +2,7 @@
 
 Keys, all under `issgd:<run>:` so that several runs can share a server:
 
-    start                      server time of the run's start, seconds
+    start                      JSON: server time of the run's start, seconds, and which of the run's lives this is
     layout, <topic>            JSON documents
     status                     hash: actor -> JSON
     events                     hash: batch -> JSON
@@ -19,6 +19,8 @@ import contextlib
 import hashlib
 import json
 import re
+import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar, cast
@@ -31,7 +33,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from issgd_cli.config import without_password
-from issgd_cli.database import documents
+from issgd_cli.database import documents, scripts
 from issgd_cli.database.documents import LONGEST, LONGEST_NAME, UnfitError, checked
 from issgd_cli.database.protocol import Document, Topic
 from issgd_cli.database.records import (
@@ -49,7 +51,7 @@ from issgd_cli.database.records import (
     refuse_flawed,
     refuse_nonfinite,
 )
-from issgd_cli.errors import DatabaseError
+from issgd_cli.errors import DatabaseError, GoneError
 from issgd_cli.traces import Event
 
 PIECE = 4 * 2**20  # of a parameter vector: one value of 76 MB would keep other clients waiting
@@ -57,111 +59,9 @@ FAREWELL_SECONDS = 24 * 3600  # how long a cleared run still tells its workers t
 MOST_ENTRIES = 1000  # of statuses, or of batches of events, that are read at once
 MOST_COMPLAINTS = 20
 LONGEST_LEASE_SECONDS = 600  # a chunk is never withheld for longer, whatever a claim says
-GONE = "The run's records are gone from the database; it was emptied or restarted."
+PATIENCE_SECONDS = 90  # a server that is away for so long is waited for
+GONE = "The run's records are gone from the database: it was emptied or restarted, or the run set back to a checkpoint."
 KEPT_VERSIONS = 3  # so that a reader can finish while the master goes on publishing
-
-# Time since the run's start and the newest version, 0 before the first; every script that writes records needs them.
-# ARGV: start, p:cur, version. They are no KEYS, which a worker would need the right to write.
-_NOW = """
-local start = redis.call('GET', ARGV[1])
-if not start then return redis.error_reply('GONE') end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) - (tonumber(start) or 0) + tonumber(time[2]) / 1e6
-local newest, version = 0, tonumber(ARGV[3])
-local pointer = redis.call('GET', ARGV[2])
-if pointer then
-  local sound, published = pcall(cjson.decode, pointer)
-  newest = sound and type(published) == 'table' and published[1]
-  if type(newest) ~= 'number' then return redis.error_reply('DAMAGED p:cur') end
-end
-"""
-
-# KEYS: norms, previous_norms, losses, errors, versions, previous_versions, seconds, gradient_norms2,
-# gradient_versions. ARGV: after those of _NOW: chunk, first example, norms, losses, errors, ||g_B||^2 or ''.
-_PUSH = (
-    _NOW
-    + """
-local chunk, first = tonumber(ARGV[4]), tonumber(ARGV[5])
-local stored = redis.call('GETRANGE', KEYS[5], 4 * chunk, 4 * chunk + 3)
-if #stored < 4 then return redis.error_reply('GONE') end
-if struct.unpack('<i4', stored) >= version or (newest > 0 and version > newest) then return 0 end
-if struct.unpack('<i4', stored) > 0 then
-  redis.call('SETRANGE', KEYS[2], 4 * first, redis.call('GETRANGE', KEYS[1], 4 * first, 4 * first + #ARGV[6] - 1))
-  redis.call('SETRANGE', KEYS[6], 4 * chunk, stored)
-end
-redis.call('SETRANGE', KEYS[1], 4 * first, ARGV[6])
-redis.call('SETRANGE', KEYS[3], 4 * first, ARGV[7])
-redis.call('SETRANGE', KEYS[4], first, ARGV[8])
-redis.call('SETRANGE', KEYS[5], 4 * chunk, struct.pack('<i4', version))
-redis.call('SETRANGE', KEYS[7], 8 * chunk, struct.pack('<d', now))
-if #ARGV[9] > 0 then
-  redis.call('SETRANGE', KEYS[8], 8 * chunk, ARGV[9])
-  redis.call('SETRANGE', KEYS[9], 4 * chunk, struct.pack('<i4', version))
-end
-return 1
-"""
-)
-
-# KEYS: of each split, the wanted one first: versions, cursor, claims, seconds.
-# ARGV: after those of _NOW: lease in seconds, the longest lease. Returns {which split, chunk} or nothing.
-# A claim or cursor that cannot be one counts as none: at worst a chunk is scored twice.
-_CLAIM = (
-    _NOW
-    + """
-local lease, longest = tonumber(ARGV[4]), tonumber(ARGV[5])
-for split = 0, #KEYS / 4 - 1 do
-  local key = 1 + 4 * split
-  local versions = redis.call('GET', KEYS[key])
-  if not versions then return redis.error_reply('GONE') end
-  local chunks = math.floor(#versions / 4)
-  local cursor = math.floor(tonumber(redis.call('GET', KEYS[key + 1]) or '0') or 0)
-  if not (cursor >= 0 and cursor < chunks) then cursor = 0 end
-  for step = 0, chunks - 1 do
-    local chunk = (cursor + step) % chunks
-    if struct.unpack('<i4', versions, 4 * chunk + 1) < version then
-      local claim = redis.call('HGET', KEYS[key + 2], chunk)
-      local claimed, till = 0, 0
-      if claim and #claim == 12 then claimed, till = struct.unpack('<i4d', claim) end
-      if claimed < version or not (till >= now and till <= now + longest) then
-        redis.call('HSET', KEYS[key + 2], chunk, struct.pack('<i4d', version, now + lease))
-        redis.call('SET', KEYS[key + 1], (chunk + 1) % chunks)
-        return {split, chunk}
-      end
-    end
-  end
-end
-if newest > 0 and newest == version then
-  for split = 0, #KEYS / 4 - 1 do
-    local versions = redis.call('GET', KEYS[1 + 4 * split])
-    for chunk = 0, math.floor(#versions / 4) - 1 do
-      if struct.unpack('<i4', versions, 4 * chunk + 1) == version then
-        redis.call('SETRANGE', KEYS[4 + 4 * split], 8 * chunk, struct.pack('<d', now))
-      end
-    end
-  end
-end
-return false
-"""
-)
-
-
-# KEYS: a hash. ARGV: most entries, longest name, longest value. Returns names and values in turn; an entry that is too
-# long for any of ours is taken out, and returned with the beginning of its name and nothing.
-_ENTRIES = """
-local found = {}
-for index, name in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if index > tonumber(ARGV[1]) then break end
-  if #name > tonumber(ARGV[2]) or redis.call('HSTRLEN', KEYS[1], name) > tonumber(ARGV[3]) then
-    redis.call('HDEL', KEYS[1], name)
-    found[#found + 1], found[#found + 2] = string.sub(name, 1, tonumber(ARGV[2])), ''
-  else
-    found[#found + 1], found[#found + 2] = name, redis.call('HGET', KEYS[1], name)
-  end
-end
-return found
-"""
-
-_SCRIPTS = (_PUSH, _CLAIM, _ENTRIES)
 
 T = TypeVar("T")
 
@@ -184,7 +84,7 @@ def _explained() -> Iterator[None]:
         ) from None
     except redis.RedisError as error:
         if "GONE" in str(error):
-            raise DatabaseError(GONE) from None
+            raise GoneError(GONE) from None
         raise DatabaseError(
             f"The database refuses a command: {_said(error)}. It must be writable by this user, have room for four "
             "times the parameters (maxmemory), and nobody else may write the run's keys."
@@ -214,7 +114,7 @@ class RedisDatabase:
         Args:
             url: redis://, rediss:// (with `?ssl_ca_certs=FILE` where a CA of one's own has signed) or unix://.
             run: The run's name, a prefix of all of its keys.
-            patient: Ride through an outage of half a minute; else give up at once, for who only looks on.
+            patient: Ride through an outage of PATIENCE_SECONDS; else give up at once, for who only looks on.
 
         Raises:
             DatabaseError: The URL is none, or turns off the verification of certificates.
@@ -224,8 +124,8 @@ class RedisDatabase:
         try:
             self._client = _Client.from_url(
                 url,
-                # Rides through an outage of some 30 s; every command may be repeated without harm.
-                retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 40 if patient else 0),
+                # Tried again soon and then every second; every command may be repeated without harm.
+                retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), PATIENCE_SECONDS + 4 if patient else 0),
                 socket_timeout=10 if patient else 2,
                 health_check_interval=15,
             )
@@ -235,7 +135,9 @@ class RedisDatabase:
                 "are written as %2F %40 %3A %3F %23 and %25."
             ) from None
         self._prefix = f"issgd:{run}:"
-        self._start: float | None = None
+        self._life: str | None = None  # of the run, as far as we know
+        self._offset: float | None = None  # of the run's clock to this machine's, seconds
+        self._latest = 0.0  # that `seconds` has told
         self._layout: Layout | None = None
         self._complaints: dict[str, str] = {}
 
@@ -256,7 +158,7 @@ class RedisDatabase:
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
         self._unlink_all()
-        for script in _SCRIPTS:  # a worker may run them, not load them
+        for script in scripts.ALL:  # a worker may run them, not load them
             self._client.script_load(script)
         with _explained(), self._client.pipeline(transaction=True) as pipeline:
             for split in SPLITS:
@@ -265,10 +167,12 @@ class RedisDatabase:
                     pipeline.set(self._key(split, name), array.tobytes())
             pipeline.set(self._key("layout"), json.dumps(asdict(layout)))
             pipeline.execute()
-        self._start = self._server_time() - seconds
+        whole, micro = self._client.time()
+        start = documents.Start(secrets.token_hex(8), whole + micro / 1e6 - seconds)
         # Written last: who finds a start finds the rest.
-        self._client.set(self._key("start"), repr(self._start))
-        self._layout = layout
+        self._client.set(self._key("start"), json.dumps(start._asdict()))
+        self._layout, self._life, self._offset, self._latest = layout, start.life, None, seconds
+        self.synchronise()
 
     def _unlink_all(self) -> None:
         pattern = re.sub(r"([\\\[\]*?^-])", r"\\\1", self._prefix) + "*"
@@ -281,14 +185,43 @@ class RedisDatabase:
         self._unlink_all()
         self._client.set(self._key(topic), "{}", ex=FAREWELL_SECONDS)
 
-    def _server_time(self) -> float:
-        whole, micro = self._client.time()
-        return whole + micro / 1e6
+    def synchronise(self) -> float:
+        """Reads the run's clock; from one reading to the next `seconds` goes on by this machine's own.
+
+        Returns:
+            By how many seconds the server's clock has been moved against this machine's since the last reading.
+
+        Raises:
+            GoneError: The run is no longer there, or has been set back to a checkpoint since.
+        """
+        asked = time.monotonic()
+        with _explained(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.getrange(self._key("start"), 0, LONGEST)
+            pipeline.time()
+            text, (whole, micro) = pipeline.execute()
+        answered = time.monotonic()
+        if not text:
+            raise self._no_run("start")
+        start = checked("start", documents.read_start, text)
+        if self._life not in (None, start.life):
+            raise GoneError(GONE)
+        # The server looked at its clock at some time between: that bounds the offset, which moves as little as it must.
+        seconds = whole + micro / 1e6 - start.seconds
+        before = seconds - answered if self._offset is None else self._offset
+        offset = float(min(max(before, seconds - answered), seconds - asked))
+        self._life, self._offset = start.life, offset
+        return offset - before
+
+    def advance(self, seconds: float) -> None:
+        """Moves the run's clock forward, for all its clients; the owner alone may."""
+        start = self._needed(documents.read_start, "start")
+        self._client.set(self._key("start"), json.dumps(start._replace(seconds=start.seconds - seconds)._asdict()))
 
     def seconds(self) -> float:
-        if self._start is None:
-            self._start = self._needed(documents.read_start, "start")
-        return self._server_time() - self._start
+        if self._offset is None:
+            self.synchronise()
+        self._latest = max(self._latest, time.monotonic() + (self._offset or 0.0))
+        return self._latest
 
     def layout(self) -> Layout:
         if self._layout is None:
@@ -303,10 +236,11 @@ class RedisDatabase:
     def _needed(self, read: Callable[[bytes], T], *parts: object) -> T:
         value = self._read(read, *parts)
         if value is None:
-            raise DatabaseError(
-                f"The database holds no run {self._prefix.split(':', 1)[1][:-1]} (no {':'.join(map(str, parts))})."
-            )
+            raise self._no_run(":".join(map(str, parts)))
         return value
+
+    def _no_run(self, key: str) -> GoneError:
+        return GoneError(f"The database holds no run {self._prefix.split(':', 1)[1][:-1]} (no {key}).")
 
     def put(self, topic: Topic, document: Document) -> None:
         self._client.set(self._key(topic), json.dumps(document))
@@ -331,7 +265,7 @@ class RedisDatabase:
     def _entries(self, key: str, read: Callable[[bytes], T]) -> dict[str, T]:
         """A hash that every actor writes to: a damaged entry is taken out and complained of, the others are read."""
         limits = [MOST_ENTRIES, LONGEST_NAME, LONGEST]
-        pairs = iter(cast(list[bytes], self._scripted(_ENTRIES, [self._key(key)], limits)))
+        pairs = iter(cast(list[bytes], self._scripted(scripts.ENTRIES, [self._key(key)], limits)))
         entries = {}
         for name, text in sorted(zip(pairs, pairs, strict=True)):
             try:
@@ -391,7 +325,7 @@ class RedisDatabase:
         order = (split, *(other for other in SPLITS if other != split))
         keys = [self._key(name, part) for name in order for part in ("versions", "cursor", "claims", "seconds")]
         arguments = [*self._now(version), min(lease_seconds, LONGEST_LEASE_SECONDS), LONGEST_LEASE_SECONDS]
-        found = cast(list[int] | None, self._scripted(_CLAIM, keys, arguments))
+        found = cast(list[int] | None, self._scripted(scripts.CLAIM, keys, arguments))
         if found is None:
             return None
         chunk = Chunk(order[found[0]], found[1])
@@ -400,8 +334,10 @@ class RedisDatabase:
         return chunk
 
     def _now(self, version: int) -> list[Any]:
-        """The arguments of _NOW."""
-        return [self._key("start"), self._key("p", "cur"), version]
+        """The arguments of scripts.NOW."""
+        if self._life is None:
+            self.synchronise()
+        return [self._key("start"), self._life, self._key("p", "cur"), version]
 
     def push(self, chunk: Chunk, version: int, scores: ChunkScores) -> bool:
         span = self.layout().span(chunk.split, chunk.number)
@@ -413,7 +349,7 @@ class RedisDatabase:
         norm2 = b"" if scores.gradient_norm2 is None else np.array(scores.gradient_norm2, "<f8").tobytes()
         keys = [self._key(chunk.split, name) for name in FIELDS]
         arguments = [*self._now(version), chunk.number, span.start, *contents, norm2]
-        return self._scripted(_PUSH, keys, arguments) == 1
+        return self._scripted(scripts.PUSH, keys, arguments) == 1
 
     def _scripted(self, script: str, keys: list[str], arguments: list[Any]) -> object:
         digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
@@ -423,7 +359,7 @@ class RedisDatabase:
             except redis.exceptions.NoScriptError:  # the server was restarted, or another issgd began the run
                 with contextlib.suppress(DatabaseError):  # a worker may not
                     self._client.script_load(script)
-        raise DatabaseError(GONE)
+        raise GoneError(GONE)
 
     def _arrays(self, fields: Sequence[str], splits: Sequence[Split]) -> dict[Split, dict[str, NDArray[Any]]]:
         """These fields of these splits, read at one instant; each checked for its length and for what it may hold."""
@@ -441,8 +377,10 @@ class RedisDatabase:
         newest = checked("p:cur", documents.read_pointer, pointer)[0].version if pointer else LARGEST_VERSION
         arrays: dict[Split, dict[str, NDArray[Any]]] = {split: {} for split in splits}
         for ((split, name), size), content in zip(sizes.items(), contents, strict=True):
+            if not content:
+                raise self._no_run(f"{split}:{name}")
             if len(content) != size:
-                found = "nothing" if not content else f"{len(content)} bytes" + (" or more" * (len(content) > size))
+                found = f"{len(content)} bytes" + (" or more" * (len(content) > size))
                 raise DatabaseError(f"The database holds {found} at {split}:{name}, where {size} bytes belong.")
             arrays[split][name] = np.frombuffer(content, FIELDS[name].dtype)
         for split in splits:

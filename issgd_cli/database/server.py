@@ -7,13 +7,14 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -39,24 +40,77 @@ WORKER_KEYS = [
 _WATCHDOG = 'read -r _; sleep 3; kill "$1"; rm -rf "$2"'
 
 
-class Server(NamedTuple):
+@dataclass
+class Server:
     """A running server.
 
     Attributes:
+        binary: What runs.
+        version: For instance `valkey 9.1.2`.
+        place: Its folder: configuration and socket.
+        log: Where its own log goes.
         url: For launcher, master and monitor, password included.
         worker_url: For workers on this machine.
-        process: Its process.
-        version: For instance `valkey 9.1.2`.
         limits_workers: Whether a worker can write nothing but its records, status and events.
         invitation: The file with the URL for workers on other machines; None where it listens on no address.
+        process: Its process; another one after `restart`.
     """
 
+    binary: Path
+    version: str
+    place: Path
+    log: Path
     url: str
     worker_url: str
-    process: subprocess.Popen[bytes]
-    version: str
     limits_workers: bool
     invitation: Path | None
+    process: subprocess.Popen[bytes] = field(init=False)
+    watchdog: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """Starts it, at its address and with its passwords; it ends, and its folder goes, when we are killed.
+
+        Raises:
+            DatabaseError: It does not come up.
+        """
+        with self.log.open("ab") as output:
+            # A session of its own: Ctrl-C at the terminal is for the launcher, who ends the actors first.
+            self.process = subprocess.Popen(
+                [self.binary, self.place / "redis.conf"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.watchdog = subprocess.Popen(
+            ["sh", "-c", _WATCHDOG, "watchdog", str(self.process.pid), str(self.place)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            _wait(self.process, self.url, self.log)
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Ends it, however it stands."""
+        self.watchdog.kill()  # before its standard input is closed, which it would take for our death
+        self.watchdog.communicate()
+        self.process.send_signal(signal.SIGCONT)  # one that was stopped would not hear that it shall end
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def restart(self) -> None:
+        """Starts it again after its death, empty."""
+        self.end()
+        self.start()
 
 
 def find_binary() -> Path:
@@ -121,28 +175,14 @@ def serving(log: Path, listen: str = "") -> Iterator[Server]:
         path = place / "database.sock"
         limits_workers = major >= FIRST_WITH_KEY_PERMISSIONS
         (place / "redis.conf").write_text(_configuration(place, path, passwords, limits_workers, listen))
-        with log.open("ab") as output:
-            # A session of its own: Ctrl-C at the terminal is for the launcher, who ends the actors first.
-            process = subprocess.Popen(
-                [binary, place / "redis.conf"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
         owner, worker = (f"unix://{user}:{passwords[user]}@{path}" for user in ("owner", "worker"))
+        invitation = _invitation(place, listen, passwords["worker"]) if listen else None
+        server = Server(binary, version, place, log, owner, worker, limits_workers, invitation)
+        server.start()
         try:
-            with _watched(process, place):
-                _wait(process, owner, log)
-                invitation = _invitation(place, listen, passwords["worker"]) if listen else None
-                yield Server(owner, worker, process, version, limits_workers, invitation)
+            yield server
         finally:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            server.end()
 
 
 def _configuration(place: Path, path: Path, passwords: dict[str, str], limits_workers: bool, listen: str) -> str:
@@ -176,22 +216,6 @@ def _invitation(place: Path, listen: str, password: str) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"redis://worker:{password}@{host}:{port}\n")
     return path
-
-
-@contextlib.contextmanager
-def _watched(process: subprocess.Popen[bytes], place: Path) -> Iterator[None]:
-    """Within, the server ends, and its folder goes, when this process is killed."""
-    with subprocess.Popen(
-        ["sh", "-c", _WATCHDOG, "watchdog", str(process.pid), str(place)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as watchdog:
-        try:
-            yield
-        finally:
-            watchdog.kill()  # before its standard input is closed, which it would take for our death
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

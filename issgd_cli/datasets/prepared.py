@@ -9,20 +9,24 @@ Images stay uint8; whoever uses them subtracts the mean and divides by the stand
 Source of the split and of the normalisation: the original implementation (95% / 5% by a seeded draw).
 """
 
+import hashlib
 import json
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from issgd_cli.datasets.sources import Progress, silent
 from issgd_cli.errors import DataError
 
 FORMAT = 1
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+ARRAYS = (*(f"{split}-{kind}.npy" for split in SPLITS for kind in ("images", "labels")), "mean.npy", "std.npy")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,9 @@ class Prepared:
         classes: Number of classes.
         fingerprint: Two datasets with the same fingerprint hold the same examples in the same order.
         shape: Of one image, for instance (3, 32, 32).
+        directory: The folder that it was loaded from.
+        stamps: Size in bytes and time of the last change in nanoseconds of each file there, by its name, as JSON has
+            them; from before anything was read. Empty for data that is in no file.
     """
 
     name: str
@@ -62,6 +69,8 @@ class Prepared:
     classes: int
     fingerprint: str
     shape: tuple[int, ...]
+    directory: Path = Path()
+    stamps: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -72,6 +81,24 @@ class Prepared:
     def features(self) -> int:
         """Numbers in one image: the product of its shape."""
         return math.prod(self.shape)
+
+    def refuse_changed(self) -> None:
+        """Looks whether the files are still those that were loaded: images are mapped, so who changes them changes what
+        is trained on. Reads none of them, and takes some tens of microseconds.
+
+        Raises:
+            DataError: One has been removed or changed.
+        """
+        for name, loaded in self.stamps.items():
+            path = f"{self.directory}/{name}"  # joined as text: a Path would take longer than the look
+            try:
+                found = _stamp(path)
+            except OSError as error:
+                gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
+                what = "removed" if gone else f"made unreadable ({error.strerror})"
+                raise DataError(f"{path} has been {what} since it was loaded. {_put_back(self.directory)}") from None
+            if found != loaded:
+                raise DataError(f"{path} has been changed since it was loaded. {_put_back(self.directory)}")
 
 
 # Reading
@@ -87,6 +114,7 @@ def load(directory: Path, train_size: int | None = None) -> Prepared:
     Raises:
         DataError: No such folder, or one that is incomplete, damaged or of another format; says which file.
     """
+    stamps = _stamps(directory)  # first: what is changed while we read is then seen to be
     meta = read_meta(directory)
     remake = _remake(directory)
     features = math.prod(meta["shape"])
@@ -121,7 +149,50 @@ def load(directory: Path, train_size: int | None = None) -> Prepared:
             train = splits["train"]
             splits["train"] = Split(train.images[:train_size], train.labels[:train_size])
             fingerprint = f"{fingerprint}-train{train_size}"
-    return Prepared(meta["name"], splits, mean, std, meta["classes"], fingerprint, tuple(meta["shape"]))
+    return Prepared(
+        meta["name"], splits, mean, std, meta["classes"], fingerprint, tuple(meta["shape"]), directory, stamps
+    )
+
+
+def verify(directory: Path, progress: Progress = silent) -> None:
+    """Reads a prepared folder from end to end, and refuses it unless it holds what was prepared: a second or so a GB.
+
+    For a folder whose stamps are not those that a run noted: files that were put back from a copy have other ones, and
+    so have files that were changed.
+
+    Raises:
+        DataError: The content is not that of the fingerprint in meta.json, or cannot be read.
+    """
+    meta = read_meta(directory)
+    try:
+        found = fingerprint_of(directory, tuple(meta["shape"]), meta["classes"], progress)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or directory} cannot be read: {error.strerror}. {_remake(directory)}"
+        ) from None
+    if found != meta["fingerprint"]:
+        raise DataError(
+            f"{directory} does not hold what was prepared there: its files give the fingerprint {found[:12]}, "
+            f"meta.json says {meta['fingerprint'][:12]}. {_put_back(directory)}"
+        )
+
+
+def fingerprint_of(folder: Path, shape: tuple[int, ...], classes: int, progress: Progress = silent) -> str:
+    """sha256 over all that a run can see of the data: every array's bytes, the image shape, the number of classes.
+
+    Raises:
+        OSError: A file is missing or unreadable.
+    """
+    digest = hashlib.sha256(json.dumps([FORMAT, list(shape), classes]).encode())
+    total = sum((folder / name).stat().st_size for name in ARRAYS)
+    done = 0
+    for name in ARRAYS:
+        with (folder / name).open("rb") as file:
+            while piece := file.read(2**22):
+                digest.update(piece)
+                done += len(piece)
+                progress("computing the fingerprint", done, total)
+    return digest.hexdigest()
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
@@ -159,6 +230,23 @@ def read_meta(directory: Path) -> dict[str, Any]:
     if not whole:
         raise DataError(f"{path} lacks a key or holds one of the wrong type. {remedy}")
     return meta
+
+
+def _stamps(directory: Path) -> dict[str, list[int]]:
+    """Of the files that are there; `load` itself complains of those that are not."""
+    return {name: _stamp(directory / name) for name in ("meta.json", *ARRAYS) if (directory / name).is_file()}
+
+
+def _stamp(path: str | Path) -> list[int]:
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _put_back(directory: Path) -> str:
+    return (
+        f"Put back what was there, or delete {directory} and prepare it again with the same source and seed; "
+        "then go on with `--resume`."
+    )
 
 
 def _missing(directory: Path) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import io
 import json
 import math
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli.datasets.prepared import FORMAT, SPLITS, SplitName
+from issgd_cli.datasets.prepared import FORMAT, SPLITS, SplitName, fingerprint_of
 from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, ahead, silent
 from issgd_cli.errors import DataError
 from issgd_cli.randomness import generator
@@ -93,7 +92,7 @@ def write(
             "split_seed": split_seed,
             "sources": sources.result(),
             "parameters": dict(parameters),
-            "fingerprint": _fingerprint(partial, dataset.shape, dataset.classes, progress),
+            "fingerprint": fingerprint_of(partial, dataset.shape, dataset.classes, progress),
         }
         (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
         for path in partial.iterdir():
@@ -260,21 +259,6 @@ def _check_disk(directory: Path, needed: int) -> None:
             f"Preparing {directory.name} needs {needed / 2**20:,.0f} MiB in {directory.parent}, where "
             f"{free / 2**20:,.0f} MiB are free. Free some space, or prepare into another folder with `--data-dir`."
         )
-
-
-def _fingerprint(folder: Path, shape: tuple[int, ...], classes: int, progress: Progress) -> str:
-    """sha256 over all that a run can see of the data: every array's bytes, the image shape, the number of classes."""
-    digest = hashlib.sha256(json.dumps([FORMAT, list(shape), classes]).encode())
-    names = [f"{split}-{kind}.npy" for split in SPLITS for kind in ("images", "labels")] + ["mean.npy", "std.npy"]
-    total = sum((folder / name).stat().st_size for name in names)
-    done = 0
-    for name in names:
-        with (folder / name).open("rb") as file:
-            while piece := file.read(2**22):
-                digest.update(piece)
-                done += len(piece)
-                progress("computing the fingerprint", done, total)
-    return digest.hexdigest()
 
 
 def _flush(path: Path) -> None:

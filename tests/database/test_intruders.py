@@ -128,7 +128,7 @@ def stage(
     database.push_events("worker-7:1", [])
     database.put("proposal", {"step": 0, "seconds": 0.5, "values": {"proposal/entropy": 1.0}})
     database.put("acknowledged", {"version": 1})
-    database.put("work", {"work/bytes_sent": 3.0})
+    database.put("work", {"before": {"work/bytes_sent": 3.0}})
     with redis.Redis.from_url(servers[1]) as client:
         yield Stage(servers[0].url, client, config, data, folder)
         for key in client.scan_iter(match=f"issgd:{RUN}:*"):

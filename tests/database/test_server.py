@@ -3,6 +3,7 @@
 import importlib.machinery
 import importlib.util
 import os
+import signal
 import stat
 import sys
 from pathlib import Path
@@ -56,6 +57,29 @@ def test_nothing_is_ever_evicted_or_written_to_disk(tmp_path: Path) -> None:
     with administered(tmp_path / "server.log") as (_, url), redis.Redis.from_url(url) as client:
         for name, value in {"maxmemory-policy": "noeviction", "save": "", "appendonly": "no"}.items():
             assert client.config_get(name) == {name: value}
+
+
+def test_a_dead_server_returns_empty_at_its_address_with_its_passwords_and_ends_with_its_block(tmp_path: Path) -> None:
+    with serving(tmp_path / "server.log") as running:
+        url, first = running.url, running.process
+        with redis.Redis.from_url(url) as client:
+            client.set("issgd:key", b"value")
+        first.kill()
+        first.wait()
+        running.restart()
+        assert (running.url, running.process.poll()) == (url, None)
+        with redis.Redis.from_url(url) as client:
+            assert client.get("issgd:key") is None
+        second, directory = running.process, running.place
+        assert second.pid != first.pid
+    assert second.poll() is not None
+    assert not directory.exists()
+
+
+def test_a_stopped_server_ends_too(tmp_path: Path) -> None:
+    with serving(tmp_path / "server.log") as running:
+        running.process.send_signal(signal.SIGSTOP)
+    assert running.process.poll() is not None
 
 
 def test_the_server_does_not_share_our_terminals_signals(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import redis
 
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.errors import DatabaseError
-from tests.servers import BINARIES
+from tests.servers import BINARIES, free_port
 
 
 def openssl(*arguments: object) -> None:
@@ -38,9 +38,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Pat
         *("x509", "-req", "-in", place / "server.csr", "-CA", place / "ca.pem", "-CAkey", place / "ca.key"),
         *("-CAcreateserial", "-days", 2, "-extfile", place / "names", "-out", place / "server.pem"),
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     options: list[str | Path] = [
         *("--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(place)),
         *("--tls-cert-file", place / "server.pem", "--tls-key-file", place / "server.key"),
@@ -59,7 +57,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Pat
 
 
 def answers(process: "subprocess.Popen[bytes]", port: int) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

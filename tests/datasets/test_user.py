@@ -1,5 +1,6 @@
 """A user's own .npz file: prepared on first use, found again by its content, and refused clearly."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,21 @@ def test_changed_file_is_another_dataset(tmp_path: Path) -> None:
     np.savez(path, images=IMAGES[:100], labels=LABELS[:100])
     assert load(str(path), tmp_path).fingerprint != load(str(path), tmp_path / "x", train_size=50).fingerprint
     assert prepare(str(path), tmp_path) != first
+
+
+def test_what_was_prepared_of_a_file_is_what_must_not_change(tmp_path: Path) -> None:
+    """The file itself is not read again."""
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    place = prepare(str(path), tmp_path / "data")
+    for part in place.iterdir():
+        os.utime(part, (1, 1))
+    data = load(str(path), tmp_path / "data", train_size=50)
+    path.unlink()
+    data.refuse_changed()
+    (place / "train-images.npy").touch()
+    with pytest.raises(DataError, match=r"mine-.*/train-images\.npy has been changed"):
+        data.refuse_changed()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+PATIENCE = 240.0  # seconds that a test waits for what takes a few, on a machine that may be slow and busy
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class CommandLine:
     def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess([], process.returncode, out, err)
 
     def train(self, name: str, *arguments: object) -> tuple[object, ...]:
@@ -75,10 +76,10 @@ def issgd(tmp_path: Path, data_dir: Path) -> Iterator[CommandLine]:
     command_line.end()
 
 
-def processes(word: str) -> list[int]:
-    """The processes whose command line holds a word."""
-    table = subprocess.run(["ps", "-ax", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in table.splitlines() if word in line and " ps " not in line]
+def processes(*words: str) -> list[int]:
+    """The processes whose command line holds all of some words."""
+    table = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in table.splitlines() if all(word in line for word in words)]
 
 
 def servers_of(launcher: int) -> list[int]:
@@ -96,19 +97,19 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def find() -> Callable[[str], list[int]]:
-    """`processes`."""
-    return processes
+def find(data_dir: Path) -> Callable[[str], list[int]]:
+    """`processes`, of these tests alone: others may run on this machine at the same time."""
+    return lambda word: processes(word, f"--data-dir {data_dir}")
 
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], object]], None]:
-    """Waits until something holds; fails after a minute."""
+    """Waits until something holds; fails when it doesn't for long."""
 
     def wait(holds: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not holds():
-            assert time.monotonic() < deadline, "waited a minute in vain"
+            assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s in vain"
             time.sleep(0.02)
 
     return wait

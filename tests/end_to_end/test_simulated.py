@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from issgd_cli import traces
-from tests.end_to_end.conftest import EXPERIMENTS, CommandLine, is_alive
+from tests.end_to_end.conftest import EXPERIMENTS, PATIENCE, CommandLine, is_alive
 
 Eventually = Callable[[Callable[[], object]], None]
 
@@ -81,7 +81,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(issgd: CommandLine, eventu
     process = issgd.start(*arguments)
     eventually(lambda: list((issgd.place / "results/broken").glob("*/seed-000/checkpoint/checkpoint.npz")))
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "--resume" in err
     assert manifest(issgd.run_of("broken"))["state"] == "interrupted"
@@ -104,7 +104,7 @@ def test_several_runs_at_a_time_are_processes_that_end_and_go_on_together(
     process = issgd.start(*command)
     eventually(lambda: len(list((issgd.place / "results/tiny").glob("*/*/checkpoint/checkpoint.npz"))) >= 2)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=40)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "goes on from here" in err
     states = [manifest(path.parent)["state"] for path in (issgd.place / "results/tiny").glob("*/*/manifest.json")]
@@ -153,7 +153,7 @@ def test_neither_process_outlives_the_other_for_long(issgd: CommandLine, eventua
         eventually(lambda: not is_alive(child))
     else:
         os.kill(child, signal.SIGKILL)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         assert "process ended with status -9" in out
     assert "interrupted" in issgd("status").stdout

@@ -1,0 +1,140 @@
+"""What dies is started again, what is away is waited for, and what cannot be mended ends the run clearly."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from issgd_cli import traces
+from issgd_cli.database.redis import RedisDatabase
+from tests.chaos.run import Run, eventually
+from tests.chaos.soak import comparable, undisturbed
+from tests.end_to_end.conftest import PATIENCE, CommandLine
+from tests.servers import administered
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux")
+
+LONG = ("--steps", "100000")
+
+
+def run_of(issgd: CommandLine, name: str, *arguments: str) -> Run:
+    return Run(issgd.place, issgd.data_dir, name, arguments)
+
+
+def restarts_of(run: Run) -> dict[str, int]:
+    return dict(json.loads((run.folder / "manifest.json").read_text())["restarts"])
+
+
+@pytest.mark.parametrize(
+    ("victim", "number", "how"),
+    [
+        (
+            "master",
+            signal.SIGKILL,
+            "The master was killed by signal 9, by somebody or by the system for want of memory",
+        ),
+        ("master", signal.SIGTERM, "The master ended with status 143"),
+        ("monitor", signal.SIGKILL, "The monitor was killed by signal 9"),
+        ("worker", signal.SIGKILL, "The worker-1 was killed by signal 9"),
+        ("database", signal.SIGKILL, "The database server was killed by signal 9"),
+    ],
+)
+def test_who_may_not_be_started_again_ends_the_run_clearly(
+    issgd: CommandLine, victim: str, number: signal.Signals, how: str
+) -> None:
+    run = run_of(issgd, f"dead-{victim}", *LONG, "--set", "cluster.restarts=0")
+    run.start()
+    try:
+        assert run.comes_to(0)
+        run.kill(run.server() if victim == "database" else run.pids(victim)[-1], number)
+        assert run.end() == 1
+        assert how in run.said().read_text()
+        manifest = json.loads((run.folder / "manifest.json").read_text())
+        assert (manifest["state"], manifest["failure"]["actor"].partition("-")[0]) == ("failed", victim)
+        eventually(lambda: not run.pids(""), "all are gone")
+    finally:
+        run.abandon()
+
+
+def test_a_worker_is_started_again_so_often_and_no_more(issgd: CommandLine) -> None:
+    run = run_of(issgd, "again", *LONG, "--workers", "1", "--set", "cluster.restarts=2")
+    run.start()
+    try:
+        seen: list[int] = []
+        for _ in range(3):
+            assert run.comes_to(0)
+            eventually(lambda: set(run.pids("worker")) - set(seen), "another worker")  # noqa: B023 - not kept
+            seen += run.pids("worker")
+            run.kill(seen[-1])
+        assert run.end() == 1
+        assert "(started 3 times)" in run.said().read_text()
+        assert restarts_of(run) == {"worker-0": 2}
+    finally:
+        run.abandon()
+
+
+def test_half_a_minute_without_the_database_stops_nobody_and_is_told(issgd: CommandLine) -> None:
+    run = run_of(issgd, "outage", "--mode", "relaxed", *LONG, "--set", "monitor.every_seconds=0.2")
+    run.start()
+    try:
+        assert run.comes_to(64)
+        everybody = {actor: run.pids(actor) for actor in ("master", "monitor", "worker")}
+        server, url, name = run.server(), run.url("master"), run.run_name
+        os.kill(server, signal.SIGSTOP)
+        threading.Timer(30, os.kill, (server, signal.SIGCONT)).start()
+        frozen = time.monotonic()
+        before = run.step()
+        eventually(lambda: "the database does not answer" in run.said().read_text(), "the outage is told of")
+        eventually(lambda: time.monotonic() > frozen + 30, "the outage is over")
+        eventually(lambda: run.step() > before, "the trace goes on")
+        eventually(lambda: "the database answers again, after" in run.said().read_text(), "its end is told of")
+        assert {actor: run.pids(actor) for actor in everybody} == everybody
+        assert "restarts" not in json.loads((run.folder / "manifest.json").read_text())
+        # The master trained through it: no two of its rows are half a minute apart in steps as they are in seconds.
+        database = RedisDatabase(url, name)
+        assert database.statuses()["master"]["step"] > before
+        database.close()
+        events = traces.read_events(run.folder / "events.csv")
+        trained = events[(events.actor == "master") & (events.event == "train")]
+        assert (trained.end - trained.start).max() > 15  # one block of steps, with one version, through the outage
+        assert not run.is_over()
+        run.launcher.send_signal(signal.SIGINT)
+        assert run.end() == 130
+    finally:
+        run.abandon()
+
+
+def test_a_shared_server_that_is_emptied_is_filled_again_and_a_worker_from_elsewhere_comes_back(
+    issgd: CommandLine, tmp_path: Path
+) -> None:
+    steps = ("--steps", "640", "--set", "master.checkpoint_every_seconds=0.2")
+    with administered(tmp_path / "server.log") as (server, administrator):
+        owner, invitation = tmp_path / "owner", tmp_path / "worker"
+        for path, url in ((owner, server.url), (invitation, server.worker_url)):
+            path.touch(0o600)
+            path.write_text(url)
+        run = run_of(issgd, "emptied", *steps, "--workers", "0")
+        calm = undisturbed(run_of(issgd, "emptied", *steps, "--workers", "1"))
+        launcher = issgd.start(*issgd.train("emptied", *steps, "--workers", "0", "--database-file", owner))
+        eventually(lambda: list((issgd.place / "results/emptied").glob("*/seed-000/manifest.json")), "a manifest")
+        eventually(lambda: "run_name" in json.loads((run.folder / "manifest.json").read_text()), "a name")
+        eventually(lambda: RedisDatabase(server.url, run.run_name).get("description") is not None, "the run")
+        worker = issgd.start(
+            *("worker", "--database-file", invitation, "--run", run.run_name, "--data-dir", issgd.data_dir)
+        )
+        with redis.Redis.from_url(administrator) as client:
+            for step in (128, 320):
+                eventually(lambda step=step: run.step() >= step or launcher.poll() is not None, f"step {step}")  # type: ignore[misc]
+                client.flushall()
+        _, err = launcher.communicate(timeout=PATIENCE)
+        assert launcher.returncode == 0, err
+        out, err = worker.communicate(timeout=PATIENCE)
+        assert worker.returncode == 0, err
+        assert "has left the database" in out
+        assert sum(restarts_of(run).values()) >= 2
+        assert comparable(run.folder).equals(comparable(calm.folder))
