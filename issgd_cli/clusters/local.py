@@ -29,7 +29,7 @@ from issgd_cli.clusters.launch import (
     set_back,
 )
 from issgd_cli.config import Config
-from issgd_cli.database.redis import RedisDatabase
+from issgd_cli.database.redis import CLOCK_STEP_SECONDS, RedisDatabase
 from issgd_cli.database.server import Server, serving
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import DatabaseError, GoneError, IssgdError
@@ -41,7 +41,6 @@ LONG_LIFE_SECONDS = 60.0  # who lives for so long may die again as often
 BACKOFF_SECONDS = 0.5  # before the first start after a short life, doubled before each further one
 LONGEST_BACKOFF_SECONDS = 30.0
 AWAY_SECONDS = 2.0  # a server that is silent for so long is told of
-CLOCK_STEP_SECONDS = 1.0  # what a server's clock goes back by at once is no drift
 LOG_LINES = 12
 MOST_NOTICES = 1000
 
@@ -313,7 +312,7 @@ class _Launch:
             return
         try:
             moved = self.onlooker.synchronise()
-            if moved < -CLOCK_STEP_SECONDS:  # the run's clock goes on as if it had not been
+            if moved < -CLOCK_STEP_SECONDS:
                 self.database.advance(-moved)
                 self._notice(f"the database's clock was set back by {-moved:.0f} s; the run's own goes on")
             self.snapshot.statuses, self.snapshot.seconds = self.onlooker.statuses(), self.onlooker.seconds()

@@ -59,6 +59,7 @@ FAREWELL_SECONDS = 24 * 3600  # how long a cleared run still tells its workers t
 MOST_ENTRIES = 1000  # of statuses, or of batches of events, that are read at once
 MOST_COMPLAINTS = 20
 LONGEST_LEASE_SECONDS = 600  # a chunk is never withheld for longer, whatever a claim says
+CLOCK_STEP_SECONDS = 1.0  # what a server's clock goes back by at once is no drift
 PATIENCE_SECONDS = 90  # a server that is away for so long is waited for
 GONE = "The run's records are gone from the database: it was emptied or restarted, or the run set back to a checkpoint."
 KEPT_VERSIONS = 3  # so that a reader can finish while the master goes on publishing
@@ -188,6 +189,8 @@ class RedisDatabase:
     def synchronise(self) -> float:
         """Reads the run's clock; from one reading to the next `seconds` goes on by this machine's own.
 
+        A server's clock that has been set back is not followed: the run's owner mends that by `advance`.
+
         Returns:
             By how many seconds the server's clock has been moved against this machine's since the last reading.
 
@@ -208,9 +211,9 @@ class RedisDatabase:
         # The server looked at its clock at some time between: that bounds the offset, which moves as little as it must.
         seconds = whole + micro / 1e6 - start.seconds
         before = seconds - answered if self._offset is None else self._offset
-        offset = float(min(max(before, seconds - answered), seconds - asked))
-        self._life, self._offset = start.life, offset
-        return offset - before
+        moved = float(min(max(before, seconds - answered), seconds - asked)) - before
+        self._life, self._offset = start.life, before + (moved if moved > -CLOCK_STEP_SECONDS else 0.0)
+        return moved
 
     def advance(self, seconds: float) -> None:
         """Moves the run's clock forward, for all its clients; the owner alone may."""

@@ -22,6 +22,7 @@ import redis
 from issgd_cli.database import Chunk, ChunkScores
 from issgd_cli.errors import RecordError
 from tests.chaos.run import Run, eventually
+from tests.end_to_end.conftest import servers_of
 
 Random = np.random.Generator
 Mend = Callable[[], object]
@@ -47,14 +48,18 @@ class Fault:
 def _killed(actor: str) -> Callable[[Run, Random], Mend]:
     def strike(run: Run, random: Random) -> Mend:
         run.pid(actor)
-        run.kill(int(random.choice(run.pids(actor) or [run.pid(actor)])))
+        there = run.pids(actor)
+        run.kill(int(random.choice(there or [run.pid(actor)])))
+        eventually(lambda: set(run.pids(actor)) - {*there} or run.is_over(), f"another {actor}")
         return nothing
 
     return strike
 
 
 def _server_killed(run: Run, random: Random) -> Mend:
-    run.kill(run.server())
+    there = run.server()
+    run.kill(there)
+    eventually(lambda: set(servers_of(run.launcher.pid)) - {there} or run.is_over(), "another server")
     return nothing
 
 
@@ -76,7 +81,7 @@ def _socket_refused(run: Run, random: Random) -> Mend:
     socket.rename(away)
     try:
         for actor in ("worker", "monitor"):
-            _killed(actor)(run, random)
+            run.kill(run.pid(actor))
         time.sleep(4)
     finally:
         with contextlib.suppress(FileNotFoundError):  # the run may be over
@@ -172,6 +177,7 @@ def _checkpoint_damaged(run: Run, random: Random) -> Mend:
     content[int(random.integers(len(content) // 4, len(content) // 2))] ^= 0xFF
     path.write_bytes(content)
     run.kill(pid)
+    eventually(lambda: set(run.pids("master")) - {pid} or run.is_over(), "another master")
     return nothing
 
 

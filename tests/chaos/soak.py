@@ -120,7 +120,7 @@ def strike(run: Run, kind: str, fault: Fault, random: np.random.Generator) -> St
             return Struck(kind, before, 0.0, f"status {run.launcher.returncode}, not clear: {last_line(run)}")
         survived = "resumed"
         run.start()
-    # A sample later than the fault: the run goes on. Its last sample is as late as can be.
+    # A sample later than the fault, once who was struck is there again: the run goes on.
     eventually(lambda: run.step() > before or run.is_over(), f"{run.name} goes on after: {kind}")
     if run.is_over() and run.launcher.returncode != 0:
         survived = f"status {run.launcher.returncode}: {last_line(run)}"
