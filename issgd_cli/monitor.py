@@ -83,6 +83,7 @@ class Monitor:
                 break
             yield Operation("wait", seconds=POLL_SECONDS[self.config.master.mode])
         yield from self.audits()
+        self.trace.put_in_order()
         self.write_events()
 
     def sample(self, newest: Published) -> None:

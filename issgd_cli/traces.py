@@ -126,9 +126,31 @@ class TraceWriter:
             raise _unreadable(self.path, error) from None
         return [row for row, line in lines if line not in held]
 
+    def put_in_order(self) -> None:
+        """Sorts a trace as an undisturbed run writes it: first what was sampled, then the audits, each by step.
+
+        A run that went back to a checkpoint after its first audits has sampled its last steps behind them.
+
+        Raises:
+            RunError: The disk is full, or gone. The file is as it was before.
+        """
+        content = _content(self.path)
+        header, *lines = content.splitlines(keepends=True)
+        ordered = b"".join([header, *sorted(lines, key=_place)])
+        if ordered != content:
+            with _writing(self.path):
+                write_text(self.path, ordered.decode())
+                self._file.close()
+                self._file = self.path.open("ab", buffering=0)
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _place(line: bytes) -> tuple[bool, int]:
+    step, _, quantity, _ = line.split(b",")
+    return quantity.startswith(b"audit/"), int(step)
 
 
 def _line(row: Row | Event) -> str:

@@ -254,3 +254,26 @@ def test_events_survive(tmp_path: Path) -> None:
     writer.close()
     table = read_events(tmp_path / "events.csv")
     assert [Event(*values) for values in table.itertuples(index=False)] == events
+
+
+def test_a_trace_is_put_in_the_order_of_an_undisturbed_run_and_can_be_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    calm = [
+        *(Row(0, 1.0, "loss/train", 2.0), Row(0, 1.0, "work/bytes_sent", 1.0), Row(0, 0.5, "proposal/entropy", 3.0)),
+        *(Row(8, 2.0, "loss/train", 1.0), Row(8, 2.0, "work/bytes_sent", 2.0)),
+        *(Row(0, 0.5, "audit/loss/train", 2.0), Row(0, 0.5, "audit/trace/in_use", 5.0)),
+        *(Row(4, 1.5, "audit/loss/train", 1.5), Row(4, 1.5, "audit/trace/in_use", 4.0)),
+    ]
+    for order in ([*calm], [*calm[:3], *calm[5:], *calm[3:5]]):
+        path.unlink(missing_ok=True)
+        writer = TraceWriter(path, Row._fields, BLOCK_ENDS)
+        writer.append(order)
+        before = path.stat().st_ino
+        writer.put_in_order()
+        assert (path.stat().st_ino == before) == (order == calm)  # what is in order is not touched
+        last = Row(8, 2.0, "audit/trace/in_use", 6.0)
+        writer.append([last])
+        writer.close()
+        assert path.read_text() == "step,seconds,quantity,value\n" + "".join(
+            f"{row.step},{row.seconds},{row.quantity},{row.value}\n" for row in [*calm, last]
+        )

@@ -71,7 +71,7 @@ def train(
             raise RunError(f"Interrupted. Go on with `--resume`; the trace so far is in {folder.trace}.") from None
         except BaseException as error:
             actor = error.actor if isinstance(error, ActorError) else "launcher"
-            with contextlib.suppress(OSError):  # the disk may be full
+            with contextlib.suppress(RunError):  # the disk may be full
                 runs.end(folder, "failed", {"actor": actor, "reason": str(error) or type(error).__name__})
             raise
         runs.end(folder, "finished")

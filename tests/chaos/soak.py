@@ -6,7 +6,6 @@ strike before the run's end and none before the run has got over the one before.
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from issgd_cli import traces
 from issgd_cli.runs import RunFolder
 from tests.chaos.faults import FAULTS, Fault, is_clear
 from tests.chaos.run import OverError, Run, eventually
+from tests.end_to_end.conftest import comparable
 
 SETTINGS = (
     *("--set", "master.checkpoint_every_seconds=0.3", "--set", "monitor.every_seconds=0.2"),
@@ -45,7 +45,8 @@ class Outcome:
 
     Attributes:
         mode: exact or relaxed.
-        struck: Its faults, in order.
+        planned: How many faults it was to suffer.
+        struck: Those that it did, in order.
         rows: Of its trace.
         lost, extra: Rows of the undisturbed run's trace that it lacks, and rows that are not that one's (exact mode);
             audits that it lacks, and rows written twice (relaxed mode).
@@ -54,6 +55,7 @@ class Outcome:
     """
 
     mode: str
+    planned: int
     struck: list[Struck]
     rows: int
     lost: int
@@ -63,9 +65,14 @@ class Outcome:
 
     @property
     def is_whole(self) -> bool:
-        """Nothing lost, nothing twice, everything survived."""
-        survived = all(one.survived in ("alone", "resumed") for one in self.struck)
-        return survived and (self.lost, self.extra, self.doubled_events, self.state) == (0, 0, 0, "finished")
+        """Nothing lost, nothing twice, everything struck and survived."""
+        survived = sum(one.survived in ("alone", "resumed") for one in self.struck)
+        return survived == self.planned and (self.lost, self.extra, self.doubled_events, self.state) == (
+            0,
+            0,
+            0,
+            "finished",
+        )
 
 
 def plan(kinds: list[str], count: int, random: np.random.Generator) -> list[str]:
@@ -91,32 +98,37 @@ def soak(run: Run, mode: str, kinds: list[str], steps: int, random: np.random.Ge
         run.start()
         for kind, step in zip(kinds, due, strict=True):
             if not run.comes_to(step):
-                struck.append(Struck(kind, run.step(), 0.0, f"never struck: {last_line(run)}"))
                 break
             time.sleep(float(random.uniform(0, 0.3)))
-            struck.append(strike(run, kind, FAULTS[kind], random))
+            try:
+                struck.append(strike(run, kind, FAULTS[kind], random))
+            except OverError:
+                break
             print(f"{mode}: {struck[-1]}", flush=True)
             if struck[-1].survived not in ("alone", "resumed"):
                 break
         run.end()
     finally:
         run.abandon()
-    return Outcome(mode, struck, *looked_at(run, mode), state=run.state())
+    return Outcome(mode, len(kinds), struck, *looked_at(run, mode), state=run.state())
 
 
 def strike(run: Run, kind: str, fault: Fault, random: np.random.Generator) -> Struck:
-    """One fault, and the run's way back to where it was."""
+    """One fault, and the run's way back to where it was.
+
+    Raises:
+        OverError: The run was over before it could be struck.
+    """
     before, started = run.step(), time.monotonic()
-    try:
-        mend = fault.strike(run, random)
-    except OverError:
-        return Struck(kind, before, 0.0, f"the run was over: {last_line(run)}")
+    mend = fault.strike(run, random)
     survived = "alone"
     if fault.ends is not None:
         eventually(run.is_over, f"{run.name} ends of: {kind}")
         said = run.said().read_text()
         mend()
-        if run.launcher.returncode == 0 or not is_clear(said, fault.ends):
+        if run.launcher.returncode == 0:
+            raise OverError
+        if not is_clear(said, fault.ends):
             return Struck(kind, before, 0.0, f"status {run.launcher.returncode}, not clear: {last_line(run)}")
         survived = "resumed"
         run.start()
@@ -131,13 +143,6 @@ def last_line(run: Run) -> str:
     """That the launcher has printed."""
     lines = run.said().read_text(errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
-
-
-def comparable(folder: Path) -> pd.DataFrame:
-    """The rows that exact mode repeats to the bit: all but the clock's."""
-    table = traces.read(RunFolder(folder).trace)
-    clocked = table.quantity.str.contains("seconds") | table.quantity.str.startswith("work/")
-    return table[~clocked].drop(columns="seconds").reset_index(drop=True)
 
 
 def looked_at(run: Run, mode: str) -> tuple[int, int, int, int]:

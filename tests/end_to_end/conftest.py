@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from issgd_cli import traces
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PATIENCE = 240.0  # seconds that a test waits for what takes a few, on a machine that may be slow and busy
@@ -74,6 +77,13 @@ def issgd(tmp_path: Path, data_dir: Path) -> Iterator[CommandLine]:
     command_line = CommandLine(tmp_path, data_dir)
     yield command_line
     command_line.end()
+
+
+def comparable(folder: Path) -> pd.DataFrame:
+    """The rows that exact mode repeats to the bit: all but the clock's."""
+    table = traces.read(folder / "trace.csv")
+    clocked = table.quantity.str.contains("seconds") | table.quantity.str.startswith("work/")
+    return table[~clocked].drop(columns="seconds").reset_index(drop=True)
 
 
 def processes(*words: str) -> list[int]:

@@ -13,8 +13,8 @@ import redis
 from issgd_cli import traces
 from issgd_cli.database.redis import RedisDatabase
 from tests.chaos.run import Run, eventually
-from tests.chaos.soak import comparable, undisturbed
-from tests.end_to_end.conftest import PATIENCE, CommandLine
+from tests.chaos.soak import undisturbed
+from tests.end_to_end.conftest import PATIENCE, CommandLine, comparable
 from tests.servers import administered
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux")
@@ -127,10 +127,13 @@ def test_a_shared_server_that_is_emptied_is_filled_again_and_a_worker_from_elsew
         worker = issgd.start(
             *("worker", "--database-file", invitation, "--run", run.run_name, "--data-dir", issgd.data_dir)
         )
+        eventually(lambda: run.step() >= 128 or launcher.poll() is not None, "step 128")
         with redis.Redis.from_url(administrator) as client:
-            for step in (128, 320):
-                eventually(lambda step=step: run.step() >= step or launcher.poll() is not None, f"step {step}")  # type: ignore[misc]
-                client.flushall()
+            client.flushall()
+        eventually(lambda: run.step() >= 320 or launcher.poll() is not None, "step 320")
+        server.process.kill()  # its socket refuses everybody for a while, and then it is empty
+        time.sleep(10)
+        server.restart()
         _, err = launcher.communicate(timeout=PATIENCE)
         assert launcher.returncode == 0, err
         out, err = worker.communicate(timeout=PATIENCE)

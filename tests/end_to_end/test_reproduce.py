@@ -1,9 +1,14 @@
 """`issgd reproduce` end to end: runs, figures, verdicts; and again, without doing anything twice."""
 
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.end_to_end.conftest import EXPERIMENTS, CommandLine
+import pandas as pd
+import pytest
+
+from tests.end_to_end.conftest import EXPERIMENTS, PATIENCE, CommandLine, comparable
 
 TINY = f"""
 extends = "{EXPERIMENTS / "smoke.toml"}"
@@ -61,6 +66,45 @@ def test_a_failed_run_is_told_and_tried_again(issgd: CommandLine) -> None:
     assert "failed" in (issgd.place / "results/tiny/report.md").read_text()
     assert "failed" in issgd("status").stdout
     assert issgd(*exploding).returncode == 1  # tried again, not skipped
+
+
+def traces_of(place: Path) -> dict[Path, pd.DataFrame]:
+    return {path.relative_to(place).parent: comparable(path.parent) for path in sorted(place.rglob("trace.csv"))}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_reproduce_ends_with_the_same_and_does_no_finished_run_again(
+    issgd: CommandLine, eventually: Callable[[Callable[[], object]], None], number: signal.Signals
+) -> None:
+    exact = (
+        TINY.replace('"relaxed"', '"exact"').partition("[timelines]")[0]
+        + "[[settings]]"
+        + TINY.partition("[[settings]]")[2]
+    )
+    for name in ("calm", "broken"):
+        (issgd.place / f"{name}.toml").write_text(f'name = "{name}"\n' + exact.replace("steps = 48", "steps = 256"))
+    options = ("--data-dir", issgd.data_dir, "--only", "setting=a")
+    done = issgd("reproduce", "calm.toml", *options)
+    assert done.returncode == 0, done.stderr
+    calm, broken = (issgd.place / "results" / name for name in ("calm", "broken"))
+    process = issgd.start("reproduce", "broken.toml", *options)
+    eventually(lambda: list(broken.rglob("manifest.json")))
+    refused = issgd("reproduce", "broken.toml", *options)
+    assert (refused.returncode, "already at work" in refused.stderr) == (1, True), refused.stderr
+    eventually(lambda: len(list(broken.rglob("trace.csv"))) == 2)  # the first is finished, the second goes on
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    first = {
+        path: path.read_bytes() for path in broken.rglob("seed-000/manifest.json") if '"finished"' in path.read_text()
+    }
+    assert len(first) == 1
+    again = issgd("reproduce", "broken.toml", *options)
+    assert again.returncode == 0, again.stderr
+    assert "1 runs done, 1 were finished before, 0 failed" in again.stdout
+    assert {path: path.read_bytes() for path in first} == first
+    assert traces_of(calm).keys() == traces_of(broken).keys()
+    for run, trace in traces_of(calm).items():
+        pd.testing.assert_frame_equal(trace, traces_of(broken)[run], check_exact=True)
 
 
 def test_a_second_reproduce_on_the_same_folder_is_refused(issgd: CommandLine) -> None:

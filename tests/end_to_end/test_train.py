@@ -14,18 +14,11 @@ import redis
 
 from issgd_cli import traces
 from issgd_cli.database.redis import RedisDatabase
-from tests.end_to_end.conftest import PATIENCE, CommandLine, is_alive, servers_of
+from tests.end_to_end.conftest import PATIENCE, CommandLine, comparable, is_alive, servers_of
 from tests.servers import administered
 
 Find = Callable[[str], list[int]]
 Eventually = Callable[[Callable[[], object]], None]
-
-
-def comparable(folder: Path) -> pd.DataFrame:
-    """The rows that exact mode repeats to the bit: all but the clock's."""
-    table = traces.read(folder / "trace.csv")
-    clocked = table.quantity.str.contains("seconds") | table.quantity.str.startswith("work/")
-    return table[~clocked].drop(columns="seconds").reset_index(drop=True)
 
 
 def manifest(folder: Path) -> dict[str, Any]:
