@@ -4,12 +4,12 @@ Each file holds a sum over all its arrays, so that a damaged one is refused and 
 before the newest is kept: `recover` goes back to it.
 """
 
-import contextlib
+import errno
 import hashlib
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ from issgd_cli.database.documents import read_topic
 from issgd_cli.database.records import FIELDS, LARGEST_VERSION, flaw
 from issgd_cli.equations import Float64s
 from issgd_cli.errors import DamagedError, RunError
-from issgd_cli.files import replacing
+from issgd_cli.files import replacing, writing
 
 Float32s = NDArray[np.float32]
 
 PREVIOUS = "previous.npz"  # beside a checkpoint: the one before it
 DAMAGED = "damaged.npz"  # and one that could not be read, kept for a look
 SUM = "sha256"  # the member of every file that holds the sum over the others
+NO_DAMAGE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # try again later
 START_AGAIN = "Remove the run's folder and start it again."
 
 
@@ -115,7 +116,7 @@ def recover(path: Path) -> list[str]:
         RunError: The files cannot be moved.
     """
     previous, damage = path.with_name(PREVIOUS), None
-    with _writing(path):
+    with writing(path):
         path.with_name(path.name + ".partial").unlink(missing_ok=True)
     if path.exists():
         try:
@@ -134,7 +135,7 @@ def recover(path: Path) -> list[str]:
             raise
         both = f"{damage.reason}, and so is the one before it: {error.reason}"
         raise DamagedError(path, both, START_AGAIN) from None
-    with _writing(path):
+    with writing(path):
         if damage is not None:
             path.replace(path.with_name(DAMAGED))
         previous.replace(path)
@@ -305,7 +306,7 @@ def load_parameters(path: Path, model: nn.Module) -> None:
 
 def _save(path: Path, values: dict[str, Any], older: Path | None = None) -> None:
     arrays = {name: np.asarray(value) for name, value in values.items()}
-    with _writing(path), replacing(path, older=older) as file:
+    with writing(path), replacing(path, older=older) as file:
         np.savez(file, allow_pickle=False, **arrays, **{SUM: np.asarray(_sum(arrays))})
 
 
@@ -316,16 +317,6 @@ def _sum(arrays: Mapping[str, NDArray[Any]]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy: parameters take 76 MB
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written: {error.strerror}. Free space there and go on with `--resume`."
-        ) from None
 
 
 def _load(path: Path, remedy: str = START_AGAIN) -> dict[str, NDArray[Any]]:
@@ -349,6 +340,12 @@ def _load(path: Path, remedy: str = START_AGAIN) -> dict[str, NDArray[Any]]:
         return arrays
     except FileNotFoundError:
         raise RunError(f"No {path}.") from None
+    except MemoryError:
+        raise RunError(f"{path} does not fit into memory. Close other programs and go on with `--resume`.") from None
+    except OSError as error:
+        if error.errno in NO_DAMAGE:
+            raise RunError(f"{path} cannot be read: {error.strerror}. See to it, and go on with `--resume`.") from None
+        raise DamagedError(path, error, remedy) from None
     except Exception as error:  # zipfile's and numpy's readers raise errors of every kind at what they did not write
         raise DamagedError(path, error, remedy) from None
 

@@ -148,7 +148,8 @@ class Cluster(Section):
     threads: Annotated[int, Field(gt=0, le=1024)] | None = None
     # Of float32 products, torch's words: "high" is TF32 where the hardware has it, "medium" bfloat16.
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    # How often in a row an actor, or the server, is started again that has lived for less than a minute.
+    # How often in a row one is started again: a worker or the monitor that has lived for less than a minute; the master
+    # or the server without a new checkpoint in between.
     restarts: Annotated[int, Field(ge=0)] = 5
     clock: Clock = Clock()  # of the simulated cluster
 

@@ -24,6 +24,10 @@ class GoneError(DatabaseError):
     """A run that is no longer in the database, or no longer the same: set back to a checkpoint since."""
 
 
+class AwayError(DatabaseError):
+    """A server that does not answer; it may come back."""
+
+
 class RecordError(DatabaseError):
     """Scores of a chunk that cannot be true: not finite, negative, or of another number than the chunk's examples."""
 

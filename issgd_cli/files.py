@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from issgd_cli.errors import RunError
+
 
 @contextlib.contextmanager
 def replacing(path: Path, suffix: str = ".partial", older: Path | None = None) -> Iterator[IO[bytes]]:
@@ -29,6 +31,36 @@ def replacing(path: Path, suffix: str = ".partial", older: Path | None = None) -
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+FREE_SPACE = "Free space there and go on with `--resume`."
+
+
+@contextlib.contextmanager
+def writing(path: Path, remedy: str = FREE_SPACE) -> Iterator[None]:
+    """Within, what keeps `path` from being written is an error for people: a full disk, a folder that is gone.
+
+    Raises:
+        RunError: With the reason, and the remedy.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}. {remedy}") from None
+
+
+@contextlib.contextmanager
+def telling() -> Iterator[None]:
+    """Within, whatever else the system refuses, a file or a process, is an error for people.
+
+    Raises:
+        RunError: With the reason, and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = error.filename or "A file or process"
+        raise RunError(f"{what} cannot be used: {error.strerror}. See to it, and go on with `--resume`.") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,16 +19,18 @@ from typing import IO, Any, Literal, get_args
 
 from issgd_cli.config import Config, as_toml, read_toml, resolve, without_password
 from issgd_cli.errors import RunError
-from issgd_cli.files import write_text
+from issgd_cli.files import write_text, writing
 
 State = Literal["running", "finished", "failed", "interrupted"]
 
 # What of a manifest is read again, and must be of this kind where it is there.
 _MANIFEST = {
     **dict.fromkeys(("dataset", "failure", "machine", "restarts"), dict),
+    "checkpointed": bool,
     **dict.fromkeys(("run_name", "start", "end", "setting", "method"), str),
 }
 
+ELSEWHERE = "Free space there, or choose another place with `--results-dir`."
 PACKAGES = ("issgd", "torch", "numpy", "scipy", "redis", "pandas", "matplotlib")
 
 
@@ -113,19 +115,8 @@ class RunFolder:
             RunError: It is unreadable, or cannot be written.
         """
         manifest = self._manifest() if self.manifest.exists() else {}
-        with _writing(self.manifest):
+        with writing(self.manifest, ELSEWHERE):
             write_text(self.manifest, json.dumps({**manifest, **values}, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written: {error.strerror}. Free space there, or choose another place with "
-            "`--results-dir`."
-        ) from None
 
 
 def run_folder(results: Path, config: Config, setting: str, method: str) -> RunFolder:
@@ -150,7 +141,7 @@ def begin(folder: RunFolder, config: Config, command: list[str], resume: bool) -
         )
     if state is not None and (theirs := folder.read_config().hash()) != config.hash():
         raise RunError(f"{folder.path} was started with another configuration ({theirs}, now {config.hash()}).")
-    with _writing(folder.path):
+    with writing(folder.path, ELSEWHERE):
         for place in (folder.logs, folder.checkpoint.parent, folder.audits):
             place.mkdir(parents=True, exist_ok=True)
         write_text(folder.config, as_toml(config))
@@ -182,11 +173,9 @@ def locked(place: Path, what: str) -> Iterator[None]:
     Raises:
         RunError: Another process holds it.
     """
-    try:
+    with writing(place, ELSEWHERE):
         place.mkdir(parents=True, exist_ok=True)
         file = (place / "lock").open("a+")
-    except OSError as error:
-        raise RunError(f"{place} cannot be written: {error.strerror}. Choose another with `--results-dir`.") from None
     with file:
         patience = time.monotonic() + 0.3  # `issgd status` looks at a lock by taking it for an instant
         while not (taken := _take(file)) and time.monotonic() < patience:
@@ -196,9 +185,10 @@ def locked(place: Path, what: str) -> Iterator[None]:
             raise RunError(
                 f"{what} is already at work on {place} (process {file.read().strip() or 'unknown'}). Wait for it."
             )
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with contextlib.suppress(OSError):  # on a full disk the lock holds without our name
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield
 
 

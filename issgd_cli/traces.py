@@ -3,16 +3,15 @@
 Plots, tables and verdicts read nothing else.
 """
 
-import contextlib
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from issgd_cli.errors import RunError
-from issgd_cli.files import write_text
+from issgd_cli.files import write_text, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +87,7 @@ class TraceWriter:
         self.path = path
         content = _content(path) if path.exists() else b""
         size = _whole(content, block_ends)
-        with _writing(path):
+        with writing(path):
             if size == 0:
                 write_text(path, ",".join(columns) + "\n")
             elif size < len(content):
@@ -102,7 +101,7 @@ class TraceWriter:
             RunError: The disk is full, or gone. The file is as it was before.
         """
         left = memoryview("".join(map(_line, rows)).encode())
-        with _writing(self.path):
+        with writing(self.path):
             before = os.fstat(self._file.fileno()).st_size
             try:
                 while left:  # a disk that fills takes a part, and refuses the rest
@@ -138,7 +137,7 @@ class TraceWriter:
         header, *lines = content.splitlines(keepends=True)
         ordered = b"".join([header, *sorted(lines, key=_place)])
         if ordered != content:
-            with _writing(self.path):
+            with writing(self.path):
                 write_text(self.path, ordered.decode())
                 self._file.close()
                 self._file = self.path.open("ab", buffering=0)
@@ -170,17 +169,6 @@ def _whole(content: bytes, block_ends: tuple[str, ...]) -> int:
     return content.find(b"\n", max(last, 0)) + 1  # without any block, the header's end
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written: {error.strerror}. What it holds is whole. Free space there and go on with "
-            "`--resume`."
-        ) from None
-
-
 def drop_from(path: Path, step: int) -> None:
     """Removes the trace's rows at `step` and later, before a resumed run writes them again.
 
@@ -199,7 +187,7 @@ def drop_from(path: Path, step: int) -> None:
             raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
         if int(number) < step or (int(number) == step > 0 and ",audit/" in rest):
             kept.append(line)
-    with _writing(path):
+    with writing(path):
         write_text(path, "".join(kept))
 
 
@@ -212,7 +200,7 @@ def drop_events_from(path: Path, seconds: float) -> None:
         kept = [line for line in lines[1:] if line.endswith("\n") and float(line.split(",")[1]) < seconds]
     except (ValueError, IndexError):
         raise RunError(f"{path} holds a row that is none of an event's. Remove the run's folder.") from None
-    with _writing(path):
+    with writing(path):
         write_text(path, "".join([*lines[:1], *kept]))
 
 

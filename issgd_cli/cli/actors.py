@@ -67,5 +67,7 @@ def _join(
     try:
         join(kind, url, run, data_dir, folder, index, device or None)
     except GoneError as error:
+        if kind == "worker":
+            raise
         typer.echo(f"issgd: {error}", err=True)
         raise typer.Exit(GONE_STATUS) from None

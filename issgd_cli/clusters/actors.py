@@ -18,14 +18,15 @@ from issgd_cli import datasets
 from issgd_cli.checkpoints import load_checkpoint
 from issgd_cli.clusters.recording import Recorder
 from issgd_cli.config import Config, resolve
-from issgd_cli.database import Layout
+from issgd_cli.database import Document, Layout
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.errors import ConfigError, DatabaseError, DataError, GoneError, IssgdError, RunError
+from issgd_cli.files import telling
 from issgd_cli.master import Master
 from issgd_cli.models.mlp import fingerprint
 from issgd_cli.monitor import Monitor
 from issgd_cli.operations import Actor, Operation, Task
-from issgd_cli.runs import RunFolder
+from issgd_cli.runs import RunFolder, locked
 from issgd_cli.worker import Worker
 
 Kind = Literal["master", "worker", "monitor"]
@@ -55,17 +56,22 @@ def join(
     launcher = os.environ.get("ISSGD_LAUNCHER")  # absent where a user started this actor
     if launcher is not None:
         threading.Thread(target=_leave_with, args=(int(launcher),), daemon=True).start()
+    knows_the_run = launcher is not None
     while True:
         database = RedisDatabase(url, run)
         try:
-            if launcher is None:
+            if not knows_the_run:
                 database.ping()
-            _take_part(kind, database, run, data_dir, folder, index, device)
+            description = database.get("description")
+            if description is None:
+                raise GoneError(f"The database holds no run {run}. Start it with `issgd train --database ...` first.")
+            knows_the_run = True
+            _take_part(kind, database, run, description, data_dir, folder, index, device)
             return
         except GoneError:
-            if kind != "worker":
+            if kind != "worker" or not knows_the_run:
                 raise
-            if not _comes_back(database):
+            if not _comes_back(url, run):
                 return
         finally:
             database.close()
@@ -78,22 +84,24 @@ def _leave_with(launcher: int) -> None:
     os._exit(1)
 
 
-def _comes_back(database: RedisDatabase) -> bool:
+def _comes_back(url: str, run: str) -> bool:
     """Waits until the run is in the database again; False where it leaves word that it has ended.
 
     Raises:
         GoneError: It has stayed away.
     """
     minutes = RETURN_SECONDS / 60
-    print(f"The run has left the database. Waiting for it to come back, {minutes:.0f} minutes at most.", flush=True)
+    with contextlib.suppress(OSError):  # a log on a full disk
+        print(f"The run has left the database. Waiting for it to come back, {minutes:.0f} minutes at most.", flush=True)
     deadline = time.monotonic() + RETURN_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(DatabaseError):  # the server may be starting
-            if database.get("stop") is not None:
-                return False
-            if database.get("description") is not None:
-                return True
-        time.sleep(REPORT_SECONDS)
+    with contextlib.closing(RedisDatabase(url, run, patient=False)) as database:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(DatabaseError):  # the server may be starting
+                if database.get("stop") is not None:
+                    return False
+                if database.get("description") is not None:
+                    return True
+            time.sleep(REPORT_SECONDS)
     raise GoneError(f"The run has not come back within {minutes:.0f} minutes. Join again when it does.")
 
 
@@ -101,14 +109,12 @@ def _take_part(
     kind: Kind,
     database: RedisDatabase,
     run: str,
+    description: Document,
     data_dir: Path,
     folder: Path | None,
     index: int | None,
     device: str | None,
 ) -> None:
-    description = database.get("description")
-    if description is None:
-        raise DatabaseError(f"The database holds no run {run}. Start it with `issgd train --database ...` first.")
     config = resolve(description["config"], "the run's description in the database")
     torch.set_num_threads(threads(config))
     torch.set_float32_matmul_precision(config.cluster.matmul_precision)
@@ -125,18 +131,20 @@ def _take_part(
         raise DatabaseError(f"The database's records of run {run} are of other sizes than {config.data.name} has.")
     place = torch.device(device or device_of(config, kind, index or 0))
     if kind == "worker":
-        actor: Actor = Worker(config, data, database, place)
         name = f"worker-{socket.gethostname()}-{os.getpid()}" if index is None else f"worker-{index}"
-    else:
-        if folder is None:
-            raise RunError(f"The {kind} needs --folder, the run's folder.")
+        Execution(name, Worker(config, data, database, place), database).run()
+        return
+    if folder is None:
+        raise RunError(f"The {kind} needs --folder, the run's folder.")
+    there = RunFolder(folder)
+    # One that a killed launcher has left behind may still be at work: nobody writes the same files beside it.
+    with locked(there.checkpoint.parent if kind == "master" else there.logs, f"another {kind}"):
         if kind == "master":
-            checkpoint = load_checkpoint(RunFolder(folder).checkpoint) if description["resumed"] else None
-            actor = Master(config, data, database, RunFolder(folder), place, checkpoint)
+            checkpoint = load_checkpoint(there.checkpoint) if description["resumed"] else None
+            actor: Actor = Master(config, data, database, there, place, checkpoint)
         else:
-            actor = Monitor(config, data, database, RunFolder(folder), place)
-        name = kind
-    Execution(name, actor, database).run()
+            actor = Monitor(config, data, database, there, place)
+        Execution(kind, actor, database).run()
 
 
 def device_of(config: Config, kind: Kind, index: int) -> str:
@@ -193,15 +201,15 @@ class Execution:
         """
         handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self._live()
+            with telling():
+                self._live()
         except DatabaseError:
             # A worker's run may have ended, and its records been taken away under its hands.
             if not self.name.startswith("worker") or not self._is_over():
                 raise
-        except (IssgdError, OSError) as error:
-            told = error if isinstance(error, IssgdError) else _unusable(error)
-            self._tell(told)
-            raise told from None
+        except IssgdError as error:
+            self._tell(error)
+            raise
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -278,9 +286,3 @@ class Execution:
         with contextlib.suppress(DatabaseError):
             status = self.recorder.status(self.database.seconds(), "failed")
             self.database.report(self.name, {**status, "notices": [line]})
-
-
-def _unusable(error: OSError) -> RunError:
-    return RunError(
-        f"{error.filename or 'A file'} cannot be used: {error.strerror}. See to it, and go on with `--resume`."
-    )

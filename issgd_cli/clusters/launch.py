@@ -89,7 +89,7 @@ def refuse_other_data(folder: RunFolder, data: Prepared) -> None:
     if before not in (None, data.fingerprint):
         raise RunError(
             f"{folder.path} was run on other data: {data.name} has been prepared anew since (fingerprint "
-            f"{data.fingerprint[:12]}, then {before[:12]}). Prepare it as it was, or choose another `--results-dir`."
+            f"{data.fingerprint[:12]}, then {before!s:.12}). Prepare it as it was, or choose another `--results-dir`."
         )
     if noted.get("files") not in (None, data.stamps):  # put back from a copy, or changed: only the content tells
         verify(data.directory)
@@ -98,7 +98,14 @@ def refuse_other_data(folder: RunFolder, data: Prepared) -> None:
 def last_checkpoint(folder: RunFolder, notices: list[str]) -> Checkpoint | None:
     """Where the run goes on from; None: from its beginning. Adds to `notices` what was wrong with a newer one."""
     notices += recover(folder.checkpoint)
-    return load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
+    if folder.checkpoint.exists():
+        return load_checkpoint(folder.checkpoint)
+    if folder.manifest.exists() and folder.read_manifest().get("checkpointed"):
+        raise RunError(
+            f"{folder.checkpoint} is gone, and so is the one before it. Put it back, or remove the run's folder and "
+            "start it again."
+        )
+    return None
 
 
 def set_back(

@@ -9,14 +9,13 @@ joined from elsewhere too, notice that the run lives anew and join it again.
 import contextlib
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from issgd_cli.checkpoints import save_checkpoint
 from issgd_cli.clusters.launch import (
     ALLOCATION,
     GONE_STATUS,
@@ -28,26 +27,20 @@ from issgd_cli.clusters.launch import (
     last_checkpoint,
     set_back,
 )
+from issgd_cli.clusters.restarts import Process, Restarts, end_of, hint, was_killed
 from issgd_cli.config import Config
-from issgd_cli.database.redis import CLOCK_STEP_SECONDS, RedisDatabase
+from issgd_cli.database.redis import CLOCK_STEP_SECONDS, PATIENCE_SECONDS, RedisDatabase
 from issgd_cli.database.server import Server, serving
 from issgd_cli.datasets.prepared import Prepared
-from issgd_cli.errors import DatabaseError, GoneError, IssgdError
+from issgd_cli.errors import AwayError, DatabaseError, GoneError, IssgdError, RunError
+from issgd_cli.master import RESERVED_VERSIONS
 from issgd_cli.runs import RunFolder
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 8.0  # for master and monitor to save what they can
-LONG_LIFE_SECONDS = 60.0  # who lives for so long may die again as often
-BACKOFF_SECONDS = 0.5  # before the first start after a short life, doubled before each further one
-LONGEST_BACKOFF_SECONDS = 30.0
 AWAY_SECONDS = 2.0  # a server that is silent for so long is told of
 LOG_LINES = 12
 MOST_NOTICES = 1000
-
-HINTS = {
-    signal.SIGKILL: ", by somebody or by the system for want of memory",
-    signal.SIGBUS: ": a data file was cut short while it was in use, or a disk is failing",
-}
 
 
 def run(config: Config, folder: RunFolder, data: Prepared, watch: Watch, stop: threading.Event, jobs: int = 1) -> None:
@@ -80,60 +73,6 @@ def _guard(server: Server | None) -> str:
     return "users alone, since only Redis 7.0 has key permissions: a worker's password opens all of the run's keys"
 
 
-@dataclass
-class _Process:
-    """An actor's process.
-
-    Attributes:
-        popen: The process, of which only the end is left where `again_at` is set.
-        log_from: Where its part of the actor's log begins, bytes.
-        again_at: When it is started again, by the monotonic clock.
-    """
-
-    popen: subprocess.Popen[bytes]
-    log_from: int
-    again_at: float | None = None
-
-
-@dataclass
-class _Restarts:
-    """How often each actor, and the server, was started again, and whether it may be once more.
-
-    Attributes:
-        most: How many short lives may follow each other.
-        counts: Restarts so far.
-    """
-
-    most: int
-    counts: dict[str, int] = field(default_factory=dict)
-    short_lives: dict[str, int] = field(default_factory=dict)
-    started: dict[str, float] = field(default_factory=dict)
-
-    def began(self, name: str) -> None:
-        """Takes note of a start, the first or another."""
-        self.started[name] = time.monotonic()
-
-    def pause(self, name: str) -> float | None:
-        """How many seconds to wait before starting it again; None: it has died too often."""
-        if time.monotonic() - self.started[name] >= LONG_LIFE_SECONDS:
-            self.short_lives[name] = 0
-        lives = self.short_lives[name] = self.short_lives.get(name, 0) + 1
-        if lives > self.most:
-            return None
-        self.counts[name] = self.counts.get(name, 0) + 1
-        return float(min(BACKOFF_SECONDS * 2 ** (lives - 1), LONGEST_BACKOFF_SECONDS))
-
-
-def _end_of(status: int) -> str:
-    """How a process ended, for people, by its exit status."""
-    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-
-
-def _was_killed(status: int) -> bool:
-    """Whether a signal ended the process, or asked it to end."""
-    return status < 0 or status > 128
-
-
 class _Launch:
     """Starts the actors, looks after them, and ends them."""
 
@@ -153,10 +92,12 @@ class _Launch:
         # The token keeps two checkouts that do the same run on one server apart.
         place = "/".join(folder.path.parts[-3:])
         self.run_name = folder.read_manifest().get("run_name") or f"{place}-{secrets.token_hex(4)}"
-        self.database = RedisDatabase(url, self.run_name)
-        self.onlooker = RedisDatabase(url, self.run_name, patient=False)
-        self.processes: dict[str, _Process] = {}
-        self.restarts = _Restarts(config.cluster.restarts)
+        # Impatient: whoever waits for a server here must hear Ctrl-C.
+        self.database = RedisDatabase(url, self.run_name, patient=False)
+        self.processes: dict[str, Process] = {}
+        self.restarts = Restarts(config.cluster.restarts, dict(folder.read_manifest().get("restarts") or {}))
+        self.gone_back_to: int | None = None  # when that checkpoint was saved
+        self.is_checkpointed = False
         self.away_since: float | None = None
         self.snapshot = Snapshot()
 
@@ -176,14 +117,50 @@ class _Launch:
             self._show()
             if self.server is None:
                 with contextlib.suppress(IssgdError):
-                    self.onlooker.clear("stop")
-            self.onlooker.close()
+                    self.database.clear("stop")
             self.database.close()
 
     def _set_back(self) -> None:
-        """Sets database and folder to the run's beginning, or to its last checkpoint."""
-        checkpoint = last_checkpoint(self.folder, self.snapshot.notices)
-        set_back(self.database, self.folder, self.config, self.data, checkpoint)
+        """Sets database and folder to the run's beginning, or to its last checkpoint, once the server is there.
+
+        Raises:
+            ActorError: The server has died too often.
+            AwayError: It does not answer for long.
+            Interrupted: The caller said stop meanwhile.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                if self.server is not None and (status := self.server.process.poll()) is not None:
+                    self._hold_on("database", status, "starting it again, from the last checkpoint")
+                    self.server.restart()
+                    self.restarts.began("database")
+                told = len(self.snapshot.notices)
+                checkpoint = last_checkpoint(self.folder, self.snapshot.notices)
+                if (
+                    checkpoint is not None
+                    and len(self.snapshot.notices) > told
+                    and self.config.master.mode == "relaxed"
+                ):
+                    # The newer one, which cannot be read, had reserved versions above this one's.
+                    checkpoint = checkpoint.renumbered(RESERVED_VERSIONS)
+                    save_checkpoint(self.folder.checkpoint, checkpoint)
+                set_back(self.database, self.folder, self.config, self.data, checkpoint)
+                self.gone_back_to = self._checkpointed_at()
+                return
+            except DatabaseError as error:
+                killed = self._server_is_gone()  # while it started, or while it was being filled
+                if not killed and (not isinstance(error, AwayError) or time.monotonic() > deadline):
+                    raise
+            if self.stop.wait(POLL_SECONDS):
+                raise Interrupted
+
+    def _checkpointed_at(self) -> int | None:
+        """When the newest checkpoint was saved, in nanoseconds; None before the first."""
+        try:
+            return self.folder.checkpoint.stat().st_mtime_ns
+        except OSError:
+            return None
 
     def _say_who_may_join(self) -> None:
         join = f"issgd worker --run {self.run_name} --database-file FILE"
@@ -218,7 +195,7 @@ class _Launch:
                 env=environment,
                 start_new_session=True,  # Ctrl-C at the terminal is for the launcher alone
             )
-            self.processes[actor] = _Process(popen, log.tell())
+            self.processes[actor] = Process(popen, log.tell())
         self.restarts.began(actor)
 
     def _look_after(self) -> None:
@@ -228,8 +205,8 @@ class _Launch:
             if self.stop.wait(POLL_SECONDS):
                 raise Interrupted
             self.data.refuse_changed()
-            if self.server is not None and (status := self.server.process.poll()) is not None:
-                self._go_back("database", status)
+            if self._server_is_gone():
+                self._go_back()
             for actor in list(self.processes):
                 self._look_after_one(actor)
             if time.monotonic() - shown >= WATCH_SECONDS:
@@ -244,29 +221,35 @@ class _Launch:
                 self._start(actor)
         elif not status:  # runs, or is done
             return
-        elif actor.startswith("worker") or (actor == "monitor" and _was_killed(status)):
+        elif actor.startswith("worker") or (actor == "monitor" and was_killed(status)):
             process.again_at = time.monotonic() + self._pause(actor, status, "starting it again")
-        elif _was_killed(status) or status == GONE_STATUS:
-            self._go_back(actor, status)
+        elif was_killed(status) or status == GONE_STATUS:
+            self._hold_on(actor, status, "going back to the last checkpoint")
+            self._go_back()
         else:  # it says why, and would do so again
-            raise ActorError(actor, f"The {actor} {_end_of(status)}.\n{self._last_words(actor)}")
+            raise ActorError(actor, f"The {actor} {end_of(status)}.\n{self._last_words(actor)}")
 
-    def _go_back(self, culprit: str, status: int) -> None:
-        """Goes on from the last checkpoint, since with `culprit` what came after it is lost."""
-        pause = self._pause(culprit, status, "going back to the last checkpoint")
+    def _go_back(self) -> None:
+        """Goes on from the last checkpoint: with the master, or the server, what came after it is lost."""
         for actor in ("master", "monitor"):
             self.processes[actor].popen.kill()
             self.processes[actor].popen.wait()
+        self._set_back()
+        for actor, process in list(self.processes.items()):
+            if not actor.startswith("worker") or process.popen.poll() == 0:  # those that took the run for finished
+                self._start(actor)
+
+    def _hold_on(self, name: str, status: int, remedy: str) -> None:
+        """The pause before the run goes back since `name` has died.
+
+        Raises:
+            ActorError: It has died too often.
+            Interrupted: The caller said stop meanwhile.
+        """
+        pause = self._pause(name, status, remedy)
+        self._show()
         if self.stop.wait(pause):
             raise Interrupted
-        if self.server is not None and self._server_is_gone():
-            self.server.restart()
-            self.restarts.began("database")
-        self.onlooker.close()
-        self.onlooker = RedisDatabase(self.url, self.run_name, patient=False)  # the old one knows an earlier life
-        self._set_back()
-        for actor in ("monitor", "master"):
-            self._start(actor)
 
     def _pause(self, name: str, status: int, remedy: str) -> float:
         """How many seconds to wait before starting an actor, or the server, again; tells of it.
@@ -274,19 +257,21 @@ class _Launch:
         Raises:
             ActorError: It has died too often.
         """
-        pause = self.restarts.pause(name)
-        what = "The database server" if name == "database" else f"The {name}"
+        # A run that goes back again and again must have come further each time.
+        goes_back = name in ("master", "database")
+        forgiven = self._checkpointed_at() != self.gone_back_to if goes_back else self.restarts.lived_long(name)
+        pause = self.restarts.pause(name, forgiven)
         if pause is None:
-            hint = HINTS.get(signal.Signals(-status), "") if status < 0 else ""
+            what = "The database server" if name == "database" else f"The {name}"
             often = f" (started {self.restarts.counts[name] + 1} times)" if name in self.restarts.counts else ""
-            raise ActorError(name, f"{what} {_end_of(status)}{hint}{often}.\n{self._last_words(name)}")
-        self._notice(f"{name} {_end_of(status)}; {remedy}")
-        self.folder.update_manifest(restarts=self.restarts.counts)
+            raise ActorError(name, f"{what} {end_of(status)}{hint(status)}{often}.\n{self._last_words(name)}")
+        self._notice(f"{name} {end_of(status)}; {remedy}")
+        with contextlib.suppress(RunError):  # a full disk need not end it
+            self.folder.update_manifest(restarts=self.restarts.counts)
         return pause
 
     def _notice(self, line: str) -> None:
-        if len(self.snapshot.notices) < MOST_NOTICES:
-            self.snapshot.notices.append(line)
+        self.snapshot.notices.append(line)
 
     def _server_is_gone(self) -> bool:
         return self.server is not None and self.server.process.poll() is not None
@@ -311,15 +296,13 @@ class _Launch:
         if self._server_is_gone():  # else the client would go on trying for a while
             return
         try:
-            moved = self.onlooker.synchronise()
+            moved = self.database.synchronise()
             if moved < -CLOCK_STEP_SECONDS:
                 self.database.advance(-moved)
                 self._notice(f"the database's clock was set back by {-moved:.0f} s; the run's own goes on")
-            self.snapshot.statuses, self.snapshot.seconds = self.onlooker.statuses(), self.onlooker.seconds()
+            self.snapshot.statuses, self.snapshot.seconds = self.database.statuses(), self.database.seconds()
             self._take_notices()
-        except GoneError:  # it answers; master or monitor will say so, too
-            pass
-        except DatabaseError:
+        except AwayError:
             now = time.monotonic()
             self.away_since = self.away_since or now
             if now - self.away_since >= AWAY_SECONDS:
@@ -327,12 +310,19 @@ class _Launch:
                     self._notice("the database does not answer; waiting for it, and training as far as that goes")
                 self.snapshot.away = now - self.away_since
             return
+        except GoneError:  # master or monitor will say so, too
+            return
+        except DatabaseError as error:
+            self._tell_once([str(error)])
         if self.snapshot.away and self.away_since is not None:
             self._notice(f"the database answers again, after {time.monotonic() - self.away_since:.0f} s")
         self.away_since, self.snapshot.away = None, 0.0
 
     def _show(self) -> None:
         self._look()
+        if not self.is_checkpointed and self.folder.checkpoint.exists():
+            self.folder.update_manifest(checkpointed=True)  # a run that was never would go on from its beginning
+            self.is_checkpointed = True
         for actor, process in self.processes.items():
             running = "restarting" if process.again_at is not None else "running"
             status = process.popen.poll()
@@ -344,8 +334,11 @@ class _Launch:
     def _take_notices(self) -> None:
         """What the actors and the database tell of, once each; whoever writes there cannot flood the screen."""
         told = [f"{actor}: {line}" for actor, status in self.snapshot.statuses.items() for line in status["notices"]]
-        for notice in [*self.onlooker.complaints(), *told]:
-            if notice not in self.snapshot.notices:
+        self._tell_once([*self.database.complaints(), *told])
+
+    def _tell_once(self, notices: list[str]) -> None:
+        for notice in notices:
+            if notice not in self.snapshot.notices and len(self.snapshot.notices) < MOST_NOTICES:
                 self._notice(notice)
 
     def _end_all(self) -> None:

@@ -8,6 +8,7 @@ from issgd_cli.clusters import local, simulated
 from issgd_cli.clusters.launch import ActorError, Interrupted, Watch, dataset_of, refuse_other_data
 from issgd_cli.config import Config
 from issgd_cli.errors import ConfigError, RunError
+from issgd_cli.files import telling
 from issgd_cli.runs import RunFolder
 
 
@@ -62,10 +63,11 @@ def train(
             **(labels or {}),
         )
         try:
-            if config.cluster.kind == "simulated":
-                simulated.run(config, folder, data, watch, stop)
-            else:
-                local.run(config, folder, data, watch, stop, jobs)
+            with telling():
+                if config.cluster.kind == "simulated":
+                    simulated.run(config, folder, data, watch, stop)
+                else:
+                    local.run(config, folder, data, watch, stop, jobs)
         except Interrupted:
             runs.end(folder, "interrupted", {"actor": "launcher", "reason": "interrupted"})
             raise RunError(f"Interrupted. Go on with `--resume`; the trace so far is in {folder.trace}.") from None

@@ -20,6 +20,7 @@ import hashlib
 import json
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -51,7 +52,7 @@ from issgd_cli.database.records import (
     refuse_flawed,
     refuse_nonfinite,
 )
-from issgd_cli.errors import DatabaseError, GoneError
+from issgd_cli.errors import AwayError, DatabaseError, GoneError
 from issgd_cli.traces import Event
 
 PIECE = 4 * 2**20  # of a parameter vector: one value of 76 MB would keep other clients waiting
@@ -60,16 +61,21 @@ MOST_ENTRIES = 1000  # of statuses, or of batches of events, that are read at on
 MOST_COMPLAINTS = 20
 LONGEST_LEASE_SECONDS = 600  # a chunk is never withheld for longer, whatever a claim says
 CLOCK_STEP_SECONDS = 1.0  # what a server's clock goes back by at once is no drift
+ANSWER_SECONDS = 10  # a command that takes longer is tried again
+IMPATIENT_SECONDS = 5  # or given up, by who has better things to do than to wait
 PATIENCE_SECONDS = 90  # a server that is away for so long is waited for
 GONE = "The run's records are gone from the database: it was emptied or restarted, or the run set back to a checkpoint."
 KEPT_VERSIONS = 3  # so that a reader can finish while the master goes on publishing
 
 T = TypeVar("T")
 
+_command = threading.local()  # when this thread gave the command that is under way: `given`
+
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
     """Within, whatever goes wrong between the server and us is a DatabaseError; a script it does not know is none."""
+    _command.given = time.monotonic()
     try:
         yield
     except redis.exceptions.NoScriptError:
@@ -80,9 +86,7 @@ def _explained() -> Iterator[None]:
             "environment variable ISSGD_DATABASE, or in a file by --database-file."
         ) from None
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise DatabaseError(
-            f"The database does not answer: {_said(error)}. Is the server up, and the URL right?"
-        ) from None
+        raise AwayError(f"The database does not answer: {_said(error)}. Is the server up, and the URL right?") from None
     except redis.RedisError as error:
         if "GONE" in str(error):
             raise GoneError(GONE) from None
@@ -106,6 +110,23 @@ class _Client(redis.Redis):
             return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
 
 
+class _Patience(ExponentialBackoff):
+    """Tries again soon and then every second, for PATIENCE_SECONDS; every command may be repeated without harm.
+
+    The client's retries are nested (a command connects again), so each would begin to count anew: the time is counted
+    from when the command was given.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(cap=1.0, base=0.05)
+
+    def compute(self, failures: int) -> float:
+        """Seconds until the next try."""
+        if time.monotonic() > _command.given + PATIENCE_SECONDS:
+            raise AwayError(f"The database does not answer: not once in {PATIENCE_SECONDS} s. Is the server up?")
+        return super().compute(min(failures, 10))
+
+
 class RedisDatabase:
     """See Database."""
 
@@ -115,7 +136,7 @@ class RedisDatabase:
         Args:
             url: redis://, rediss:// (with `?ssl_ca_certs=FILE` where a CA of one's own has signed) or unix://.
             run: The run's name, a prefix of all of its keys.
-            patient: Ride through an outage of PATIENCE_SECONDS; else give up at once, for who only looks on.
+            patient: Ride through an outage of PATIENCE_SECONDS; else give up at once.
 
         Raises:
             DatabaseError: The URL is none, or turns off the verification of certificates.
@@ -125,9 +146,8 @@ class RedisDatabase:
         try:
             self._client = _Client.from_url(
                 url,
-                # Tried again soon and then every second; every command may be repeated without harm.
-                retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), PATIENCE_SECONDS + 4 if patient else 0),
-                socket_timeout=10 if patient else 2,
+                retry=Retry(_Patience(), -1) if patient else Retry(NoBackoff(), 0),
+                socket_timeout=ANSWER_SECONDS if patient else IMPATIENT_SECONDS,
                 health_check_interval=15,
             )
         except (ValueError, TypeError):  # whose texts quote parts of the URL, of a password even

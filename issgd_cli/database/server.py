@@ -37,7 +37,7 @@ WORKER_KEYS = [
 ]
 
 # Standard input is a pipe from the launcher, which ends with it, however it ends. The actors get a moment to notice.
-_WATCHDOG = 'read -r _; sleep 3; kill "$1"; rm -rf "$2"'
+_WATCHDOG = 'read -r _; sleep 3; kill "$1"; kill -CONT "$1"; rm -rf "$2"'
 
 
 @dataclass
@@ -219,12 +219,13 @@ def _invitation(place: Path, listen: str, password: str) -> Path:
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))  # we look again soon enough
+    client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=1)  # we look again soon enough
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(redis.ConnectionError), client:
+        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError), client:
             client.ping()
             return
         time.sleep(0.02)
     last = "".join(f"\n  {line}" for line in log.read_text(errors="replace").splitlines()[-5:])
-    raise DatabaseError(f"The database server did not come up within {START_SECONDS:.0f} s. The end of {log}:{last}")
+    how = f"it does not answer within {START_SECONDS:.0f} s" if process.poll() is None else "it ended"
+    raise DatabaseError(f"The database server did not come up: {how}. The end of {log}:{last}")

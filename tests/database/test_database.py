@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ import redis
 from numpy.typing import NDArray
 
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Published, Records, Split
+from issgd_cli.database import redis as redis_database
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import FIELDS
 from issgd_cli.database.redis import KEPT_VERSIONS, PIECE, RedisDatabase
 from issgd_cli.database.server import Server
-from issgd_cli.errors import DatabaseError, GoneError
+from issgd_cli.errors import AwayError, DatabaseError, GoneError
 from issgd_cli.traces import Event
 from tests.servers import administered
 
@@ -711,6 +713,46 @@ def test_a_clock_that_jumps_back_is_noticed_mended_and_never_seen(
     assert before < owner.records()["train"].seconds[0] < before + 60
     for database in (owner, worker):
         database.close()
+
+
+@pytest.mark.parametrize("how", ["frozen", "refused"])
+def test_a_server_that_is_away_is_waited_for_and_not_for_ever(
+    tmp_path: Path, run: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_database, "PATIENCE_SECONDS", 3)
+    monkeypatch.setattr(redis_database, "ANSWER_SECONDS", 1)
+    with administered(tmp_path / "server.log") as (server, _):
+        database, impatient = begun(server, run), RedisDatabase(server.url, run, patient=False)
+
+        def away() -> None:
+            if how == "frozen":
+                os.kill(server.process.pid, signal.SIGSTOP)
+            else:
+                server.process.kill()
+                server.process.wait()
+
+        def back() -> None:
+            if how == "frozen":
+                os.kill(server.process.pid, signal.SIGCONT)
+            else:
+                server.restart()
+
+        for command in (lambda: database.get("stop"), lambda: database.weights(previous=False)):
+            away()
+            started = time.monotonic()
+            with pytest.raises(AwayError, match="does not answer"):
+                impatient.get("stop")
+            with pytest.raises(AwayError, match="does not answer"):
+                command()
+            assert 3 <= time.monotonic() - started < 30
+            back()
+        away()
+        waiting = threading.Timer(1, back)
+        waiting.start()
+        assert database.get("stop") is None
+        waiting.join()
+        database.close()
+        impatient.close()
 
 
 def test_a_slow_answer_does_not_move_the_clock(server: Server, run: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from issgd_cli import traces
 from issgd_cli.database.redis import RedisDatabase
 from tests.chaos.run import Run, eventually
 from tests.chaos.soak import undisturbed
-from tests.end_to_end.conftest import PATIENCE, CommandLine, comparable
+from tests.end_to_end.conftest import PATIENCE, CommandLine, comparable, servers_of
 from tests.servers import administered
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux")
@@ -86,11 +85,11 @@ def test_half_a_minute_without_the_database_stops_nobody_and_is_told(issgd: Comm
         everybody = {actor: run.pids(actor) for actor in ("master", "monitor", "worker")}
         server, url, name = run.server(), run.url("master"), run.run_name
         os.kill(server, signal.SIGSTOP)
-        threading.Timer(30, os.kill, (server, signal.SIGCONT)).start()
         frozen = time.monotonic()
         before = run.step()
         eventually(lambda: "the database does not answer" in run.said().read_text(), "the outage is told of")
-        eventually(lambda: time.monotonic() > frozen + 30, "the outage is over")
+        time.sleep(max(0, frozen + 30 - time.monotonic()))
+        os.kill(server, signal.SIGCONT)
         eventually(lambda: run.step() > before, "the trace goes on")
         eventually(lambda: "the database answers again, after" in run.said().read_text(), "its end is told of")
         assert {actor: run.pids(actor) for actor in everybody} == everybody
@@ -105,6 +104,89 @@ def test_half_a_minute_without_the_database_stops_nobody_and_is_told(issgd: Comm
         assert not run.is_over()
         run.launcher.send_signal(signal.SIGINT)
         assert run.end() == 130
+    finally:
+        run.abandon()
+
+
+@pytest.mark.parametrize("victim", ["database", "records"])
+def test_a_death_while_the_monitor_audits_leaves_the_same_trace(issgd: CommandLine, victim: str) -> None:
+    """Training is over, its workers have left: what is lost then must be made again, and audited where it was not."""
+    many = ("--set", "monitor.audit_every_steps=4")
+    calm, run = undisturbed(run_of(issgd, victim, *many)), run_of(issgd, victim, *many)
+    run.start()
+    try:
+        audits = "audit/trace/in_use"
+        eventually(
+            lambda: audits in (run.folder / "trace.csv").read_text() or run.is_over() if run.step() > 0 else 0, audits
+        )
+        assert not run.is_over()
+        if victim == "database":
+            run.kill(run.server())
+        else:
+            os.kill(run.pid("monitor"), signal.SIGSTOP)
+            url, name = run.url("monitor"), run.run_name
+            database = RedisDatabase(url, name)
+            database.clear("finished")
+            database.close()
+            os.kill(run.pid("monitor"), signal.SIGCONT)
+        assert run.end() == 0, run.said().read_text()
+        assert comparable(run.folder).equals(comparable(calm.folder))
+    finally:
+        run.abandon()
+
+
+def test_a_server_that_dies_while_the_run_goes_back_is_started_again(issgd: CommandLine) -> None:
+    steps = ("--steps", "320", "--set", "master.checkpoint_every_seconds=0.2", "--set", "cluster.restarts=20")
+    calm, run = undisturbed(run_of(issgd, "twice", *steps)), run_of(issgd, "twice", *steps)
+    run.start()
+    try:
+        assert run.comes_to(64)
+        killed: set[int] = set()
+        for _ in range(4):  # each as soon as it is there: while it is waited for, or filled, or just done
+            eventually(lambda: set(servers_of(run.launcher.pid)) - killed or run.is_over(), "another server")
+            for server in set(servers_of(run.launcher.pid)) - killed:
+                os.kill(server, signal.SIGKILL)
+                killed.add(server)
+        assert run.end() == 0, run.said().read_text()
+        assert len(killed) == 4
+        assert restarts_of(run)["database"] == 4
+        assert comparable(run.folder).equals(comparable(calm.folder))
+    finally:
+        run.abandon()
+
+
+def test_ctrl_c_is_heard_while_a_server_that_is_away_is_waited_for(issgd: CommandLine) -> None:
+    run = run_of(issgd, "deaf", *LONG)
+    run.start()
+    try:
+        assert run.comes_to(0)
+        server = run.server()
+        os.kill(server, signal.SIGSTOP)
+        run.kill(run.pid("master"))
+        eventually(lambda: "going back to the last checkpoint" in run.said().read_text(), "it goes back")
+        run.launcher.send_signal(signal.SIGINT)
+        assert run.launcher.wait(60) == 130
+        eventually(lambda: not run.pids(""), "all are gone")
+    finally:
+        run.abandon()
+
+
+def test_a_run_that_has_lost_its_checkpoints_does_not_begin_anew(issgd: CommandLine) -> None:
+    run = run_of(issgd, "lost", *LONG, "--set", "master.checkpoint_every_seconds=0.1")
+    run.start()
+    try:
+        eventually(
+            lambda: run.step() >= 64 and "checkpointed" in (run.folder / "manifest.json").read_text(), "one is saved"
+        )
+        run.launcher.send_signal(signal.SIGINT)
+        assert run.end() == 130
+        rows = (run.folder / "trace.csv").read_bytes()
+        for path in (run.folder / "checkpoint").glob("*.npz"):
+            path.rename(run.place / path.name)
+        run.start()
+        assert run.end() == 1
+        assert "checkpoint.npz is gone" in run.said().read_text()
+        assert (run.folder / "trace.csv").read_bytes() == rows
     finally:
         run.abandon()
 
