@@ -464,3 +464,22 @@ def test_parameters_of_another_model_are_refused(tmp_path: Path) -> None:
     for other in (mlp(4, [5], 2), mlp(4, [3, 3], 2)):
         with pytest.raises(RunError, match="parameters of another model"):
             load_parameters(tmp_path / "parameters.npz", other)
+
+
+@pytest.mark.parametrize("refused", [OSError(24, "Too many open files"), MemoryError()])
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Exception
+) -> None:
+    path = saved(tmp_path, 3, 6)
+    content = path.read_bytes()
+
+    def refuse(*arguments: object) -> None:
+        raise refused
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile, "ZipFile", refuse)
+        with pytest.raises(RunError, match="--resume") as raised:
+            recover(path)
+    assert not isinstance(raised.value, DamagedError)
+    assert path.read_bytes() == content
+    assert load_checkpoint(path).step == 6

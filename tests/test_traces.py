@@ -123,7 +123,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_for_later(tmp_path: Path)
         path.write_bytes(before)
         writer = TraceWriter(path, Row._fields, BLOCK_ENDS)
         with disks.full(size + room):
-            with pytest.raises(RunError, match=r"trace\.csv cannot be written: .* What it holds is whole\. .*--resume"):
+            with pytest.raises(RunError, match=r"trace\.csv cannot be written: .* .*--resume"):
                 writer.append(BLOCKS["audit"])
         assert path.read_bytes() == before
         writer.close()

@@ -99,7 +99,7 @@ def test_a_server_that_does_not_come_up_is_one_clear_error_that_names_its_log(
 ) -> None:
     script(tmp_path / "redis-server", f"{VERSION}; echo no luck; exit 3")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with pytest.raises(DatabaseError, match=r"did not come up .*server\.log"), serving(tmp_path / "server.log"):
+    with pytest.raises(DatabaseError, match=r"did not come up: .*server\.log"), serving(tmp_path / "server.log"):
         pass
     assert "no luck" in (tmp_path / "server.log").read_text()
 
