@@ -21,8 +21,8 @@ import redis
 
 from issgd_cli.database import Chunk, ChunkScores
 from issgd_cli.errors import RecordError
-from tests.chaos.run import Run, eventually
-from tests.end_to_end.conftest import servers_of
+from tests.chaos.run import Run
+from tests.processes import eventually, servers_of
 
 Random = np.random.Generator
 Mend = Callable[[], object]

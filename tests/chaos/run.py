@@ -6,29 +6,16 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from issgd_cli.database.redis import RedisDatabase
-from tests.end_to_end.conftest import EXPERIMENTS, PATIENCE, processes, servers_of
+from tests.end_to_end.conftest import EXPERIMENTS
+from tests.processes import PATIENCE, eventually, processes, servers_of
 
 
 class OverError(Exception):
     """What was waited for can no longer come: the run has ended."""
-
-
-def eventually(holds: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Waits until something holds.
-
-    Raises:
-        AssertionError: It does not in time.
-    """
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
-        time.sleep(0.02)
 
 
 @dataclass

@@ -13,8 +13,9 @@ import pandas as pd
 from issgd_cli import traces
 from issgd_cli.runs import RunFolder
 from tests.chaos.faults import FAULTS, Fault, is_clear
-from tests.chaos.run import OverError, Run, eventually
+from tests.chaos.run import OverError, Run
 from tests.end_to_end.conftest import comparable
+from tests.processes import eventually
 
 SETTINGS = (
     *("--set", "master.checkpoint_every_seconds=0.3", "--set", "monitor.every_seconds=0.2"),

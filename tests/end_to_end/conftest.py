@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,10 @@ import pandas as pd
 import pytest
 
 from issgd_cli import traces
+from tests.processes import PATIENCE, processes
+from tests.processes import eventually as wait_until
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-PATIENCE = 240.0  # seconds that a test waits for what takes a few, on a machine that may be slow and busy
 
 
 @dataclass(frozen=True)
@@ -86,26 +86,6 @@ def comparable(folder: Path) -> pd.DataFrame:
     return table[~clocked].drop(columns="seconds").reset_index(drop=True)
 
 
-def processes(*words: str) -> list[int]:
-    """The processes whose command line holds all of some words."""
-    table = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in table.splitlines() if all(word in line for word in words)]
-
-
-def servers_of(launcher: int) -> list[int]:
-    """The database servers that a launcher has started."""
-    command = ["ps", "-ax", "-o", "pid=,ppid=,comm="]
-    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in table.splitlines()]
-    return [int(pid) for pid, parent, name in rows if int(parent) == launcher and "server" in name]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs, and is no zombie."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return state.strip() != "" and not state.strip().startswith("Z")
-
-
 @pytest.fixture
 def find(data_dir: Path) -> Callable[[str], list[int]]:
     """`processes`, of these tests alone: others may run on this machine at the same time."""
@@ -115,11 +95,4 @@ def find(data_dir: Path) -> Callable[[str], list[int]]:
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], object]], None]:
     """Waits until something holds; fails when it doesn't for long."""
-
-    def wait(holds: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not holds():
-            assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s in vain"
-            time.sleep(0.02)
-
-    return wait
+    return wait_until

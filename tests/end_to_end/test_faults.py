@@ -11,9 +11,10 @@ import redis
 
 from issgd_cli import traces
 from issgd_cli.database.redis import RedisDatabase
-from tests.chaos.run import Run, eventually
+from tests.chaos.run import Run
 from tests.chaos.soak import undisturbed
-from tests.end_to_end.conftest import PATIENCE, CommandLine, comparable, servers_of
+from tests.end_to_end.conftest import CommandLine, comparable
+from tests.processes import PATIENCE, eventually, servers_of
 from tests.servers import administered
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux")

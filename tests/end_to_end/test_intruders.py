@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import redis
 
-from tests.end_to_end.conftest import PATIENCE, CommandLine
+from tests.end_to_end.conftest import CommandLine
+from tests.processes import PATIENCE
 from tests.servers import free_port
 
 Find = Callable[[str], list[int]]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.end_to_end.conftest import EXPERIMENTS, PATIENCE, CommandLine, comparable
+from tests.end_to_end.conftest import EXPERIMENTS, CommandLine, comparable
+from tests.processes import PATIENCE
 
 TINY = f"""
 extends = "{EXPERIMENTS / "smoke.toml"}"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from issgd_cli import traces
-from tests.end_to_end.conftest import EXPERIMENTS, PATIENCE, CommandLine, is_alive
+from tests.end_to_end.conftest import EXPERIMENTS, CommandLine
+from tests.processes import PATIENCE, is_alive
 
 Eventually = Callable[[Callable[[], object]], None]
 

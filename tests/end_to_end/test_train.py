@@ -14,7 +14,8 @@ import redis
 
 from issgd_cli import traces
 from issgd_cli.database.redis import RedisDatabase
-from tests.end_to_end.conftest import PATIENCE, CommandLine, comparable, is_alive, servers_of
+from tests.end_to_end.conftest import CommandLine, comparable
+from tests.processes import PATIENCE, is_alive, servers_of
 from tests.servers import administered
 
 Find = Callable[[str], list[int]]
