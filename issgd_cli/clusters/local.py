@@ -321,8 +321,9 @@ class _Launch:
     def _show(self) -> None:
         self._look()
         if not self.is_checkpointed and self.folder.checkpoint.exists():
-            self.folder.update_manifest(checkpointed=True)  # a run that was never would go on from its beginning
-            self.is_checkpointed = True
+            with contextlib.suppress(RunError):  # on a full disk, later
+                self.folder.update_manifest(checkpointed=True)  # a run that never was goes on from its beginning
+                self.is_checkpointed = True
         for actor, process in self.processes.items():
             running = "restarting" if process.again_at is not None else "running"
             status = process.popen.poll()
