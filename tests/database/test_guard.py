@@ -1,5 +1,6 @@
 """Who is let in to a server of ours, and how far: held against every server that this machine has."""
 
+import contextlib
 import os
 import re
 import stat
@@ -160,7 +161,9 @@ def listening(pid: int) -> list[str]:
     """The TCP sockets that a process listens on, as /proc says."""
     inodes = set()
     for handle in Path(f"/proc/{pid}/fd").iterdir():
-        target = os.readlink(handle)
+        target = ""
+        with contextlib.suppress(FileNotFoundError):  # one that it has closed meanwhile
+            target = os.readlink(handle)
         if target.startswith("socket:"):
             inodes.add(target[8:-1])
     rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()]

@@ -39,8 +39,6 @@ def restarts_of(run: Run) -> dict[str, int]:
             "The master was killed by signal 9, by somebody or by the system for want of memory",
         ),
         ("master", signal.SIGTERM, "The master ended with status 143"),
-        ("monitor", signal.SIGKILL, "The monitor was killed by signal 9"),
-        ("worker", signal.SIGKILL, "The worker-1 was killed by signal 9"),
         ("database", signal.SIGKILL, "The database server was killed by signal 9"),
     ],
 )
