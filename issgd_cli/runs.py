@@ -186,9 +186,8 @@ def locked(place: Path, what: str) -> Iterator[None]:
                 f"{what} is already at work on {place} (process {file.read().strip() or 'unknown'}). Wait for it."
             )
         with contextlib.suppress(OSError):  # on a full disk the lock holds without our name
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

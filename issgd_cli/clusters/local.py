@@ -97,6 +97,7 @@ class _Launch:
         self.processes: dict[str, Process] = {}
         self.restarts = Restarts(config.cluster.restarts, dict(folder.read_manifest().get("restarts") or {}))
         self.gone_back_to: int | None = None  # when that checkpoint was saved
+        self.went_back = 0.0  # when, by the monotonic clock
         self.is_checkpointed = False
         self.away_since: float | None = None
         self.snapshot = Snapshot()
@@ -135,6 +136,7 @@ class _Launch:
                     self._hold_on("database", status, "starting it again, from the last checkpoint")
                     self.server.restart()
                     self.restarts.began("database")
+                    deadline = time.monotonic() + PATIENCE_SECONDS
                 told = len(self.snapshot.notices)
                 checkpoint = last_checkpoint(self.folder, self.snapshot.notices)
                 if (
@@ -145,8 +147,8 @@ class _Launch:
                     # The newer one, which cannot be read, had reserved versions above this one's.
                     checkpoint = checkpoint.renumbered(RESERVED_VERSIONS)
                     save_checkpoint(self.folder.checkpoint, checkpoint)
-                set_back(self.database, self.folder, self.config, self.data, checkpoint)
                 self.gone_back_to = self._checkpointed_at()
+                set_back(self.database, self.folder, self.config, self.data, checkpoint)
                 return
             except DatabaseError as error:
                 killed = self._server_is_gone()  # while it started, or while it was being filled
@@ -219,6 +221,8 @@ class _Launch:
         if process.again_at is not None:
             if time.monotonic() >= process.again_at:
                 self._start(actor)
+        elif status == 0 and actor.startswith("worker") and self.restarts.started[actor] < self.went_back:
+            self._start(actor)  # it took the run for finished before that went back
         elif not status:  # runs, or is done
             return
         elif actor.startswith("worker") or (actor == "monitor" and was_killed(status)):
@@ -235,9 +239,9 @@ class _Launch:
             self.processes[actor].popen.kill()
             self.processes[actor].popen.wait()
         self._set_back()
-        for actor, process in list(self.processes.items()):
-            if not actor.startswith("worker") or process.popen.poll() == 0:  # those that took the run for finished
-                self._start(actor)
+        self.went_back = time.monotonic()
+        for actor in ("monitor", "master"):
+            self._start(actor)
 
     def _hold_on(self, name: str, status: int, remedy: str) -> None:
         """The pause before the run goes back since `name` has died.
@@ -258,7 +262,7 @@ class _Launch:
             ActorError: It has died too often.
         """
         # A run that goes back again and again must have come further each time.
-        goes_back = name in ("master", "database")
+        goes_back = name in ("master", "database") or status == GONE_STATUS
         forgiven = self._checkpointed_at() != self.gone_back_to if goes_back else self.restarts.lived_long(name)
         pause = self.restarts.pause(name, forgiven)
         if pause is None:

@@ -9,7 +9,7 @@ LONG_LIFE_SECONDS = 60.0  # who lives for so long may die again as often
 BACKOFF_SECONDS = 0.5  # before the first start after a short life, doubled before each further one
 LONGEST_BACKOFF_SECONDS = 30.0
 
-HINTS = {
+HINTS: dict[int, str] = {
     signal.SIGKILL: ", by somebody or by the system for want of memory",
     signal.SIGBUS: ": a data file was cut short while it was in use, or a disk is failing",
 }
@@ -68,7 +68,7 @@ def end_of(status: int) -> str:
 
 def hint(status: int) -> str:
     """What may have been the reason; often nothing."""
-    return HINTS.get(signal.Signals(-status), "") if status < 0 else ""
+    return HINTS.get(-status, "")
 
 
 def was_killed(status: int) -> bool:
