@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim.sgd import sgd  # not the class: it loads torch's compiler, which takes longer than a short run
 
 from issgd_cli.checkpoints import Audit, Checkpoint, save_audit, save_checkpoint, save_parameters, total_work
 from issgd_cli.config import Config
@@ -61,8 +62,13 @@ class Master:
         self.model = model.to(device)
         self.parameters = flatten_parameters(self.model)
         self.outgoing = torch.empty(self.parameters.shape, pin_memory=device.type == "cuda")  # what is being published
+        # torch's own first step would start from zeros, too: its buffer becomes a copy of the gradient.
         self.momentum = torch.zeros_like(self.parameters)
-        self.optimizer = self._optimizer(device)
+        self.tensors: list[torch.Tensor] = [*self.model.parameters()]  # views of `parameters`
+        sizes = [tensor.numel() for tensor in self.tensors]
+        self.buffers: list[torch.Tensor | None] = [  # of `momentum`
+            part.view_as(tensor) for part, tensor in zip(torch.split(self.momentum, sizes), self.tensors, strict=True)
+        ]
         self.step, self.version = 0, 1  # the version that is published next
         self.resumed_at = None if checkpoint is None else checkpoint.seconds
         if checkpoint is not None:
@@ -126,15 +132,13 @@ class Master:
         inputs, labels = self.examples[indices]
         if self.exchange.own is None:
             loss = (factors * cross_entropy(self.model(inputs), labels)).mean()  # section 4.1
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            gradients = torch.autograd.grad(loss, self.tensors)
         else:  # the same, and the minibatch's norms taken along
             scores = score(self.model, inputs, labels, with_gradient=True, factors=factors / size)
             loss = (factors * scores.losses).mean()
-            for parameter, gradient in zip(self.model.parameters(), scores.gradients or (), strict=True):
-                parameter.grad = gradient
+            gradients = scores.gradients or ()
             self.own_norms.append((indices, scores.norms))
-        self.optimizer.step()
+        self._descend(gradients)
         self.step += 1
         return loss.detach()
 
@@ -294,20 +298,19 @@ class Master:
             + (f"The last good checkpoint is {good}." if good.exists() else "There is no checkpoint yet.")
         )
 
-    def _optimizer(self, device: torch.device) -> torch.optim.Optimizer:
-        """SGD whose momentum buffers are views of `self.momentum`, so that a checkpoint copies one vector."""
+    @torch.no_grad()
+    def _descend(self, gradients: tuple[torch.Tensor, ...]) -> None:
+        """One step of torch.optim.SGD, in place."""
         settings = self.config.optimizer
-        optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=settings.learning_rate,
+        sgd(
+            self.tensors,
+            list(gradients),
+            self.buffers,
+            fused=True if self.parameters.device.type in ("cpu", "cuda") else None,
+            weight_decay=0.0,
             momentum=settings.momentum,
+            lr=settings.learning_rate,
+            dampening=0.0,
             nesterov=settings.nesterov and settings.momentum > 0,
-            fused=device.type in ("cpu", "cuda"),
+            maximize=False,
         )
-        offset = 0
-        for parameter in self.model.parameters():
-            # Zeros are what torch's own first step would start from: its buffer becomes a copy of the gradient.
-            buffer = self.momentum[offset : offset + parameter.numel()].view_as(parameter)
-            optimizer.state[parameter]["momentum_buffer"] = buffer
-            offset += parameter.numel()
-        return optimizer

@@ -47,16 +47,14 @@ class Monitor:
         self.layout = database.layout()
         self.trace = TraceWriter(folder.trace, Row._fields, BLOCK_ENDS)
         self.events = TraceWriter(folder.events, Event._fields)
-        written = traces.read(folder.trace)
-        reports = written.step[written.quantity == "proposal/entropy"]
-        self.proposal_step = int(reports.max()) if len(reports) else -1
-        self.audited_steps = set(written.step[written.quantity == "audit/trace/in_use"])
+        written = traces.steps(folder.trace)
+        self.proposal_step = max(written.get("proposal/entropy", ()), default=-1)
+        self.audited_steps = written.get("audit/trace/in_use", set())
         # Life of an actor -> quantity -> count; `before`: what the checkpoint says that the run goes on from. Each life
         # has its own count, so that what a monitor before this one has counted is not counted twice.
         self.work: dict[str, dict[str, float]] = dict(database.get("work") or {})
-        samples = written.step[written.quantity == WORK[-1]]
         # The step of the last sample, of a monitor before this one too, so that `every_steps` counts on.
-        self.sampled = int(samples.max()) if len(samples) else None
+        self.sampled = max(written.get(WORK[-1], ()), default=None)
         self.sampled_at = -np.inf
         self.caught_up = False  # with the events that a monitor before this one may have written and not forgotten
         self.written: dict[str, str] = {}  # life of an actor -> the last batch of its events that is in the file

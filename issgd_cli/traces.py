@@ -6,7 +6,7 @@ Plots, tables and verdicts read nothing else.
 import csv
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -169,6 +169,16 @@ def _whole(content: bytes, block_ends: tuple[str, ...]) -> int:
     return content.find(b"\n", max(last, 0)) + 1  # without any block, the header's end
 
 
+def _rows(path: Path, text: str) -> Iterator[tuple[str, int, str]]:
+    """A trace's whole lines but for its header, each with its step and its quantity."""
+    for line in text.splitlines(keepends=True)[1:]:
+        if line.endswith("\n"):
+            number, *between, _ = line.split(",")
+            if len(between) != 2 or not number.isdecimal():
+                raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
+            yield line, int(number), between[1]
+
+
 def drop_from(path: Path, step: int) -> None:
     """Removes the trace's rows at `step` and later, before a resumed run writes them again.
 
@@ -177,15 +187,10 @@ def drop_from(path: Path, step: int) -> None:
     """
     if not path.exists():
         return
-    lines = _text(path).splitlines(keepends=True)
-    kept = lines[:1]
-    for line in lines[1:]:
-        number, _, rest = line.partition(",")
-        if not line.endswith("\n"):
-            continue
-        if not number.isdecimal():
-            raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
-        if int(number) < step or (int(number) == step > 0 and ",audit/" in rest):
+    text = _text(path)
+    kept = text.splitlines(keepends=True)[:1]
+    for line, number, quantity in _rows(path, text):
+        if number < step or (number == step > 0 and quantity.startswith("audit/")):
             kept.append(line)
     with writing(path):
         write_text(path, "".join(kept))
@@ -202,6 +207,18 @@ def drop_events_from(path: Path, seconds: float) -> None:
         raise RunError(f"{path} holds a row that is none of an event's. Remove the run's folder.") from None
     with writing(path):
         write_text(path, "".join([*lines[:1], *kept]))
+
+
+def steps(path: Path) -> dict[str, set[int]]:
+    """For each quantity that a trace holds, at which steps. Without pandas, which is slow to load.
+
+    Raises:
+        RunError: No such file, or not a trace.
+    """
+    found: dict[str, set[int]] = {}
+    for _, step, quantity in _rows(path, _text(path)):
+        found.setdefault(quantity, set()).add(step)
+    return found
 
 
 def read(path: Path) -> "pd.DataFrame":

@@ -577,7 +577,8 @@ def diverging(master: Master, rate: float, after: int = 5) -> Until:
 
     def of(actor: Actor, operation: Operation) -> bool:
         if operation.name == "train" and master.step == after:
-            master.optimizer.param_groups[0]["lr"] = rate
+            faster = master.config.optimizer.model_copy(update={"learning_rate": rate})
+            master.config = master.config.model_copy(update={"optimizer": faster})
         return False
 
     return of

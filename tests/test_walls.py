@@ -3,9 +3,11 @@
 import ast
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 PACKAGE = "issgd_cli"
@@ -213,3 +215,26 @@ def test_the_equations_need_numpy_alone() -> None:
 def test_the_actors_do_not_load_what_draws_or_serves() -> None:
     loaded = loaded_by("import issgd_cli.master, issgd_cli.worker, issgd_cli.monitor")
     assert not loaded & {"matplotlib", "redis", "typer", "rich"}
+
+
+def test_a_run_waits_for_nothing_that_is_slow_to_load(tmp_path: Path) -> None:
+    """Neither pandas nor torch's compiler: together two seconds before the first step, for nothing."""
+    images = tmp_path / "own.npz"
+    random = np.random.default_rng(0)
+    np.savez(images, images=random.integers(0, 255, (60, 8), np.uint8), labels=random.integers(0, 3, 60, np.uint8))
+    code = f"""
+        import sys
+        from pathlib import Path
+        from issgd_cli.clusters import training
+        from issgd_cli.config import assignments, resolve
+        from issgd_cli.runs import RunFolder
+        settings = ["data.name={images}", "data.dir={tmp_path}", "cluster.kind=simulated", "master.steps=4",
+                    "model.hidden=[4]", "worker.chunk_size=20", "master.minibatch_size=4"]
+        folder = RunFolder(Path({str(tmp_path / "run" / "seed-000")!r}))
+        training.train(resolve(assignments(settings), "a test"), folder, command=[])
+        print(folder.trace.read_text().count("audit/trace/in_use"))
+        print(sorted({{"pandas", "scipy", "matplotlib", "torch._dynamo", "torch", "redis"}} & {{*sys.modules}}))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["1", "['redis', 'torch']"]

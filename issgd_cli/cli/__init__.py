@@ -1,5 +1,7 @@
 """The command line: parse, call, print. Whatever is heavy is imported by the command that needs it."""
 
+import atexit
+import gc
 import os
 import sys
 from typing import Annotated
@@ -47,6 +49,7 @@ app.command()(actors.monitor)
 
 def main() -> None:
     """Runs a command. Exit status: 0 done, 1 an error, 2 wrong usage, 130 and 143 interrupted by a signal."""
+    atexit.register(gc.freeze)  # Python's last look for garbage, in all of torch's modules, takes half a second
     try:
         refuse_passwords(sys.argv[1:])
         app()

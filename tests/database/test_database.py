@@ -747,6 +747,7 @@ def test_a_server_that_is_away_is_waited_for_and_not_for_ever(
             assert 3 <= time.monotonic() - started < 30
             back()
         away()
+        monkeypatch.setattr(redis_database, "PATIENCE_SECONDS", 60)
         waiting = threading.Timer(1, back)
         waiting.start()
         assert database.get("stop") is None
