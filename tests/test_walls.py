@@ -183,7 +183,7 @@ def loaded_by(code: str) -> set[str]:
 HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "redis", "pydantic", "PIL", "pooch"}
 
 
-def loaded_by_command(*arguments: str) -> set[str]:
+def loaded_by_command(*arguments: str, status: int = 0) -> set[str]:
     code = f"""
 import sys
 sys.argv = ["issgd", *{arguments!r}]
@@ -191,7 +191,7 @@ from issgd_cli.cli import main
 try:
     main()
 except SystemExit as end:
-    assert not end.code, end.code
+    assert (end.code or 0) == {status}, end.code
 """
     return loaded_by(code)
 
@@ -206,6 +206,20 @@ def test_help_imports_nothing_heavy(option: str) -> None:
 @pytest.mark.parametrize("command", ["train", "reproduce", "prepare", "plot", "status", "doctor", "worker"])
 def test_a_commands_help_imports_nothing_heavy_of_ours(command: str) -> None:
     assert not loaded_by_command(command, "--help") & (HEAVY - {"pydantic"})  # which typer looks for by itself
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "missing.toml"),
+        ("train", "--set", "optimizer.learnin_rate=1"),
+        ("train", "--set", "optimizer.learning_rate=-1"),
+        ("reproduce", "missing.toml"),
+        ("plot", "missing"),
+    ],
+)
+def test_who_mistypes_does_not_wait_for_torch(arguments: tuple[str, ...]) -> None:
+    assert not loaded_by_command(*arguments, status=1) & {"torch", "pandas", "matplotlib", "scipy"}
 
 
 def test_the_equations_need_numpy_alone() -> None:

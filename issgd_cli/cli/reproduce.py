@@ -37,7 +37,6 @@ def reproduce(
     from issgd_cli.cli.signals import stopping
     from issgd_cli.config import assignments, merged
     from issgd_cli.errors import RunError
-    from issgd_cli.reproduction import reproduce as reproduce_runs
 
     overrides = merged(
         {"database": {"url": database}} if database else {},
@@ -54,6 +53,8 @@ def reproduce(
         return
     place = results_dir / runs[0].config.name
     with run_folders.locked(place, "another `issgd reproduce`"):
+        from issgd_cli.reproduction import reproduce as reproduce_runs  # here: who is refused need not wait for torch
+
         with stopping() as stop, watching(jobs) as watch:
             progress = reproduce_runs(
                 everything,

@@ -37,9 +37,6 @@ def train(
     """Train once: start Redis, a master, workers and a monitor, show them live, leave a run folder."""
     from issgd_cli import experiment as experiments
     from issgd_cli import runs
-    from issgd_cli.cli.screen import watching
-    from issgd_cli.cli.signals import stopping
-    from issgd_cli.clusters import training
     from issgd_cli.config import assignments, merged
 
     flags: dict[str, dict[str, Any]] = {
@@ -55,6 +52,11 @@ def train(
     plan = experiments.read(experiment) if experiment else experiments.single()
     run = plan.one(setting, method, overrides)
     folder = run.folder(results_dir)
+
+    from issgd_cli.cli.screen import watching  # here: whoever mistypes need not wait for torch to load
+    from issgd_cli.cli.signals import stopping
+    from issgd_cli.clusters import training
+
     with stopping() as stop, watching(run.config, folder) as watch:
         if folder.state() is None:
             _say_how_long(run.config)
