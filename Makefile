@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "Ready: $(ISSGD) --help"
 
-test: setup ## run all tests (about 18 minutes on two cores)
+test: setup ## run all tests (about 16 minutes on two cores)
 	$(BIN)/python -m pytest
 
 lint: setup ## style: ruff's checks

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 SHORT = {
     "exact": [
-        *("worker killed", "master killed", "monitor killed", "server killed", "launcher killed"),
+        *("master killed", "monitor killed", "server killed", "launcher killed"),
         *("newest checkpoint damaged, master killed", "no disk for the trace", "training images changed"),
     ],
     "relaxed": ["server killed", "no disk for checkpoints"],

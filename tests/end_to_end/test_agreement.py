@@ -17,10 +17,10 @@ from tests.benchmarks.agreement import (
     problem,
 )
 
-# Of each attempt; 400 are 2 to 3 seconds of training, and mostly some 20 refreshes. How many are left once all workers
-# are at work depends on how fast processes start on a machine, and a load that comes and goes within a run makes it
+# Of each attempt; 800 are 5 seconds of training, and mostly some 25 refreshes. How many are left once all workers are
+# at work depends on how fast processes start on a machine, and a load that comes and goes within a run makes it
 # unlike its simulation. Longer runs bear more of both; a wrong simulation is wrong however long it lasts.
-STEPS = (400, 800, 1600)
+STEPS = (800, 1600, 3200)
 
 
 def medians(found: list[Compared]) -> dict[str, float]:

@@ -103,7 +103,8 @@ def test_exact_mode_without_workers_is_refused_instead_of_waiting_for_ever(issgd
 
 
 def test_settings_on_the_command_line_win_over_the_file_the_seed_included(issgd: CommandLine) -> None:
-    done = issgd(*issgd.train("won", "--steps", "3", "--set", "seed=4", "--set", "master.steps=2"))
+    settings = ("--cluster", "simulated", "--steps", "3", "--set", "seed=4", "--set", "master.steps=2")
+    done = issgd(*issgd.train("won", *settings))
     assert done.returncode == 0, done.stderr
     (folder,) = (issgd.place / "results" / "won").glob("*/seed-004")
     assert "steps = 2\n" in (folder / "config.toml").read_text()

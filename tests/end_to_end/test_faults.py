@@ -206,7 +206,7 @@ def test_a_shared_server_that_is_emptied_is_filled_again_and_a_worker_from_elsew
             client.flushall()
         eventually(lambda: run.step() >= 320 or launcher.poll() is not None, "step 320")
         server.process.kill()  # its socket refuses everybody for a while, and then it is empty
-        time.sleep(10)
+        time.sleep(4)
         server.restart()
         _, err = launcher.communicate(timeout=PATIENCE)
         assert launcher.returncode == 0, err
