@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -81,6 +81,10 @@ def write(
         mean, std = writer.mean_and_std()
         _save(partial / "mean.npy", mean)
         _save(partial / "std.npy", std)
+        with ThreadPoolExecutor(1) as thread:  # the disk is busy, while the fingerprint keeps a core busy
+            flushed = thread.submit(_flush, [*partial.iterdir()])
+            fingerprint = fingerprint_of(partial, dataset.shape, dataset.classes, progress)
+            flushed.result()
         meta = {
             "format": FORMAT,
             "name": name,
@@ -92,11 +96,10 @@ def write(
             "split_seed": split_seed,
             "sources": sources.result(),
             "parameters": dict(parameters),
-            "fingerprint": fingerprint_of(partial, dataset.shape, dataset.classes, progress),
+            "fingerprint": fingerprint,
         }
         (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        for path in partial.iterdir():
-            _flush(path)
+        _flush([partial / "meta.json"])
         _replace(directory, partial)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -261,13 +264,14 @@ def _check_disk(directory: Path, needed: int) -> None:
         )
 
 
-def _flush(path: Path) -> None:
-    """Make sure that a file's bytes are on the disk, so that not even a power cut leaves a folder that looks whole."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _flush(paths: Iterable[Path]) -> None:
+    """Make sure that files' bytes are on the disk, so that not even a power cut leaves a folder that looks whole."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _replace(directory: Path, partial: Path) -> None:
