@@ -170,13 +170,21 @@ def _whole(content: bytes, block_ends: tuple[str, ...]) -> int:
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[str, int, str]]:
-    """A trace's whole lines but for its header, each with its step and its quantity."""
+    """A trace's whole lines but for its header, each with its step and its quantity.
+
+    Raises:
+        RunError: A line is no row.
+    """
     for line in text.splitlines(keepends=True)[1:]:
         if line.endswith("\n"):
-            number, *between, _ = line.split(",")
-            if len(between) != 2 or not number.isdecimal():
+            try:
+                number, seconds, quantity, value = line.split(",")
+                step, _, _ = int(number), float(seconds), float(value)
+            except ValueError:
+                step = -1
+            if step < 0:
                 raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
-            yield line, int(number), between[1]
+            yield line, step, quantity
 
 
 def drop_from(path: Path, step: int) -> None:
@@ -189,8 +197,8 @@ def drop_from(path: Path, step: int) -> None:
         return
     text = _text(path)
     kept = text.splitlines(keepends=True)[:1]
-    for line, number, quantity in _rows(path, text):
-        if number < step or (number == step > 0 and quantity.startswith("audit/")):
+    for line, its_step, quantity in _rows(path, text):
+        if its_step < step or (its_step == step > 0 and quantity.startswith("audit/")):
             kept.append(line)
     with writing(path):
         write_text(path, "".join(kept))

@@ -369,6 +369,8 @@ def test_traces_and_events_are_read_whole_or_refused(tmp_path: Path, draws: st.D
         if table is not None:
             assert tuple(table.columns) == fields
             assert not table.drop(columns="value", errors="ignore").isna().any(axis=None)
+        if fields == Row._fields:
+            reads(lambda: traces.steps(path), RunError)
         reads(drop, RunError)
         path.write_bytes(spoiled)
         ends = draws.draw(st.sampled_from([(), traces.BLOCK_ENDS]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from issgd_cli.errors import RunError
-from issgd_cli.traces import BLOCK_ENDS, Event, Row, TraceWriter, drop_events_from, drop_from, read, read_events
+from issgd_cli.traces import BLOCK_ENDS, Event, Row, TraceWriter, drop_events_from, drop_from, read, read_events, steps
 from tests import disks
 
 
@@ -198,6 +198,27 @@ def test_a_new_trace_is_readable_before_its_first_row(tmp_path: Path) -> None:
     table = read(written(tmp_path / "trace.csv", []))
     assert len(table) == 0
     assert list(table.columns) == ["step", "seconds", "quantity", "value"]
+
+
+def test_the_steps_of_each_quantity_are_known_without_a_torn_row(tmp_path: Path) -> None:
+    assert steps(written(tmp_path / "trace.csv", [])) == {}
+    path = written(tmp_path / "trace.csv", [row(0), row(5), row(5, "audit/loss/train", math.nan), row(5)])
+    with path.open("a") as file:
+        file.write("7,0.3,loss/train,0.5")
+    assert steps(path) == {"loss/train": {0, 5}, "audit/loss/train": {5}}
+
+
+@pytest.mark.parametrize(
+    "line", ["x,0.1,a,1", "-1,0.1,a,1", "1,0.1,a", "1,0.1,a,1,1", "1,soon,a,1", "1,0.1,a,much", ""]
+)
+def test_a_row_that_is_none_is_refused_before_a_run_goes_on(tmp_path: Path, line: str) -> None:
+    path = written(tmp_path / "trace.csv", [row(0)])
+    with path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(RunError, match=r"trace\.csv holds a row that is none"):
+        steps(path)
+    with pytest.raises(RunError, match=r"trace\.csv holds a row that is none"):
+        drop_from(path, 0)
 
 
 def test_drop_from_removes_the_rows_of_a_step_and_later_ones_and_a_torn_one(tmp_path: Path) -> None:
