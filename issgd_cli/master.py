@@ -136,7 +136,8 @@ class Master:
         else:  # the same, and the minibatch's norms taken along
             scores = score(self.model, inputs, labels, with_gradient=True, factors=factors / size)
             loss = (factors * scores.losses).mean()
-            gradients = scores.gradients or ()
+            assert scores.gradients is not None
+            gradients = scores.gradients
             self.own_norms.append((indices, scores.norms))
         self._descend(gradients)
         self.step += 1
@@ -306,7 +307,7 @@ class Master:
             self.tensors,
             list(gradients),
             self.buffers,
-            fused=True if self.parameters.device.type in ("cpu", "cuda") else None,
+            fused=self.parameters.device.type in ("cpu", "cuda"),
             weight_decay=0.0,
             momentum=settings.momentum,
             lr=settings.learning_rate,

@@ -5,6 +5,7 @@ Plots, tables and verdicts read nothing else.
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -173,18 +174,22 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, int, str]]:
     """A trace's whole lines but for its header, each with its step and its quantity.
 
     Raises:
-        RunError: A line is no row.
+        RunError: The header is another, or a line is no row.
     """
-    for line in text.splitlines(keepends=True)[1:]:
-        if line.endswith("\n"):
-            try:
-                number, seconds, quantity, value = line.split(",")
-                step, _, _ = int(number), float(seconds), float(value)
-            except ValueError:
-                step = -1
-            if step < 0:
-                raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
-            yield line, step, quantity
+    header, *lines = text.split("\n")[:-1] or [",".join(Row._fields)]  # of a torn header nothing is left
+    if header != ",".join(Row._fields):
+        raise RunError(f"{path} is not a table of {', '.join(Row._fields)}. Remove the run's folder.")
+    for line in lines:
+        number, *others = line.split(",")
+        try:
+            seconds, quantity, value = others
+            is_row = number.isdecimal() and int(number) < 2**63 and math.isfinite(float(seconds)) and quantity != ""
+            float(value)
+        except ValueError:
+            is_row = False
+        if not is_row:
+            raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
+        yield line, int(number), quantity
 
 
 def drop_from(path: Path, step: int) -> None:
@@ -195,13 +200,13 @@ def drop_from(path: Path, step: int) -> None:
     """
     if not path.exists():
         return
-    text = _text(path)
-    kept = text.splitlines(keepends=True)[:1]
-    for line, its_step, quantity in _rows(path, text):
-        if its_step < step or (its_step == step > 0 and quantity.startswith("audit/")):
-            kept.append(line)
+    kept = [
+        line
+        for line, its_step, quantity in _rows(path, _text(path))
+        if its_step < step or (its_step == step > 0 and quantity.startswith("audit/"))
+    ]
     with writing(path):
-        write_text(path, "".join(kept))
+        write_text(path, "".join(f"{line}\n" for line in (",".join(Row._fields), *kept)))
 
 
 def drop_events_from(path: Path, seconds: float) -> None:

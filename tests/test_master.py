@@ -21,6 +21,7 @@ from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import effective_sample_size, entropy
 from issgd_cli.errors import DataError, RunError, WeightError
 from issgd_cli.master import Master
+from issgd_cli.models.losses import cross_entropy
 from issgd_cli.monitor import Monitor
 from issgd_cli.operations import Actor, Operation, Task
 from issgd_cli.randomness import generator
@@ -71,6 +72,30 @@ def report(master: Master) -> dict[str, float]:
 
 
 # Steps
+
+
+@pytest.mark.parametrize("settings", [[], ["optimizer.nesterov=false"], ["optimizer.momentum=0"]])
+def test_steps_are_torchs_own_to_the_bit(
+    hired: Callable[[Config], Master], configured: Configured, settings: list[str]
+) -> None:
+    master = hired(relaxed(configured, *settings))
+    score_everything(master.database, 1)
+    master.refresh()
+    chosen = master.config.optimizer
+    model = copy.deepcopy(master.model)
+    nesterov = chosen.nesterov and chosen.momentum > 0
+    optimizer = torch.optim.SGD(
+        model.parameters(), chosen.learning_rate, chosen.momentum, nesterov=nesterov, fused=True
+    )
+    for step in range(6):
+        indices, factors = master.draws.draw(generator(master.config.seed, "draws", step), 8)
+        inputs, labels = master.examples[indices]
+        optimizer.zero_grad()
+        (factors * cross_entropy(model(inputs), labels)).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        master.train()
+        for ours, torchs in zip(master.model.parameters(), model.parameters(), strict=True):
+            assert torch.equal(ours, torchs)
 
 
 @pytest.mark.parametrize("settings", [[], ["optimizer.nesterov=false"], ["optimizer.momentum=0"]])

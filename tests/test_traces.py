@@ -221,6 +221,16 @@ def test_a_row_that_is_none_is_refused_before_a_run_goes_on(tmp_path: Path, line
         drop_from(path, 0)
 
 
+@pytest.mark.parametrize("use", [steps, lambda path: drop_from(path, 0)])
+def test_a_trace_without_its_header_is_refused_before_a_run_goes_on(
+    tmp_path: Path, use: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("1,0.1,loss/train,0.5\n2,0.1,loss/train,0.5\n")
+    with pytest.raises(RunError, match="is not a table of step, seconds"):
+        use(path)
+
+
 def test_drop_from_removes_the_rows_of_a_step_and_later_ones_and_a_torn_one(tmp_path: Path) -> None:
     path = written(tmp_path / "trace.csv", [row(0), row(5), row(10), row(15), row(5, "audit/loss/train")])
     with path.open("a") as file:

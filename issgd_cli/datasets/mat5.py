@@ -27,7 +27,7 @@ _CLASSES = {
     **{12: "int32", 13: "uint32", 14: "int64", 15: "uint64"},
 }
 _OTHER_CLASSES = {1: "cell", 2: "struct", 3: "object", 4: "char", 5: "sparse"}
-_PIECE = 2**20
+_PIECE = 2**20  # of the file: inflating alone is faster with less, but not beside a thread that writes what it gives
 
 
 @dataclass(frozen=True)

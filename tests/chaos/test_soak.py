@@ -1,4 +1,4 @@
-"""The soak in short: eight faults upon an exact run, and two upon a relaxed one. `make chaos` does it at length."""
+"""The soak in short: seven faults upon an exact run, and two upon a relaxed one. `make chaos` does it at length."""
 
 from dataclasses import replace
 from pathlib import Path
