@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "Ready: $(ISSGD) --help"
 
-test: setup ## run all tests (about 16 minutes on two cores)
+test: setup ## run all tests (about 15 minutes on two cores)
 	$(BIN)/python -m pytest
 
 lint: setup ## style: ruff's checks
@@ -57,7 +57,7 @@ bench-gpu: ## time a step and a scoring pass on the GPU; needs nothing but a Pyt
 chaos: setup ## 110 faults of all kinds upon an exact run and a relaxed one: what is lost? (about 20 minutes)
 	$(BIN)/python -m tests.chaos
 
-reproduce: setup ## the paper in small: data, 14 runs with real processes, figures, report (about 10 minutes)
+reproduce: setup ## the paper in small: data, 14 runs with real processes, figures, report (about 11 minutes)
 	$(ISSGD) prepare house-numbers
 	$(ISSGD) reproduce $(EXPERIMENT)
 
