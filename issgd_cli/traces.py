@@ -38,6 +38,7 @@ class Event(NamedTuple):
 
 
 T = TypeVar("T", Row, Event)
+HEADER = ",".join(Row._fields)  # of a trace
 
 # Prefixed with audit/ where recomputed exactly, at one parameter version, over all examples.
 QUANTITIES = {
@@ -176,8 +177,8 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, int, str]]:
     Raises:
         RunError: The header is another, or a line is no row.
     """
-    header, *lines = text.split("\n")[:-1] or [",".join(Row._fields)]  # of a torn header nothing is left
-    if header != ",".join(Row._fields):
+    header, *lines = text.split("\n")[:-1] or [HEADER]  # of a torn header nothing is left
+    if header != HEADER:
         raise RunError(f"{path} is not a table of {', '.join(Row._fields)}. Remove the run's folder.")
     for line in lines:
         number, *others = line.split(",")
@@ -206,7 +207,7 @@ def drop_from(path: Path, step: int) -> None:
         if its_step < step or (its_step == step > 0 and quantity.startswith("audit/"))
     ]
     with writing(path):
-        write_text(path, "".join(f"{line}\n" for line in (",".join(Row._fields), *kept)))
+        write_text(path, "".join(f"{line}\n" for line in (HEADER, *kept)))
 
 
 def drop_events_from(path: Path, seconds: float) -> None:
