@@ -10,7 +10,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.files import replacing, writing
 
 Float32s = NDArray[np.float32]
+Arrays = Mapping[str, NDArray[Any]]
 
 PREVIOUS = "previous.npz"  # beside a checkpoint: the one before it
 DAMAGED = "damaged.npz"  # and one that could not be read, kept for a look
+MOMENT = "moment/"  # what the names of a moment's arrays begin with
 SUM = "sha256"  # the member of every file that holds the sum over the others
 NO_DAMAGE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # try again later
 START_AGAIN = "Remove the run's folder and start it again."
@@ -46,6 +48,8 @@ class Checkpoint:
         proposal: The newest report of the proposal in use, which the trace may not hold yet.
         work: What all actors have done so far, quantity -> count; empty before it was first counted.
         records: The database's.
+        moment: What the simulated cluster goes on from (clusters/moment.py); empty on the local one, which begins the
+            actors anew, and in checkpoints of older versions of issgd.
     """
 
     step: int
@@ -56,6 +60,7 @@ class Checkpoint:
     proposal: dict[str, Any]
     work: dict[str, float]
     records: dict[Split, Records]
+    moment: Arrays = field(default_factory=dict)
 
     def renumbered(self, by: int) -> "Checkpoint":
         """The same with all versions that much higher, the next publication's and the records', so that ages stay."""
@@ -99,7 +104,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "work": json.dumps(checkpoint.work),
     }
     for split, records in checkpoint.records.items():
-        arrays |= {f"{split}/{field.name}": getattr(records, field.name) for field in fields(Records)}
+        arrays |= {f"{split}/{each.name}": getattr(records, each.name) for each in fields(Records)}
+    arrays |= {MOMENT + name: array for name, array in checkpoint.moment.items()}
     _save(path, arrays, older=path.with_name(PREVIOUS))
 
 
@@ -165,6 +171,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             proposal=json.loads(str(arrays["proposal"])),
             work=_counts(json.loads(str(arrays["work"]))),
             records={split: _records(arrays, split, version) for split in SPLITS},
+            moment={name.removeprefix(MOMENT): array for name, array in arrays.items() if name.startswith(MOMENT)},
         )
         if checkpoint.proposal:
             read_topic("proposal")(str(arrays["proposal"]).encode())
@@ -187,9 +194,9 @@ def refuse_other(path: Path, checkpoint: Checkpoint, layout: Layout, parameters:
 
 def _records(arrays: dict[str, NDArray[Any]], split: Split, version: int) -> Records:
     found = {}
-    for name, field in FIELDS.items():
+    for name, kind in FIELDS.items():
         found[name] = arrays[f"{split}/{name}"]
-        if found[name].ndim != 1 or found[name].dtype != np.dtype(field.dtype):
+        if found[name].ndim != 1 or found[name].dtype != np.dtype(kind.dtype):
             raise ValueError(f"{split}/{name} is {found[name].dtype} of shape {found[name].shape}")
     if wrong := flaw(found, version - 1):
         raise ValueError(f"{split}/{wrong}")
@@ -254,7 +261,7 @@ class Audit:
 
 def save_audit(directory: Path, audit: Audit) -> None:
     """Writes audits/step-00000123.npz."""
-    _save(directory / f"step-{audit.step:08d}.npz", {field.name: getattr(audit, field.name) for field in fields(Audit)})
+    _save(directory / f"step-{audit.step:08d}.npz", {each.name: getattr(audit, each.name) for each in fields(Audit)})
 
 
 def load_audit(path: Path) -> Audit:

@@ -4,8 +4,9 @@ In exact mode the master itself does one round after the other. In relaxed mode 
 so that neither 76 MB of parameters nor a database that does not answer holds up a step.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,18 @@ class Refreshed:
     draws: Draws
     norms: Float32s
     smoothing: float
+
+    def state(self) -> dict[str, Any]:
+        """As numbers and arrays."""
+        made = self.draws.proposal
+        flags = {"floored": made.floored, "fallback": made.fallback}
+        return {"weights": made.weights, "norms": self.norms, "smoothing": self.smoothing, **flags}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], device: torch.device) -> "Refreshed":
+        """From `state()`: the same draws, to the bit."""
+        made = Proposal.of(state["weights"], int(state["floored"]), bool(state["fallback"]))
+        return cls(Draws(made, device), state["norms"], float(state["smoothing"]))
 
 
 @dataclass
@@ -100,6 +113,10 @@ class Exchange:
     def round(self, published: Published, parameters: Float32s) -> Generator[Operation, None, Refreshed]:
         """Publishes parameters, flat, shape (P,), and makes the proposal that the database's table then gives."""
         yield from self.publish(published, parameters)
+        return (yield from self.refreshing(published))
+
+    def refreshing(self, published: Published) -> Generator[Operation, None, Refreshed]:
+        """The second half of a round."""
         yield Operation("refresh", published.version, bytes=(8 if self.reads_pairs else 4) * self.layout.train)
         return self.refresh(published)
 

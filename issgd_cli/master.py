@@ -4,7 +4,7 @@ It publishes its parameters, reads the table of norms, draws and trains on a few
 nothing of the workers; in exact mode it waits until every record carries the version that it has just published.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.optim.sgd import sgd  # not the class: it loads torch's compiler, which takes longer than a short run
 
-from issgd_cli.checkpoints import Audit, Checkpoint, save_audit, save_checkpoint, save_parameters, total_work
+from issgd_cli.checkpoints import Arrays, Audit, Checkpoint, save_audit, save_checkpoint, save_parameters, total_work
 from issgd_cli.config import Config
 from issgd_cli.database import Database, Document, Published, Records, Split
 from issgd_cli.datasets.prepared import Prepared
@@ -84,9 +84,11 @@ class Master:
         self.own_norms: list[tuple[torch.Tensor, torch.Tensor]] = []  # (indices, norms) of the minibatches since
         self.own_norms_since = 0.0
         self.task: Task[Refreshed] | None = None  # a round of the exchange, under way beside the training
+        self.published = Published(0, 0)  # what that round publishes
         self.refreshed: Refreshed | None = None
         self._adopt(None)
         self.keeping: Task[Kept] | None = None  # for the checkpoint that is due
+        self.moment: Arrays = {}  # what its cluster adds to a checkpoint
         self.loss = float("nan")
 
     def run(self) -> Generator[Operation | Task[Any]]:
@@ -162,16 +164,16 @@ class Master:
 
     def _next_version(self) -> tuple[Published, np.ndarray[Any, Any]]:
         """What is published next: a copy of the parameters, since training goes on. Hands over the own norms, too."""
-        published = Published(self.version, self.step)
+        self.published = Published(self.version, self.step)
         self.version += 1
         self.outgoing.copy_(self.parameters)
         if self.exchange.own is not None:
             for indices, norms in self.own_norms:
                 self.exchange.own.keep(
-                    indices.cpu().numpy(), norms.cpu().numpy(), published.version - 1, self.own_norms_since
+                    indices.cpu().numpy(), norms.cpu().numpy(), self.published.version - 1, self.own_norms_since
                 )
             self.own_norms, self.own_norms_since = [], self.database.seconds()
-        return published, self.outgoing.numpy()
+        return self.published, self.outgoing.numpy()
 
     def _adopt(self, refreshed: Refreshed | None) -> None:
         """Draws from this proposal from now on; from the uniform one before the first."""
@@ -201,6 +203,7 @@ class Master:
             seconds=self.checkpointed_at,
             parameters=self.parameters.cpu().numpy(),
             momentum=self.momentum.cpu().numpy(),
+            moment=self.moment,
             **vars(self.keeping.result() if self.keeping is not None and self.keeping.done else self._kept()),
         )
         self.keeping = None
@@ -222,6 +225,43 @@ class Master:
     def _kept(self) -> Kept:
         proposal, work = self.database.get("proposal") or {}, self.database.get("work") or {}
         return Kept(proposal, total_work(work), self.database.records())
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint does not hold of it, between two blocks: proposal, own norms, the round under way."""
+        state: dict[str, Any] = {"published": self.published, "own_norms_since": self.own_norms_since}
+        is_done = self.task is not None and self.task.done
+        in_use = self.task.result() if self.task is not None and is_done else self.refreshed
+        if in_use is not None:
+            state["in_use"] = in_use.state()
+        if self.task is not None and not is_done:
+            state["outgoing"] = self.outgoing.numpy()
+        if self.exchange.own is not None:
+            state["own_norms"] = vars(self.exchange.own)
+        if self.own_norms:
+            state["drawn"], state["drawn_norms"] = (
+                torch.cat(parts).cpu().numpy() for parts in zip(*self.own_norms, strict=True)
+            )
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state()`, and from the checkpoint that it belongs to."""
+        device = self.examples.device
+        self.published, self.own_norms_since = Published(*map(int, state["published"])), float(state["own_norms_since"])
+        if "in_use" in state:
+            self._adopt(Refreshed.restored(state["in_use"], device))
+        if "outgoing" in state:
+            self.outgoing.copy_(torch.from_numpy(state["outgoing"]))
+            is_published = self.database.newest() == self.published
+            self.task = Task(
+                self.exchange.refreshing(self.published)
+                if is_published
+                else self.exchange.round(self.published, self.outgoing.numpy())
+            )
+        if "own_norms" in state:
+            self.exchange.own = OwnNorms(**state["own_norms"])
+        if "drawn" in state:
+            drawn, norms = (torch.from_numpy(state[name]).to(device) for name in ("drawn", "drawn_norms"))
+            self.own_norms = [(drawn, norms)]
 
     def stop(self) -> None:
         """Interrupted: in relaxed mode a checkpoint fits anywhere; an exact run goes on from its last one."""

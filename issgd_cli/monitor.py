@@ -137,6 +137,10 @@ class Monitor:
         self.database.forget_events(list(waiting))
         self.caught_up = self.caught_up or not waiting
 
+    def written_so_far(self) -> dict[str, float]:
+        """When it has sampled last, and of which step the last proposal is that it has written."""
+        return {"sampled_at": self.sampled_at, "proposal_step": self.proposal_step}
+
     def stop(self) -> None:
         """Interrupted: what is written is whole."""
         self.write_events()

@@ -7,7 +7,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -171,8 +171,8 @@ def _whole(content: bytes, block_ends: tuple[str, ...]) -> int:
     return content.find(b"\n", max(last, 0)) + 1  # without any block, the header's end
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[str, int, str]]:
-    """A trace's whole lines but for its header, each with its step and its quantity.
+def _rows(path: Path, text: str) -> Iterator[tuple[str, Row]]:
+    """A trace's whole lines but for its header, each with the row that it is.
 
     Raises:
         RunError: The header is another, or a line is no row.
@@ -184,13 +184,13 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, int, str]]:
         number, *others = line.split(",")
         try:
             seconds, quantity, value = others
-            is_row = number.isdecimal() and int(number) < 2**63 and math.isfinite(float(seconds)) and quantity != ""
-            float(value)
+            row = Row(int(number), float(seconds), quantity, float(value))
+            is_row = number.isdecimal() and row.step < 2**63 and math.isfinite(row.seconds) and quantity != ""
         except ValueError:
             is_row = False
         if not is_row:
             raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
-        yield line, int(number), quantity
+        yield line, row
 
 
 def drop_from(path: Path, step: int) -> None:
@@ -199,13 +199,34 @@ def drop_from(path: Path, step: int) -> None:
     The exact audit of `step` itself stays: its point was saved on the way to the step, which is not gone again.
     (At step 0 it is.)
     """
+    _keep(path, lambda row: row.step < step or (row.step == step > 0 and row.quantity.startswith("audit/")))
+
+
+def drop_after(path: Path, step: int, sampled_at: float, proposal_step: int) -> None:
+    """Removes the rows that were written after a moment that is known to the bit.
+
+    Args:
+        path: Of the trace.
+        step: Of the last audit before it.
+        sampled_at: When the database was sampled last before it.
+        proposal_step: Of the last proposal that was written before it.
+    """
+
+    def is_before(row: Row) -> bool:
+        if row.quantity.startswith("audit/"):
+            return row.step <= step
+        if row.quantity.startswith(("proposal/", "staleness/")):
+            return row.step <= proposal_step
+        return row.seconds <= sampled_at
+
+    _keep(path, is_before)
+
+
+def _keep(path: Path, wanted: Callable[[Row], bool]) -> None:
+    """Only these rows of a trace, if there is one."""
     if not path.exists():
         return
-    kept = [
-        line
-        for line, its_step, quantity in _rows(path, _text(path))
-        if its_step < step or (its_step == step > 0 and quantity.startswith("audit/"))
-    ]
+    kept = [line for line, row in _rows(path, _text(path)) if wanted(row)]
     with writing(path):
         write_text(path, "".join(f"{line}\n" for line in (HEADER, *kept)))
 
@@ -230,8 +251,8 @@ def steps(path: Path) -> dict[str, set[int]]:
         RunError: No such file, or not a trace.
     """
     found: dict[str, set[int]] = {}
-    for _, step, quantity in _rows(path, _text(path)):
-        found.setdefault(quantity, set()).add(step)
+    for _, row in _rows(path, _text(path)):
+        found.setdefault(row.quantity, set()).add(row.step)
     return found
 
 

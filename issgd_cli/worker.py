@@ -1,8 +1,7 @@
 """A worker: keeps the table of gradient norms fresh (section 4.2). It spends its life pulling, scoring, pushing."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -69,7 +68,14 @@ class Scorer:
 
 
 class Worker:
-    """See the module. It owns nothing: whatever it leaves unfinished is offered to others."""
+    """See the module. It owns nothing: whatever it leaves unfinished is offered to others.
+
+    Attributes:
+        version, parameters: What it scores with, flat, shape (P,); version 0: nothing yet.
+        turn: How many chunks it has asked for; whose split comes next follows from it.
+        left: How many more it asks for before it looks for newer parameters.
+        chunk, started, is_scored: The chunk that it is at, since when, and whether only the push is left.
+    """
 
     def __init__(
         self,
@@ -84,21 +90,34 @@ class Worker:
         self.layout = database.layout()
         self.scorer = scorer or Scorer(config, data, self.layout, device)
         self.version = 0
-        self.parameters: NDArray[np.float32] | None = None  # this version's
+        self.parameters: NDArray[np.float32] | None = None
+        self.turn = self.left = 0
+        self.chunk: Chunk | None = None
+        self.started, self.is_scored = 0.0, False
         self.lease = FIRST_LEASE_SECONDS
         self.notices: list[str] = []
 
     def run(self) -> Generator[Operation]:
         """Pull the newest parameters, score some chunks, for ever (figure 1, right)."""
-        turns = cycle(turns_of_splits(self.config.worker.shares))
-        while self.database.get("finished") is None and self.database.get("stop") is None:
-            yield from self._pull()
-            for _ in range(self.config.worker.pull_every_chunks):
-                chunk = self.database.claim(self.version, next(turns), self.lease)
-                if chunk is None:  # all is scored at this version, or there is none yet
-                    yield Operation("wait", self.version, seconds=POLL_SECONDS)
-                    break
+        turns = turns_of_splits(self.config.worker.shares)
+        if self.chunk is not None:  # one that `restore` has brought
+            yield from self._score(self.chunk)
+        while self.left > 0 or not self._is_over():
+            if self.left == 0:
+                yield from self._pull()
+                self.left = self.config.worker.pull_every_chunks
+            chunk = self.database.claim(self.version, turns[self.turn % len(turns)], self.lease)
+            self.turn += 1
+            if chunk is None:  # all is scored at this version, or there is none yet
+                self.left = 0
+                yield Operation("wait", self.version, seconds=POLL_SECONDS)
+            else:
+                self.left -= 1
+                self.chunk, self.started = chunk, self.database.seconds()
                 yield from self._score(chunk)
+
+    def _is_over(self) -> bool:
+        return self.database.get("finished") is not None or self.database.get("stop") is not None
 
     def _pull(self) -> Generator[Operation]:
         newest = self.database.newest()
@@ -116,11 +135,13 @@ class Worker:
             self.scorer.load(self.version, self.parameters)
 
     def _score(self, chunk: Chunk) -> Generator[Operation]:
-        started = self.database.seconds()
-        span = self.layout.span(chunk.split, chunk.number)
-        yield Operation("score", self.version, examples=span.stop - span.start)
+        if not self.is_scored:
+            span = self.layout.span(chunk.split, chunk.number)
+            yield Operation("score", self.version, examples=span.stop - span.start)
         scores = self.score(chunk)
+        self.is_scored = True
         yield Operation("push", self.version, bytes=sum(array.nbytes for array in scores[:3]))
+        self.chunk, self.is_scored = None, False
         self.data.refuse_changed()  # else the scores may be of other examples than the master's
         try:
             self.database.push(chunk, self.version, scores)
@@ -132,7 +153,7 @@ class Worker:
                     "`optimizer.learning_rate` or raise `proposal.smoothing`."
                 ) from None
             self.notices = [str(error)]
-        self.lease = max(LEAST_LEASE_SECONDS, 4 * (self.database.seconds() - started))
+        self.lease = max(LEAST_LEASE_SECONDS, 4 * (self.database.seconds() - self.started))
 
     def score(self, chunk: Chunk) -> ChunkScores:
         """Losses, errors and gradient norms of a chunk at this worker's parameters."""
@@ -141,6 +162,20 @@ class Worker:
             if self.parameters is not None:
                 self.scorer.load(self.version, self.parameters)  # if another worker has loaded its own meanwhile
             return self.scorer.score(chunk, self.version)
+
+    def state(self) -> dict[str, Any]:
+        """Where it is between two operations: numbers and words, but for the parameters, which their version names."""
+        place = {"version": self.version, "turn": self.turn, "left": self.left, "lease": self.lease}
+        at = self.chunk or Chunk("train", -1)
+        return {**place, "split": at.split, "chunk": at.number, "started": self.started, "is_scored": self.is_scored}
+
+    def restore(self, state: Mapping[str, Any], parameters: NDArray[np.float32] | None) -> None:
+        """Goes on from `state()`, with the parameters of its version; a chunk that was scored is scored again."""
+        self.version, self.parameters = int(state["version"]), parameters
+        self.turn, self.left, self.lease = int(state["turn"]), int(state["left"]), float(state["lease"])
+        split = next(name for name in SPLITS if name == str(state["split"]))
+        self.chunk = Chunk(split, int(state["chunk"])) if state["chunk"] >= 0 else None
+        self.started, self.is_scored = float(state["started"]), bool(state["is_scored"])
 
     def stop(self) -> None:
         """Nothing to save."""

@@ -116,8 +116,9 @@ def set_back(
     if checkpoint is not None:
         refuse_other(folder.checkpoint, checkpoint, layout, size(data.features, config.model.hidden, data.classes))
     seconds, step = (0.0, 0) if checkpoint is None else (checkpoint.seconds, checkpoint.step)
-    traces.drop_from(folder.trace, step)
-    traces.drop_events_from(folder.events, seconds)
+    if checkpoint is None or not checkpoint.moment:  # else the simulated cluster cuts, to the bit
+        traces.drop_from(folder.trace, step)
+        traces.drop_events_from(folder.events, seconds)
     for path in folder.audits.glob("step-*.npz"):
         # An exact run would save the same again; a relaxed one something else.
         number = path.stem.removeprefix("step-")

@@ -3,10 +3,8 @@
 The actors and what they compute are the local cluster's; only time and place are not real. A run depends on its
 configuration alone, whatever the load of the machine: its trace is the same to the bit, seconds included.
 
-A run is a sequence of segments. Each starts from a checkpoint (the first from nothing) and ends when the master has
-made the next; chunks and rounds of the exchange that are unfinished then are dropped. An uninterrupted run goes through
-this door too, database, files and actors begun anew, so a run that is stopped anywhere goes on from its last
-checkpoint to the same bits. Audits cost no virtual time: the monitor does them at the end of each segment.
+A checkpoint only looks: a run goes on from it as it would have without, and a run that is stopped anywhere goes on from
+its last one to the same bits (moment.py). Audits cost no virtual time: the monitor does them at each checkpoint.
 """
 
 import contextlib
@@ -16,6 +14,7 @@ from collections.abc import Iterator
 
 import torch
 
+from issgd_cli.clusters import moment
 from issgd_cli.clusters.actors import device_of, threads
 from issgd_cli.clusters.clock import deaths, durations, resolved
 from issgd_cli.clusters.estimate import measured
@@ -49,13 +48,9 @@ def run(config: Config, folder: RunFolder, data: Prepared, watch: Watch, stop: t
     device = torch.device(device_of(config, "master", 0))
     with computing(config):
         clock = _clock(config, folder, data, device)
-        onlooker = _Onlooker(watch, stop)
-        finished, number = False, 0
-        while not finished:
-            segment = _Segment(config, folder, data, clock, device, onlooker, number)
-            with contextlib.closing(segment):
-                finished = segment.run()
-            number += 1
+        simulation = _Simulation(config, folder, data, clock, device, _Onlooker(watch, stop))
+        with contextlib.closing(simulation):
+            simulation.run()
 
 
 @contextlib.contextmanager
@@ -90,7 +85,7 @@ class _Onlooker:
         self.notices: list[str] = []
         self.first_seconds: float | None = None  # on the virtual clock, when this process took the run up
 
-    def look(self, segment: "_Segment", last: bool = False) -> None:
+    def look(self, simulation: "_Simulation", last: bool = False) -> None:
         """Between two operations.
 
         Raises:
@@ -99,18 +94,18 @@ class _Onlooker:
         if self.stop.is_set() and not last:
             raise Interrupted
         if self.first_seconds is None:
-            self.first_seconds = segment.time.now
+            self.first_seconds = simulation.time.now
         now = time.monotonic()
         if now - self.shown >= WATCH_SECONDS or last:
             self.shown = now
-            snapshot = segment.snapshot()
+            snapshot = simulation.snapshot()
             snapshot.notices[:0] = self.notices
             snapshot.pace = (snapshot.seconds - self.first_seconds) / max(1e-9, now - self.started)
             self.watch(snapshot)
 
 
-class _Segment:
-    """A run from one checkpoint to the next, or to its end."""
+class _Simulation:
+    """A run, from its beginning or its last checkpoint to its end."""
 
     def __init__(
         self,
@@ -120,10 +115,10 @@ class _Segment:
         clock: Clock,
         device: torch.device,
         onlooker: _Onlooker,
-        number: int,
     ) -> None:
-        self.onlooker = onlooker
+        self.folder, self.onlooker = folder, onlooker
         checkpoint = last_checkpoint(folder, onlooker.notices)
+        self.moment = {} if checkpoint is None else checkpoint.moment  # where it goes on from
         self.time = VirtualTime(
             config,
             durations(clock, oracle=config.proposal.source == "oracle"),
@@ -132,21 +127,24 @@ class _Segment:
         )
         self.database = self.time.database
         set_back(self.database, folder, config, data, checkpoint)
-        master = Master(config, data, self.database, folder, device, checkpoint)
+        if checkpoint is not None and self.moment:
+            moment.cut_back(folder, checkpoint)
+        self.master = Master(config, data, self.database, folder, device, checkpoint)
         scorer = Scorer(config, data, self.database.layout(), device)
         self.monitor = Monitor(config, data, self.database, folder, device)
-        self.time.add("monitor", self.monitor, number)
-        self.time.add("master", master, number)
-        for index in range(config.worker.count):
-            self.time.add(f"worker-{index}", Worker(config, data, self.database, device, scorer), number)
+        self.workers = [Worker(config, data, self.database, device, scorer) for _ in range(config.worker.count)]
+        self.time.add("monitor", self.monitor)
+        self.time.add("master", self.master)
+        for index, worker in enumerate(self.workers):
+            self.time.add(f"worker-{index}", worker)
 
     def close(self) -> None:
         """Ends all lives as they are."""
         self.monitor.trace.close()
         self.monitor.events.close()
 
-    def run(self) -> bool:
-        """Whether the run is over; if not, the master has made a checkpoint, from which the next segment starts.
+    def run(self) -> None:
+        """To its end.
 
         Raises:
             ActorError: An actor has failed.
@@ -154,15 +152,14 @@ class _Segment:
             RunError: Everybody waits for somebody who is dead.
         """
         monitor, master = self.time.lives[:2]
+        if self.moment:
+            moment.restore(self.time, master, self.master, self.monitor, self.workers, self.folder, self.moment)
         while not (monitor.over and master.over):
             self.onlooker.look(self)
-            operation = self.time.turn(self._before)
-            if operation is not None and operation.name == "checkpoint":
-                return False
+            self.time.turn(self._before)
         self._report()
         self.monitor.write_events()
         self.onlooker.look(self, last=True)
-        return True
 
     def snapshot(self) -> Snapshot:
         """For the screen."""
@@ -187,6 +184,7 @@ class _Segment:
                     self.onlooker.look(self)
             except IssgdError as error:
                 raise ActorError("monitor", str(error)) from error
+            self.master.moment = moment.taken(self.time, self.master, self.monitor, self.workers, self.folder)
 
     def _report(self) -> None:
         for life in self.time.lives:

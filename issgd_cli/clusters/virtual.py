@@ -1,14 +1,16 @@
 """Actors on a virtual clock: an event queue.
 
 An operation takes what the clock says, and its effects come at its end. Events at one instant happen in the order in
-which they were scheduled, so what happens depends on nothing but the actors and the durations.
+which they were scheduled, so what happens depends on nothing but the actors and the durations. A checkpoint that takes
+no time comes before all else of its instant, so that nothing depends on whether there is one.
 
 Who waits is told at once when there is something new, unlike a process that polls. Polls remain where time alone is
 waited for: the monitor's, and that of one idle worker, who looks for expired leases on behalf of all.
 """
 
 import heapq
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +22,8 @@ from issgd_cli.config import Config
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.errors import IssgdError, RunError
 from issgd_cli.operations import Actor, Operation, Task
+
+AT_ONCE = -1  # a ticket before all others
 
 
 @dataclass(eq=False)
@@ -40,7 +44,7 @@ class Life:
     task: int = 0
     announced: Operation | None = None
     since: float = 0.0
-    ticket: int = -1
+    ticket: int = -2
     over: bool = False
 
     @property
@@ -185,6 +189,81 @@ class VirtualTime:
             self._schedule(life, 0.0)
 
     def _schedule(self, life: Life, seconds: float) -> None:
-        life.ticket = self.tickets
-        heapq.heappush(self.queue, (self.now + seconds, life.ticket, life))
+        at_once = seconds == 0 and life.announced is not None and life.announced.name == "checkpoint"
+        self._queue(life, self.now + seconds, AT_ONCE if at_once else self.tickets)
+
+    def _queue(self, life: Life, at: float, ticket: int) -> None:
+        life.ticket = ticket
+        heapq.heappush(self.queue, (at, ticket, life))
         self.tickets += 1
+
+    def state(self) -> dict[str, Any]:
+        """Who does what until when, and who waits for what, but for the life that is being resumed right now."""
+        queued = [
+            (at, life) for at, ticket, life in sorted(self.queue, key=lambda entry: entry[:2]) if ticket == life.ticket
+        ]
+        ends = {id(life): at for at, life in queued}
+        lives = [*(life for _, life in queued), *self.idle, *self.waiting]
+        return {
+            "names": [life.name for life in lives],
+            "tasks": [life.task for life in lives],
+            "operations": [_operation(life)[0] for life in lives],
+            "details": [_operation(life)[1:] for life in lives],
+            "since": [life.since for life in lives],
+            "ends": [ends.get(id(life), math.inf) for life in lives],
+            "idle": len(self.idle),
+            "waiting": len(self.waiting),
+            "poller": lives.index(self.poller) if self.poller is not None else -1,
+            "is_told": self.seen == self.database.changes,
+        }
+
+    def restore(self, state: Mapping[str, Any], going_on: Life, tasks: Iterable[Task[Any]]) -> None:
+        """Goes on from `state()`: lives that were added, their actors restored, come back to where they were.
+
+        Args:
+            state: What `state` gave.
+            going_on: The life that was being resumed then.
+            tasks: Those under way, one an actor at most, in the order of the actors.
+        """
+        self.queue.clear()
+        own, beside = {life.name: life for life in self.lives}, iter(tasks)
+        lives = []
+        for number, name in enumerate(map(str, state["names"])):
+            task, word, since = (
+                int(state["tasks"][number]),
+                str(state["operations"][number]),
+                float(state["since"][number]),
+            )
+            life = own[name]
+            if task:
+                life = Life(own[name].recorder, next(beside).advance, task)
+                self.tasks = max(self.tasks, task)
+            operation: Operation | Task[Any] | None = Operation("wait")
+            if word != "wait":  # from a wait an actor goes on as it begins; to any other operation it must come first
+                operation = life.advance()
+            if not isinstance(operation, Operation) or operation.name != word:
+                raise ValueError(f"{name} was at a {word}, and comes to {operation}")
+            version, examples, size, seconds = state["details"][number].tolist()
+            life.announced = operation._replace(
+                version=int(version), examples=int(examples), bytes=int(size), seconds=seconds
+            )
+            life.since = since
+            if math.isfinite(ends := float(state["ends"][number])):
+                self._queue(life, ends, self.tickets)
+            lives.append(life)
+        idle, waiting = int(state["idle"]), int(state["waiting"])
+        self.idle, self.waiting = (
+            lives[len(lives) - idle - waiting : len(lives) - waiting],
+            lives[len(lives) - waiting :],
+        )
+        self.poller = lives[int(state["poller"])] if state["poller"] >= 0 else None
+        self.news = self.database.newest(), self.database.get("finished")
+        self.seen = self.database.changes - (not state["is_told"])
+        self._resume(going_on)
+        self._tell()
+
+
+def _operation(life: Life) -> Operation:
+    if life.announced is None:
+        raise RuntimeError(f"{life.name} has not begun.")
+    return life.announced

@@ -1,8 +1,8 @@
 """The database within one process: for tests, for the simulated cluster, and to read how it works."""
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,6 +155,26 @@ class MemoryDatabase:
 
     def complaints(self) -> list[str]:
         return []
+
+    def state(self) -> dict[str, Any]:
+        """What it holds besides records, and what `begin` would forget: whose turn it is, and the newest parameters."""
+        state: dict[str, Any] = {"cursors": [self._cursors[split] for split in SPLITS], "claims": {}}
+        for split, claims in self._claims.items():
+            state["claims"][split] = claims._asdict()
+        if self._parameters is not None:
+            state["published"], state["parameters"] = self._parameters
+        if acknowledged := self.get("acknowledged"):
+            state["acknowledged"] = acknowledged["version"]
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state()`, after `begin` with the records of the same moment."""
+        self._cursors = {split: int(place) for split, place in zip(SPLITS, state["cursors"], strict=True)}
+        self._claims = {split: _Claims(**state["claims"][split]) for split in SPLITS}
+        if "parameters" in state:
+            self._parameters = Published(*map(int, state["published"])), state["parameters"]
+        if "acknowledged" in state:
+            self._documents["acknowledged"] = {"version": int(state["acknowledged"])}
 
     def close(self) -> None:
         pass

@@ -1,10 +1,12 @@
 """The simulated cluster: repeatable to the byte, stopped and resumed anywhere, true to its clock."""
 
+import contextlib
 import itertools
 import json
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,13 @@ import pytest
 import torch
 
 from issgd_cli import traces
-from issgd_cli.checkpoints import load_checkpoint
+from issgd_cli.checkpoints import load_checkpoint, save_checkpoint
 from issgd_cli.clusters.launch import ActorError, Interrupted, Snapshot
 from issgd_cli.clusters.virtual import VirtualTime
 from issgd_cli.config import Config
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared
-from issgd_cli.errors import RunError
+from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.figures import figure_1
 from issgd_cli.master import Master
 from issgd_cli.monitor import Monitor
@@ -51,7 +53,7 @@ CLOCK = (
 RELAXED = (*CLOCK, "master.mode=relaxed", "master.steps=60", "worker.pull_every_chunks=4")
 EXACT = (*CLOCK, "master.mode=exact", "master.steps=20")
 TIMED = (*RELAXED, "master.steps=100000", "master.seconds=0.7", "proposal.smoothing=variance-optimal")
-ONE_SEGMENT = "master.checkpoint_every_seconds=1000"
+ONE_CHECKPOINT = "master.checkpoint_every_seconds=1000"
 
 
 def content(folder: RunFolder) -> dict[str, bytes]:
@@ -107,6 +109,90 @@ def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
         assert content(simulate(config, folder)) == whole, f"stopped after {times} of {looks}"
 
 
+# Each has moments of its own: norms laid over the table, workers that are dead or wait, rounds and chunks under way.
+KINDS = {
+    "relaxed": RELAXED,
+    "exact": EXACT,
+    "until a time": TIMED,
+    "own norms": (*RELAXED, "master.reuse_own_norms=true", "proposal.limit_mode=fill"),
+    "a limit": (*RELAXED, "proposal.staleness_limit_seconds=0.1", "proposal.minimum_usable_fraction=0.3"),
+    "a slow worker and a dead one": (*RELAXED, "cluster.clock.slow={1 = 4}", "cluster.clock.dies={0 = 0.17}"),
+    "idle workers": (*RELAXED, "worker.count=20", "master.publish_every_steps=7"),
+    "exact, idle workers": (*EXACT, "worker.count=20", "proposal.smoothing=variance-optimal"),
+    "slow exchange": (*RELAXED, "cluster.clock.publish_seconds=0.08", "cluster.clock.refresh_seconds=0.05"),
+    "uniform draws": (*RELAXED, "proposal.method=sgd", "worker.count=1", "cluster.clock.examples_per_second=150"),
+    "shuffled": (*RELAXED, "proposal.source=shuffled"),
+    "oracle": (*EXACT, "proposal.source=oracle", "master.publish_every_steps=1"),
+    "slow pushes": (*RELAXED, "cluster.clock.push_seconds=0.03", "cluster.clock.pull_seconds=0.04"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trace_does_not_depend_on_when_checkpoints_are_made(
+    simulate: Simulate, configured: Configured, kind: str
+) -> None:
+    config = configured(*KINDS[kind], "cluster.clock.checkpoint_seconds=0", ONE_CHECKPOINT)
+    calm = simulate(config)
+    for seconds in (0.02, 0.3):
+        often = config.model_copy(
+            update={"master": config.master.model_copy(update={"checkpoint_every_seconds": seconds})}
+        )
+        folder = simulate(often)
+        assert folder.trace.read_bytes() == calm.trace.read_bytes(), f"with a checkpoint every {seconds} s"
+        assert folder.parameters.read_bytes() == calm.parameters.read_bytes()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("relaxed", "exact", "until a time")])
+def test_a_run_of_any_kind_that_is_stopped_goes_on_to_the_same_bytes(
+    simulate: Simulate, configured: Configured, new_folder: NewFolder, kind: str
+) -> None:
+    config = configured(*KINDS[kind], "master.checkpoint_every_seconds=0.05")
+    patient, folder = StopAfter(10**9), new_folder("stopped")
+    whole = content(simulate(config, stop=patient))
+    looks = 10**9 - patient.left
+    folder.update_manifest(state="running")
+    for times in (looks // 2, looks // 3):  # the last of them before its end
+        with contextlib.suppress(Interrupted):
+            simulate(config, folder, StopAfter(times))
+            pytest.fail("it was not stopped")
+    simulate(config, folder)
+    assert content(folder) == whole
+
+
+def test_a_sweep_goes_on_over_checkpoints(simulate: Simulate, configured: Configured) -> None:
+    """However slow the worker, and however often there is a checkpoint, all chunks are scored in turn."""
+    slow = ("proposal.method=sgd", "worker.count=1", "cluster.clock.examples_per_second=150", "master.steps=400")
+    folder = simulate(configured(*RELAXED, *slow, "master.checkpoint_every_seconds=0.1"))
+    kept = values_of(folder, "proposal/kept_fraction")
+    assert kept.value.iloc[-1] == 1.0
+    assert (traces.read_events(folder.events).event == "checkpoint").sum() > 10
+
+
+def test_a_checkpoint_without_a_moment_is_gone_on_from(simulate: Simulate, configured: Configured) -> None:
+    """Of an issgd before 0.2: its actors begin anew, and its cursors at 0."""
+    config = configured(*RELAXED)
+    folder = simulate(config)
+    old = replace(load_checkpoint(folder.checkpoint.with_name("previous.npz")), moment={})
+    assert old.step < 60
+    save_checkpoint(folder.checkpoint, old)
+    simulate(config, folder)
+    trace = traces.read(folder.trace)
+    assert trace.step.max() == 60
+    assert not trace.duplicated(["step", "seconds", "quantity"]).any()
+    assert sorted(trace[trace.quantity == "audit/trace/in_use"].step) == [0, *range(7, 60, 7), 60]
+
+
+@pytest.mark.parametrize("spoilt", ["time/names", "database/cursors", "workers/0/split", "master/in_use/weights"])
+def test_a_moment_of_another_run_is_refused(simulate: Simulate, configured: Configured, spoilt: str) -> None:
+    config = configured(*RELAXED)
+    folder = simulate(config)
+    good = load_checkpoint(folder.checkpoint.with_name("previous.npz"))
+    assert spoilt in good.moment
+    save_checkpoint(folder.checkpoint, replace(good, moment={**good.moment, spoilt: np.array(["nonsense"])}))
+    with pytest.raises(DamagedError, match=r"checkpoint\.npz is damaged \(its moment"):
+        simulate(config, folder)
+
+
 def test_a_run_that_is_stopped_again_and_again_goes_on_to_the_same_bytes(
     simulate: Simulate, configured: Configured, new_folder: NewFolder
 ) -> None:
@@ -141,7 +227,7 @@ def test_exact_mode_gives_the_bits_that_actors_give_who_take_turns(
 ) -> None:
     """On no clock at all, and without any checkpoint to start anew from."""
     folder = new_folder("turns")
-    config = configured(*EXACT, ONE_SEGMENT, *settings)
+    config = configured(*EXACT, ONE_CHECKPOINT, *settings)
     database = begun(config)
     monitor, master = Monitor(config, data, database, folder, CPU), Master(config, data, database, folder, CPU)
     play(monitor, master, *(Worker(config, data, database, CPU) for _ in range(2)))
@@ -155,7 +241,7 @@ def test_exact_mode_gives_the_bits_that_actors_give_who_take_turns(
 
 
 def test_operations_take_what_the_clock_says(simulate: Simulate, configured: Configured) -> None:
-    folder = simulate(configured(*RELAXED, "worker.count=1", "worker.shares=[1, 1, 1]", ONE_SEGMENT))
+    folder = simulate(configured(*RELAXED, "worker.count=1", "worker.shares=[1, 1, 1]", ONE_CHECKPOINT))
     events = traces.read_events(folder.events)
     seconds = {
         str(name): set((group.end - group.start).round(9)) for name, group in events.groupby("event") if name != "wait"
@@ -175,11 +261,11 @@ def test_operations_take_what_the_clock_says(simulate: Simulate, configured: Con
         np.testing.assert_allclose(own.start.to_numpy()[1:], own.end.to_numpy()[:-1], atol=1e-9)  # no time is lost
 
 
-def test_the_work_of_all_actors_is_counted_exactly_over_all_segments(
+def test_the_work_of_all_actors_is_counted_exactly_over_all_checkpoints(
     simulate: Simulate, configured: Configured
 ) -> None:
     folder = simulate(configured(*RELAXED))
-    assert (traces.read_events(folder.events).event == "checkpoint").sum() == 3  # so there are 4 segments
+    assert (traces.read_events(folder.events).event == "checkpoint").sum() == 3
     assert values_of(folder, "work/examples_trained").value.max() == 60 * 8
     scores = traces.read_events(folder.events).query("event == 'score'")
     last = values_of(folder, "work/examples_scored").iloc[-1]
@@ -222,7 +308,7 @@ def test_three_k20s_sweep_in_27_seconds_and_a_limit_of_4_seconds_keeps_15_percen
 
 
 def test_a_slow_worker_scores_that_much_less(simulate: Simulate, configured: Configured) -> None:
-    folder = simulate(configured(*TIMED, "cluster.clock.slow={1 = 4}", "master.seconds=2", ONE_SEGMENT))
+    folder = simulate(configured(*TIMED, "cluster.clock.slow={1 = 4}", "master.seconds=2", ONE_CHECKPOINT))
     scores = traces.read_events(folder.events).query("event == 'score'")
     counts = Counter(scores.actor)
     assert counts["worker-0"] / counts["worker-1"] == pytest.approx(4, rel=0.15)
@@ -318,7 +404,7 @@ def test_a_thousand_workers_are_few_events(
 
     monkeypatch.setattr(VirtualTime, "turn", counted)
     monkeypatch.setattr(Scorer, "__init__", built)
-    config = configured(*K20, "master.seconds=1000", "master.steps=320", "worker.count=1024", ONE_SEGMENT)
+    config = configured(*K20, "master.seconds=1000", "master.steps=320", "worker.count=1024", ONE_CHECKPOINT)
     simulate(config, on=in_proportion)
     publications, chunks = 11, 285 + 15 + 13
     assert turns["train"] == 320
@@ -326,7 +412,7 @@ def test_a_thousand_workers_are_few_events(
     assert turns["score"] <= publications * chunks
     assert turns["pull"] <= 1024 * publications
     assert turns["wait"] <= 3 * 1024 * publications
-    assert scorers["built"] == 2  # the last segment publishes the final parameters
+    assert scorers["built"] == 1
 
 
 # What can be seen of it
