@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from issgd_cli.errors import LayerError
-from issgd_cli.gradient_norms.rules import squared_norms
+from issgd_cli.gradient_norms.rules import PARAMETERS, squared_norms
+
+PARAMETERS[nn.Linear] = frozenset({"weight", "bias"})
 
 
 @squared_norms.register

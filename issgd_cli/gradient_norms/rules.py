@@ -2,9 +2,13 @@
 
 from functools import singledispatch
 
+import torch
 from torch import Tensor, nn
 
 from issgd_cli.errors import LayerError
+
+# Of each layer type that has a rule, the names of its parameters.
+PARAMETERS: dict[type[nn.Module], frozenset[str]] = {}
 
 
 @singledispatch
@@ -30,9 +34,27 @@ def squared_norms(layer: nn.Module, inputs: Tensor, output_gradients: Tensor) ->
 
 def supported_layers() -> list[str]:
     """Names of the layer types that have a rule."""
-    return sorted(kind.__name__ for kind in squared_norms.registry if kind is not object)
+    return sorted(kind.__name__ for kind in PARAMETERS)
 
 
-def has_rule(layer: nn.Module) -> bool:
-    """Whether this layer's type, or one that it derives from, has a rule."""
-    return squared_norms.dispatch(type(layer)) is not squared_norms.registry[object]
+def departure(layer: nn.Module) -> str | None:
+    """How this layer's computation may be another than its type's, for which the rule holds; None: not at all.
+
+    Raises:
+        LayerError: Neither its type has a rule nor one that it derives from.
+    """
+    kind = next((kind for kind in type(layer).__mro__ if kind in PARAMETERS), None)
+    if kind is None:
+        squared_norms(layer, torch.empty(0), torch.empty(0))  # raises, naming the layers that have a rule
+        return None
+    own = type(layer)
+    if own.forward is not kind.forward or own.__call__ is not kind.__call__ or "forward" in vars(layer):
+        return f"has a forward of its own, not {kind.__name__}'s"
+    if set(layer._parameters) != PARAMETERS[kind]:
+        found = ", ".join(layer._parameters) or "none"
+        return f"is pruned or reparametrised: its own parameters are {found}, a {kind.__name__}'s {_listed(kind)}"
+    return None
+
+
+def _listed(kind: type[nn.Module]) -> str:
+    return " and ".join(sorted(PARAMETERS[kind], reverse=True))

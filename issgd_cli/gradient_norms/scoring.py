@@ -1,10 +1,12 @@
 """What a worker computes for a chunk: each example's loss, error and gradient norm, in 0.63 of a training step.
 
 The saving: no weight gradients are computed, nor the first layer's input gradient. One backward pass to the layers'
-outputs gives every delta, and the rules do the rest.
+outputs gives every delta, and the rules do the rest. A rule holds where a layer computes what its type does, once, and
+nothing else uses its weights: all of that is looked at, and what departs from it is refused.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from issgd_cli.errors import LayerError
-from issgd_cli.gradient_norms.rules import has_rule, squared_norms
+from issgd_cli.gradient_norms.rules import departure, squared_norms
 from issgd_cli.models.losses import cross_entropy
 
 
@@ -51,8 +53,11 @@ def refuse_unsupported(model: nn.Module) -> None:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise LayerError(f"{label} mixes the examples of a minibatch, so no example has a gradient of its own.")
         own = _trained(layer)
-        if own and not has_rule(layer):
-            squared_norms(layer, torch.empty(0), torch.empty(0))  # raises, naming the layers that have a rule
+        if own and (found := departure(layer)):
+            raise LayerError(
+                f"{label} {found}. The rule for its norms holds for what that type computes; use the plain layer, or "
+                "freeze this one."
+            )
         if own and len(own) < len(list(layer.parameters(recurse=False))):
             raise LayerError(f"{label} is trained in part only. Freeze all of its parameters, or none.")
         for parameter in own:
@@ -75,48 +80,43 @@ def score(
             of the example's own loss. None: 1.
 
     Raises:
-        LayerError: A layer has no rule, is used twice or not at all, or is followed by an in-place operation.
+        LayerError: A layer has no rule, computes something else than its type, is used twice or not at all, or is
+            followed by an in-place operation; or a weight is used beside its layer.
     """
     refuse_unsupported(model)
-    layers = [layer for layer in model.modules() if _trained(layer)]
-    parameters = [parameter for layer in layers for parameter in _trained(layer)]
-    with _detached(parameters, detach=not with_gradient), _captured(layers) as captured, torch.enable_grad():
-        logits = _logits(model, inputs)
+    names = {layer: name or "the model itself" for name, layer in model.named_modules() if _trained(layer)}
+    parameters = [parameter for layer in names for parameter in _trained(layer)]
+    with _captured(list(names)) as captured, torch.enable_grad():
+        logits = model(inputs)
         losses = cross_entropy(logits, labels)  # (B,)
         for layer, _, output, version in captured:
             if output._version != version:
                 # autograd.grad would silently return the gradient after the in-place operation.
-                raise _in_place(f"the output of {type(layer).__name__} ({layer.extra_repr()})")
-        if missed := {id(layer) for layer in layers} - {id(entry[0]) for entry in captured}:
-            names = [name for name, layer in model.named_modules() if id(layer) in missed]
-            raise LayerError(
-                f"{', '.join(names)}: not called in the forward pass. A layer whose weights are used without a call "
-                "would be missing from the norm; call the layer, or freeze it if it is not used."
-            )
+                raise LayerError(
+                    f"An in-place operation changes the output of {names[layer]}. Use nn.ReLU(inplace=False)."
+                )
+        _refuse_other_uses(losses, names, {layer for layer, _, _, _ in captured})
         outputs = [entry[2] for entry in captured]
         wanted = [*outputs, *(parameters if with_gradient else [])]
+        # Only what these need is computed: no weight gradient where no parameter is among them.
         summed = losses.sum() if factors is None else losses @ factors
-        gradients = torch.autograd.grad(summed, wanted)
+        gradients = torch.autograd.grad(summed, wanted, allow_unused=True)
     total = torch.zeros_like(losses)
     for (layer, layer_inputs, _, _), delta in zip(captured, gradients[: len(outputs)], strict=True):
-        total += squared_norms(layer, layer_inputs.detach(), delta)
+        if delta is None:
+            raise LayerError(
+                f"{names[layer]}: its output has no part in the loss, but its weights have, beside its call."
+            )
+        of_layer = squared_norms(layer, layer_inputs.detach(), delta)
+        if of_layer.shape != total.shape:
+            raise LayerError(
+                f"{names[layer]} met {len(of_layer)} rows for {len(total)} examples: it must meet each once."
+            )
+        total += of_layer
     if factors is not None:  # else an ideal proposal, whose factors are as 1 / norm, would make all norms equal
         total /= factors.square()
     errors = (logits.detach().argmax(1) != labels).to(losses.dtype)
     return Scores(losses.detach(), errors, total, gradients[len(outputs) :] if with_gradient else None)
-
-
-def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    try:
-        return model(inputs)  # type: ignore[no-any-return]
-    except RuntimeError as error:
-        if "in-place operation" in str(error):  # torch itself refuses one on the first layer's output
-            raise _in_place("the first layer's output") from None
-        raise
-
-
-def _in_place(what: str) -> LayerError:
-    return LayerError(f"An in-place operation changes {what}. Use nn.ReLU(inplace=False).")
 
 
 def _trained(layer: nn.Module) -> list[nn.Parameter]:
@@ -124,16 +124,43 @@ def _trained(layer: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in layer.parameters(recurse=False) if parameter.requires_grad]
 
 
-@contextmanager
-def _detached(parameters: list[nn.Parameter], detach: bool) -> Iterator[None]:
-    """Within, autograd does not see the parameters, so their gradients are not computed."""
-    for parameter in parameters:
-        parameter.requires_grad_(not detach)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+def _refuse_other_uses(losses: Tensor, names: Mapping[nn.Module, str], called: set[nn.Module]) -> None:
+    """Sees to it that each trained parameter has a part in the losses by its layer's one call, and by nothing else.
+
+    Raises:
+        LayerError: A layer was not called, its output not used, or a weight of it used beside it.
+    """
+    uses = _uses(losses)
+    for layer, label in names.items():
+        if layer not in called:
+            raise LayerError(
+                f"{label}: not called in the forward pass. A layer whose weights are used without a call would be "
+                "missing from the norm; call the layer, or freeze it if it is not used."
+            )
+        for name, parameter in layer.named_parameters(recurse=False):
+            if parameter.requires_grad and uses[id(parameter)] != 1:
+                raise LayerError(
+                    f"{label}: its {name} has a part in the loss {uses[id(parameter)]} times, where the layer's own "
+                    "call gives one. The gradient of a weight that is used beside its layer is a sum over all uses, "
+                    "whose norm the rule does not give; a weight that is not used is to be frozen."
+                )
+
+
+def _uses(losses: Tensor) -> Counter[int]:
+    """How often each tensor that autograd would keep a gradient of is used on the way to the losses, by its id."""
+    uses = Counter[int]()
+    seen, waiting = {losses.grad_fn}, [losses.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        for following, _ in node.next_functions if node is not None else ():
+            if following is None or following in seen:
+                continue
+            if type(following).__name__ == "AccumulateGrad":
+                uses[id(following.variable)] += 1  # type: ignore[attr-defined]
+            else:
+                seen.add(following)
+                waiting.append(following)
+    return uses
 
 
 @contextmanager
@@ -147,11 +174,10 @@ def _captured(layers: list[nn.Module]) -> Iterator[list[tuple[nn.Module, Tensor,
                 f"{type(layer).__name__} ({layer.extra_repr()}) is used twice in one forward pass; its gradient is a "
                 "sum over both uses, whose norm proposition 1 does not give."
             )
-        if not outputs.requires_grad:  # the first layer: neither its inputs nor its parameters are watched
-            outputs.requires_grad_()
         captured.append((layer, inputs[0], outputs, outputs._version))
 
-    hooks = [layer.register_forward_hook(capture) for layer in layers]
+    # Before all other hooks, which may return something else than what the layer has computed.
+    hooks = [layer.register_forward_hook(capture, prepend=True) for layer in layers]
     try:
         yield captured
     finally:

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from issgd_cli.errors import LayerError
 from issgd_cli.gradient_norms import squared_norms
-from issgd_cli.gradient_norms.rules import has_rule
 
 
 def outer_products(inputs: Tensor, deltas: Tensor, bias: bool) -> Tensor:
@@ -42,11 +41,3 @@ def test_long_float32_rows_are_summed_within_a_millionth() -> None:
 def test_inputs_that_are_not_examples_by_features_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(LayerError, match="Proposition 1"):
         squared_norms(nn.Linear(5, 3), torch.ones(shape), torch.ones(*shape[:-1], 3))
-
-
-def test_a_layer_derived_from_linear_takes_its_rule() -> None:
-    class Mine(nn.Linear):
-        pass
-
-    assert has_rule(Mine(2, 2))
-    assert not has_rule(nn.Bilinear(2, 2, 2))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from issgd_cli.errors import LayerError
@@ -137,33 +138,6 @@ def test_what_has_no_parameters_may_stand_between_the_layers(activation: nn.Modu
 # What is not computed, and what is left as it was
 
 
-def graph_leaves(output: Tensor) -> set[int]:
-    """Ids of all tensors that autograd would accumulate a gradient into, from this output back."""
-    leaves, seen, waiting = set(), set(), [output.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            leaves.add(id(node.variable))
-        waiting += [following for following, _ in node.next_functions]
-    return leaves
-
-
-@pytest.mark.parametrize("with_gradient", [False, True])
-def test_weight_gradients_are_part_of_the_graph_only_when_the_chunks_gradient_is_asked_for(with_gradient: bool) -> None:
-    model = random_model(6, [5, 4], 0)
-    inputs, labels = random_chunk(6, 9, 0)
-    found: list[set[int]] = []
-    hook = model.register_forward_hook(lambda layer, given, output: found.append(graph_leaves(output)))
-    score(model, inputs, labels, with_gradient)
-    hook.remove()
-    parameters = {id(parameter) for parameter in model.parameters()}
-    assert found[0] & parameters == (parameters if with_gradient else set())
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
 class MatrixProducts(TorchDispatchMode):
     """Counts the multiplications of all matrix products, forward and backward."""
 
@@ -189,6 +163,13 @@ def test_scoring_multiplies_no_more_than_a_forward_pass_and_the_deltas_of_all_la
         with MatrixProducts() as counter:
             score(model, *random_chunk(30, examples, 0), with_gradient)
         assert counter.multiplications == expected
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_no_gradient_is_left_at_the_parameters(with_gradient: bool) -> None:
+    model = random_model(6, [5, 4], 0)
+    score(model, *random_chunk(6, 9, 0), with_gradient)
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_the_model_keeps_its_flags_gradients_and_hooks() -> None:
@@ -303,6 +284,146 @@ def test_the_same_layer_under_two_names_is_refused() -> None:
 def test_a_layer_whose_weights_are_used_without_calling_it_is_refused() -> None:
     with pytest.raises(LayerError, match="first"):
         score(Around(), *random_chunk(6, 9, 0))
+
+
+class Scaled(nn.Linear):
+    """Computes something else than its base."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 3 * super().forward(inputs)
+
+
+class Named(nn.Linear):
+    """Another name and nothing else."""
+
+
+def patched() -> nn.Linear:
+    layer = nn.Linear(6, 5)
+    layer.forward = lambda inputs: functional.linear(inputs, layer.weight.tanh(), layer.bias)  # type: ignore[assignment,method-assign]
+    return layer
+
+
+def half_registered() -> nn.Linear:
+    layer = nn.Linear(6, 5)
+    layer.scale = nn.Parameter(torch.ones(5))
+    return layer
+
+
+DEPARTURES: dict[str, Callable[[], nn.Module]] = {
+    "a subclass with a forward of its own": lambda: Scaled(6, 5),
+    "a forward put in its place": patched,
+    "pruned": lambda: prune.l1_unstructured(nn.Linear(6, 5), "weight", amount=0.5),  # type: ignore[no-untyped-call]
+    "its bias pruned": lambda: prune.random_unstructured(nn.Linear(6, 5), "bias", amount=0.5),  # type: ignore[no-untyped-call]
+    "weight norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)),
+    "orthogonal": lambda: nn.utils.parametrizations.orthogonal(nn.Linear(6, 5)),
+    "weight norm by a hook": lambda: nn.utils.weight_norm(nn.Linear(6, 5)),
+    "spectral norm by a hook": lambda: nn.utils.spectral_norm(nn.Linear(6, 5)),
+    "a parameter more": half_registered,
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("what", DEPARTURES)
+def test_a_layer_that_may_compute_something_else_than_its_type_is_refused_by_name(what: str) -> None:
+    model = nn.Sequential(DEPARTURES[what](), nn.ReLU(), nn.Linear(5, CLASSES))
+    with pytest.raises(
+        LayerError, match=r"^0(\.parametrizations\.weight)? .*(forward of its own|parameters are|No rule)|No rule"
+    ):
+        score(model, *random_chunk(6, 9, 0))
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        lambda: Named(6, 5),
+        lambda: prune.remove(prune.l1_unstructured(nn.Linear(6, 5), "weight", amount=0.5), "weight"),  # type: ignore[no-untyped-call]
+    ],
+)
+def test_a_layer_of_another_name_or_past_is_no_other_layer(harmless: Callable[[], nn.Module]) -> None:
+    model = nn.Sequential(harmless(), nn.ReLU(), nn.Linear(5, CLASSES)).double()
+    inputs, labels = random_chunk(6, 9, 0)
+    _, squares, _ = one_by_one(model, inputs, labels)
+    torch.testing.assert_close(score(model, inputs.double(), labels).squared_norms, squares, rtol=1e-10, atol=0)
+
+
+class Beside(nn.Module):
+    """Uses what belongs to its first layer in another way, too."""
+
+    def __init__(self, use: Callable[[nn.Linear, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.use = nn.Linear(6, 6), nn.Linear(6, CLASSES), use
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.first(inputs).tanh() + self.use(self.first, inputs))  # type: ignore[no-any-return]
+
+
+USES: dict[str, Callable[[nn.Linear, Tensor], Tensor]] = {
+    "as a tied decoder": lambda layer, inputs: inputs @ layer.weight.t(),
+    "functionally": lambda layer, inputs: functional.linear(inputs, layer.weight, layer.bias),
+    "its bias alone": lambda layer, inputs: inputs + layer.bias,
+    "its norm": lambda layer, inputs: inputs * layer.weight.norm(),
+    "one row": lambda layer, inputs: inputs * layer.weight[0],
+}
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+@pytest.mark.parametrize("use", USES)
+def test_a_weight_used_beside_its_layer_is_refused_by_name(use: str, with_gradient: bool) -> None:
+    with pytest.raises(LayerError, match=r"^first: its (weight|bias) has a part in the loss 2 times"):
+        score(Beside(USES[use]), *random_chunk(6, 9, 0), with_gradient)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda layer, inputs: inputs.to(layer.weight.dtype),
+        lambda layer, inputs: inputs * layer.weight.detach().norm(),
+        lambda layer, inputs: inputs * layer.weight.shape[0],
+    ],
+)
+def test_looking_at_a_weight_without_a_gradient_is_no_use(use: Callable[[nn.Linear, Tensor], Tensor]) -> None:
+    score(Beside(use), *random_chunk(6, 9, 0))
+
+
+class Discarding(nn.Module):
+    """Calls a layer for nothing."""
+
+    def __init__(self, also_around: bool) -> None:
+        super().__init__()
+        self.first, self.last, self.also_around = nn.Linear(6, 6), nn.Linear(6, CLASSES), also_around
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = self.first(inputs)
+        hidden = functional.linear(inputs, self.first.weight, self.first.bias) if self.also_around else inputs
+        return self.last(hidden + found.detach())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+@pytest.mark.parametrize("also_around", [False, True])
+def test_a_layer_whose_output_has_no_part_in_the_loss_is_refused(also_around: bool, with_gradient: bool) -> None:
+    with pytest.raises(LayerError, match="first"):
+        score(Discarding(also_around), *random_chunk(6, 9, 0), with_gradient)
+
+
+def test_a_hook_that_changes_a_layers_output_does_not_change_what_the_norm_is_of() -> None:
+    model = random_model(6, [5, 4], 0).double()
+    model[0].register_forward_hook(lambda layer, given, output: 3 * output)
+    inputs, labels = random_chunk(6, 9, 0)
+    _, squares, _ = one_by_one(model, inputs, labels)
+    torch.testing.assert_close(score(model, inputs.double(), labels).squared_norms, squares, rtol=1e-10, atol=0)
+
+
+def test_rows_that_are_no_examples_are_refused() -> None:
+    class Folding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(8, CLASSES)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.last(self.first(inputs.reshape(-1, 3)).reshape(-1, 8))  # type: ignore[no-any-return]
+
+    with pytest.raises(LayerError, match="first met 18 rows for 9 examples"):
+        score(Folding(), *random_chunk(6, 9, 0))
 
 
 def test_tied_parameters_are_refused_and_both_owners_named() -> None:
