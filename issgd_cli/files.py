@@ -58,8 +58,6 @@ def telling() -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:  # whoever read our output has gone: no matter of the run's
-        raise
     except OSError as error:
         what = error.filename or "A file or process"
         raise RunError(f"{what} cannot be used: {error.strerror}. See to it, and go on with `--resume`.") from None

@@ -1,25 +1,24 @@
 """A run's folder: where it lies, what is in it, and what state the run is in."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
-from typing import IO, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from issgd_cli.config import Config, as_toml, read_toml, resolve, without_password
 from issgd_cli.errors import RunError
 from issgd_cli.files import write_text, writing
+from issgd_cli.locks import HeldError, held, is_held
 
 State = Literal["running", "finished", "failed", "interrupted"]
 
@@ -30,6 +29,7 @@ _MANIFEST = {
     **dict.fromkeys(("run_name", "start", "end", "setting", "method"), str),
 }
 
+LOOK_SECONDS = 0.3  # `issgd status` looks at a lock by taking it for an instant
 ELSEWHERE = "Free space there, or choose another place with `--results-dir`."
 PACKAGES = ("issgd", "torch", "numpy", "scipy", "redis", "pandas", "matplotlib")
 
@@ -168,53 +168,40 @@ def end(folder: RunFolder, state: State, failure: dict[str, str] | None = None) 
 def locked(place: Path, what: str) -> Iterator[None]:
     """Holds `<place>/lock`, so that two processes never work on the same folder.
 
-    The kernel drops the lock with its process, however that ends.
-
     Raises:
         RunError: Another process holds it.
     """
-    with writing(place, ELSEWHERE):
-        place.mkdir(parents=True, exist_ok=True)
-        file = (place / "lock").open("a+")
-    with file:
-        patience = time.monotonic() + 0.3  # `issgd status` looks at a lock by taking it for an instant
-        while not (taken := _take(file)) and time.monotonic() < patience:
-            time.sleep(0.05)
-        if not taken:
-            file.seek(0)
-            raise RunError(
-                f"{what} is already at work on {place} (process {file.read().strip() or 'unknown'}). Wait for it."
-            )
-        with contextlib.suppress(OSError):  # on a full disk the lock holds without our name
-            os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), str(os.getpid()).encode())
+    with contextlib.ExitStack() as stack:
+        with writing(place, ELSEWHERE):
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(held(place / "lock", LOOK_SECONDS))
+            except HeldError as error:
+                raise RunError(f"{what} is already at work on {place} ({error}). Wait for it.") from None
         yield
 
 
 def is_locked(place: Path) -> bool:
     """Whether a living process holds the folder's lock."""
-    try:
-        with (place / "lock").open() as file:
-            return not _take(file)
-    except OSError:
-        return False
-
-
-def _take(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return is_held(place / "lock")
 
 
 def find(place: Path) -> list[RunFolder]:
-    """Every run at or under a folder, in order of path."""
-    return [
-        RunFolder(manifest.parent)
-        for manifest in sorted(place.rglob("manifest.json"))
-        if "seed-" in manifest.parent.name
-    ]
+    """Every run at or under a folder, in order of path; folders that are links are followed, each folder once."""
+    found, seen = [], set[tuple[int, int]]()
+    for path, folders, files in os.walk(place, followlinks=True):
+        with contextlib.suppress(OSError):  # one that is gone meanwhile
+            status = os.stat(path)
+            identity = status.st_dev, status.st_ino
+            if identity in seen:  # a link back, or a second one
+                folders.clear()
+                continue
+            seen.add(identity)
+        folders.sort()
+        if "manifest.json" in files and "seed-" in Path(path).name:
+            found.append(RunFolder(Path(path)))
+            folders.clear()  # nothing in a run's folder is a run
+    return sorted(found, key=lambda folder: folder.path)
 
 
 def hash_of(file: Path) -> str:

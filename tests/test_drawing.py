@@ -37,6 +37,20 @@ def test_a_random_number_that_rounds_up_to_the_end_lands_on_the_last_positive_we
     np.testing.assert_allclose(factors.numpy(), 1.5 / 2)
 
 
+@pytest.mark.parametrize("search_there", [False, True])
+def test_a_random_number_exactly_at_a_boundary_draws_the_example_above_it(search_there: bool) -> None:
+    """[0, 1) is cut into half-open steps: an example of weight 0 has none, and each its own lower end."""
+
+    class At(np.random.Generator):
+        def random(self, size: int) -> np.ndarray:  # type: ignore[override]
+            return np.array([0.0, 0.25, 0.5, 0.75])
+
+    draws = Draws(Proposal.of(np.array([0.0, 1.0, 1.0, 0.0, 2.0])), CPU, search_there)
+    indices, factors = draws.draw(At(np.random.PCG64(0)), 4)
+    assert indices.tolist() == [1, 2, 4, 4]
+    np.testing.assert_allclose(factors.numpy(), [4 / 3, 4 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_draws_as_the_cpu_does() -> None:
     proposal = Proposal.of(np.random.default_rng(3).lognormal(0, 3, 100_000))

@@ -216,6 +216,24 @@ def test_runs_are_found_in_order_at_or_under_a_folder(tmp_path: Path, configured
     assert find(tmp_path / "absent") == []
 
 
+def test_runs_behind_links_are_found_once_and_a_circle_ends(tmp_path: Path, configured: Configured) -> None:
+    """As after the results have been moved to another disk, and linked back."""
+    for name in ("one", "two"):
+        begun(RunFolder(tmp_path / "disk" / name / "a-issgd" / "seed-000"), configured())
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "one").symlink_to(tmp_path / "disk" / "one")
+    (results / "one-again").symlink_to(tmp_path / "disk" / "one")
+    (results / "two").mkdir()
+    (results / "two" / "a-issgd").symlink_to(Path("../../disk/two/a-issgd"))
+    (results / "back").symlink_to(results)
+    (results / "nowhere").symlink_to(tmp_path / "gone")
+    expected = [results / "one" / "a-issgd" / "seed-000", results / "two" / "a-issgd" / "seed-000"]
+    assert [run.path for run in find(results)] == expected
+    (tmp_path / "linked").symlink_to(results)
+    assert len(find(tmp_path / "linked")) == 2
+
+
 def test_surroundings_say_code_packages_and_machine() -> None:
     said = surroundings()
     assert said["packages"]["torch"]

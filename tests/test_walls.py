@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 1,
     "files": 1,
+    "locks": 1,
     "randomness": 1,
     "config": 1,
     "equations": 1,
@@ -55,6 +56,7 @@ OWNERS = {
     "redis": {"database"},
     "pydantic": {"config"},
     "pooch": {"datasets"},
+    "filelock": {"locks"},
     "PIL": {"datasets"},
 }
 

@@ -2,13 +2,12 @@
 
 import atexit
 import gc
-import os
 import sys
 from typing import Annotated
 
 import typer
 
-from issgd_cli.cli import actors, doctor, plot, prepare, reproduce, status, train
+from issgd_cli.cli import actors, doctor, output, plot, prepare, reproduce, status, train
 from issgd_cli.cli.address import refuse_passwords
 from issgd_cli.errors import IssgdError
 
@@ -50,15 +49,21 @@ app.command()(actors.monitor)
 def main() -> None:
     """Runs a command. Exit status: 0 done, 1 an error, 2 wrong usage, 130 and 143 interrupted by a signal."""
     atexit.register(gc.freeze)  # Python's last look for garbage, in all of torch's modules, takes half a second
+    output.forgive()
     try:
         refuse_passwords(sys.argv[1:])
         app()
     except IssgdError as error:
         typer.echo(f"issgd: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        what = error.filename or "A file"
+        reason = error.strerror or type(error).__name__
+        typer.echo(f"issgd: {what} cannot be used: {reason}. Look at its path, its permissions and its disk.", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("issgd: interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output, `head` for instance, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    finally:
+        if (loss := output.lost()) is not None:
+            typer.echo(f"issgd: not all of this could be written to standard output: {loss.strerror}.", err=True)

@@ -40,9 +40,11 @@ def plot(
         return
     for path in what:
         if (path / "manifest.json").exists():
+            from issgd_cli.cli.signals import tidying
             from issgd_cli.figures.outputs import plot_run
 
-            written = plot_run(runs.RunFolder(path), out, runs.command_line())
+            with tidying():
+                written = plot_run(runs.RunFolder(path), out, runs.command_line())
             typer.echo(f"Wrote {', '.join(str(file) for file in written)}")
         elif found := [folder for folder in runs.find(path) if not _is_timeline(folder)]:
             _write(found, len(found), {}, out or path, axis, interval)
@@ -93,11 +95,14 @@ def _write(
     maps: "Mapping[tuple[str, int], Path] | None" = None,
 ) -> None:
     from issgd_cli.claims import load
+    from issgd_cli.cli.signals import tidying
     from issgd_cli.figures.outputs import write_all
     from issgd_cli.runs import command_line
 
-    # Without runs of its own figure 1 is drawn from the compared ones.
-    paths, verdicts = write_all(load(folders, expected), out, axis, interval, command_line(), timelines or None, maps)
+    with tidying():
+        # Without runs of its own figure 1 is drawn from the compared ones.
+        there = load(folders, expected)
+        paths, verdicts = write_all(there, out, axis, interval, command_line(), timelines or None, maps)
     for verdict in verdicts:
         typer.echo(f"  {verdict.claim.id:3}  {verdict.verdict:10}  {verdict.claim.statement}")
     typer.echo(f"Wrote {len(paths)} files to {out}")

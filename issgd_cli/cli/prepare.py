@@ -20,8 +20,9 @@ def prepare(
     """Bring a dataset into data/: download, check, split, standardise. `house-numbers` is made on the spot."""
     from issgd_cli import datasets
     from issgd_cli.cli.screen import progress_bar
+    from issgd_cli.cli.signals import tidying
 
-    with progress_bar() as progress:
+    with tidying(), progress_bar() as progress:
         place = datasets.prepare(
             dataset,
             data_dir,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an event that a running cluster looks at, and the exit status that belongs to them."""
+"""What Ctrl-C and its like do: end a command at once, or once it has tidied up, and the exit status that tells it."""
 
 import contextlib
 import signal
@@ -19,14 +19,21 @@ class Stop(threading.Event):
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """Within, SIGINT and SIGTERM set the event; an error that follows is printed and exits with 128 + the signal."""
+    """Within, SIGINT, SIGTERM and SIGHUP set the event, for a running cluster to look at.
+
+    An error that follows is printed and exits with 128 + the signal. A terminal that is closed is told by SIGHUP;
+    whoever started us by nohup wants it ignored.
+    """
     stop = Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.signal_number = number
         stop.set()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, handle) for number in heard}
     try:
         yield stop
     except IssgdError as error:
@@ -37,3 +44,19 @@ def stopping() -> Iterator[Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def tidying() -> Iterator[None]:
+    """Within, Ctrl-C unwinds what is under way, so that it leaves nothing half done, and exits with 130.
+
+    Elsewhere it ends a command on the spot (`__main__.end_at_once`).
+    """
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("issgd: interrupted", err=True)
+        raise typer.Exit(128 + signal.SIGINT) from None
+    finally:
+        signal.signal(signal.SIGINT, previous)

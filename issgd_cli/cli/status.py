@@ -1,5 +1,6 @@
 """`issgd status`: which runs there are, and how they stand."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ def status(
     from rich.table import Table
 
     from issgd_cli import runs
+    from issgd_cli.cli.output import refuse_lost
     from issgd_cli.errors import IssgdError
 
     found = runs.find(place)
@@ -27,7 +29,7 @@ def status(
     for folder in found:
         name = str(folder.path.relative_to(place)) if folder.path != place else folder.path.name
         try:
-            manifest = folder.read_manifest()
+            manifest, step = folder.read_manifest(), last_step(folder.trace)
         except IssgdError as error:
             table.add_row(escape(name), "unreadable", "", "", escape(str(error)))
             continue
@@ -37,7 +39,7 @@ def status(
         table.add_row(
             escape(name),
             manifest["state"],
-            last_step(folder.trace),
+            step,
             escape((manifest.get("start") or "")[:16].replace("T", " ")),
             escape(why),
         )
@@ -45,15 +47,19 @@ def status(
     if not console.is_terminal:
         console.width = 200  # a pipe has no width: little is folded there
     console.print(table)
+    refuse_lost()
 
 
 def last_step(trace: Path) -> str:
-    """The step of the trace's last row; empty where there is none."""
-    if not trace.exists():
+    """The step of the trace's last row; empty where there is none, or where it cannot be read."""
+    try:
+        with trace.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
         return ""
-    with trace.open("rb") as file:
-        file.seek(max(0, trace.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        return error.strerror or "unreadable"
     steps = [line.split(",", 1)[0] for line in lines[1:]]
     numbers = [int(step) for step in steps if step.isdecimal()]
     return f"{max(numbers):,}" if numbers else ""

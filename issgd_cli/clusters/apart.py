@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from issgd_cli.clusters import training
-from issgd_cli.clusters.launch import ALLOCATION, Snapshot, Watch
+from issgd_cli.clusters.launch import Snapshot, Watch, environment
 from issgd_cli.config import Config, resolve
 from issgd_cli.errors import IssgdError, RunError
 from issgd_cli.runs import RunFolder
@@ -35,7 +35,7 @@ def train(
     Raises:
         RunError: Whatever has ended the run before its time.
     """
-    os.environ.update(ALLOCATION)  # a child inherits it, and glibc reads it when a process starts
+    os.environ.update(environment())  # a child inherits it; glibc and Python read it when a process starts
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     plain = {"command": command, "resume": resume, "labels": labels, "jobs": jobs}

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 
 from issgd_cli.checkpoints import save_checkpoint
 from issgd_cli.clusters.launch import (
-    ALLOCATION,
     GONE_STATUS,
     WATCH_SECONDS,
     ActorError,
     Interrupted,
     Snapshot,
     Watch,
+    environment,
     last_checkpoint,
     set_back,
 )
@@ -179,14 +179,13 @@ class _Launch:
         kind, _, index = actor.partition("-")
         command = [sys.executable, "-m", "issgd_cli", kind, "--run", self.run_name, "--data-dir", self.config.data.dir]
         command += ["--index", index] if kind == "worker" else ["--folder", str(self.folder.path)]
-        environment = {
-            **os.environ,
+        surroundings = {
+            **environment(),
             # Not on the command line: every user of the machine could read a password there.
             "ISSGD_DATABASE": self.server.worker_url if self.server and kind == "worker" else self.url,
             "ISSGD_LAUNCHER": str(os.getpid()),
             "ISSGD_JOBS": str(self.jobs),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-            **ALLOCATION,
         }
         with self.folder.log_of(actor).open("ab") as log:
             popen = subprocess.Popen(
@@ -194,7 +193,7 @@ class _Launch:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=surroundings,
                 start_new_session=True,  # Ctrl-C at the terminal is for the launcher alone
             )
             self.processes[actor] = Process(popen, log.tell())

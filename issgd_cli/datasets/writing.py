@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from issgd_cli.datasets.prepared import FORMAT, SPLITS, SplitName, fingerprint_of
 from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, ahead, silent
 from issgd_cli.errors import DataError
+from issgd_cli.locks import HeldError, held
 from issgd_cli.randomness import generator
 
 
@@ -130,21 +131,19 @@ def exclusive(directory: Path, progress: Progress = silent) -> Iterator[None]:
 
     Whatever a killed process left behind is removed: nobody else can be writing there now.
     """
-    import fcntl
-
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        lock = directory.with_name(f".{directory.name}.lock").open("wb")
-    except OSError as error:
-        raise DataError(
-            f"{directory.parent} cannot be written: {error}. Choose another folder with `--data-dir`."
-        ) from error
-    with lock:
+    lock = directory.with_name(f".{directory.name}.lock")
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"another process is preparing {directory.name}; waiting for it", 0, 0)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(held(lock, 0))
+            except HeldError as holder:
+                progress(f"another process is preparing {directory.name} ({holder}); waiting for it", 0, 0)
+                stack.enter_context(held(lock, None))
+        except OSError as error:
+            raise DataError(
+                f"{directory.parent} cannot be written: {error}. Choose another folder with `--data-dir`."
+            ) from error
         for left_behind in (directory.with_name(f".{directory.name}.{kind}") for kind in ("partial", "replaced")):
             shutil.rmtree(left_behind, ignore_errors=True)
         yield

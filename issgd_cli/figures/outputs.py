@@ -12,7 +12,7 @@ from issgd_cli.errors import RunError
 from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, report, staleness, style, table_1
 from issgd_cli.figures import run as run_figure
 from issgd_cli.figures.curves import PREFIX, Source
-from issgd_cli.files import write_text
+from issgd_cli.files import write_text, writing
 from issgd_cli.quantiles import Axis
 from issgd_cli.runs import RunFolder, hash_of
 
@@ -65,7 +65,7 @@ def write_all(
         "report.md": report.report(runs, verdicts, _captions(paths)),
     }
     for name, text in texts.items():
-        write_text(out / name, text)
+        _write(out / name, text)
     return [*paths, *(out / name for name in texts)], verdicts
 
 
@@ -82,7 +82,7 @@ def write_map(files: Mapping[tuple[str, int], Path], runs: Runs, out: Path, comm
     stem = out / "staleness-map"
     with style.style():
         paths = style.save(staleness.figure(found, runs), stem)
-    write_text(stem.with_suffix(".md"), staleness.table(found))
+    _write(stem.with_suffix(".md"), staleness.table(found))
     trajectories = [
         {"setting": setting, "seed": seed, "sha256": hash_of(path)} for (setting, seed), path in files.items()
     ]
@@ -105,7 +105,8 @@ def plot_experiment(
     """
     if not runs.runs:
         raise RunError(f"No run of {runs.name or out} to plot. Start them with `issgd reproduce`.")
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out, style.ELSEWHERE):
+        out.mkdir(parents=True, exist_ok=True)
     paths = plot_timelines(timelines if timelines is not None else found_timelines(runs), out, command)
     audited = any(run.trace["quantity"].str.startswith("audit/").any() for run in runs.runs)
     sources: tuple[Source, ...] = ("database", "audit") if audited else ("database",)
@@ -140,7 +141,8 @@ def plot_run(folder: RunFolder, out: Path | None = None, command: Sequence[str] 
     """Writes run.{png,pdf,json} for one run, into its own folder unless told otherwise."""
     run = load_run(folder)
     out = folder.path if out is None else out
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out, style.ELSEWHERE):
+        out.mkdir(parents=True, exist_ok=True)
     with style.style():
         paths = style.save(run_figure.figure(run), out / "run")
     return [*paths, _write_provenance(out / "run", [run], f"1 run, {run.state}", command, {"axis": "steps"})]
@@ -183,8 +185,13 @@ def _write_provenance(
         ),
         "runs": [_provenance(run) for run in shown],
     }
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return path
+
+
+def _write(path: Path, text: str) -> None:
+    with writing(path, style.ELSEWHERE):
+        write_text(path, text)
 
 
 def _provenance(run: Run) -> dict[str, object]:

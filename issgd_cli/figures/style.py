@@ -10,13 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from issgd_cli.files import replacing
+from issgd_cli.files import replacing, writing
 from issgd_cli.quantiles import Axis
 
 # The original plotting code's colours; further methods take the rest in turn.
 GREEN, BLUE, ORANGE = "#00a65a", "#0000FF", "#FF8000"
 FURTHER = ("#CC0077", "#7A4B00", "#00868B", "#555555")
 DASHES: tuple[Any, ...] = ((0, (1, 1)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+
+ELSEWHERE = "Draw into another folder with `--out DIR`."
 
 LABELS = {"issgd": "ISSGD", "sgd": "SGD"}
 AXIS_LABELS: dict[Axis, str] = {
@@ -137,6 +139,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     }
     paths = [stem.with_name(stem.name + suffix) for suffix in metadata]
     for path in paths:
-        with replacing(path) as file:
+        with writing(path, ELSEWHERE), replacing(path) as file:
             figure.savefig(file, format=path.suffix[1:], metadata=dict(metadata[path.suffix]))
     return paths
