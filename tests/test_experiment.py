@@ -237,10 +237,56 @@ def test_other_words_after_only_are_refused(text: str) -> None:
 
 # The files that come with the project
 
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[1] / "experiments").glob("*.toml")), ids=lambda p: p.name
-)
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda p: p.name)
 def test_every_experiment_that_comes_with_the_project_is_valid_for_all_its_seeds(path: Path) -> None:
     experiment = read(path)
     assert len(experiment.runs()) == len(experiment.seeds) * len(experiment.settings) * len(experiment.methods)
+
+
+# The names of their runs' folders, the hash included: what has been run is found again by these.
+RUNS = {
+    "cifar10.toml": (
+        "a-issgd-16b104fb a-sgd-36df6969 b-issgd-9b8b8f66 b-sgd-698a5e19 timeline-exact-605c99bc "
+        "timeline-relaxed-2a2e3a20"
+    ),
+    "own-norms.toml": "a-issgd-50a5cd3e a-issgd-own-norms-bb4cbd44 b-issgd-a0e77254 b-issgd-own-norms-602c8c4f",
+    "paper-a-simulated.toml": (
+        "cifar10-issgd-bd04d3a9 cifar10-sgd-3ad8190b house-numbers-issgd-78d5fbee house-numbers-sgd-944de54d"
+    ),
+    "paper-a.toml": "a-issgd-37a65115 a-sgd-f2320238 timeline-exact-e48be485 timeline-relaxed-83c8c464",
+    "paper-b-simulated.toml": (
+        "cifar10-issgd-093868d2 cifar10-sgd-9a98ca76 house-numbers-issgd-c6ccbfc8 house-numbers-sgd-5975d5ee"
+    ),
+    "paper-b.toml": "b-issgd-21d674f4 b-sgd-54ad0ab8 timeline-exact-5715b79b timeline-relaxed-a3cc61db",
+    "quick.toml": (
+        "a-issgd-9b033e5f a-sgd-43e637da b-issgd-79fa0362 b-sgd-d199665f timeline-exact-9f1ed368 "
+        "timeline-relaxed-c4cd445d"
+    ),
+    "smoke.toml": "issgd-9657d222 sgd-42b0ac4f",
+    "staleness.toml": (
+        "a-0-workers-5e854291 a-1-workers-plus-1-30dfaff9 a-1-workers-variance-optimal-00c3f670 "
+        "a-3-workers-plus-1-a21119a6 a-3-workers-variance-optimal-fcf52702 a-32-workers-plus-1-8493ba0f "
+        "a-32-workers-variance-optimal-fe1edff7 a-1024-workers-plus-1-efb4fcaf "
+        "a-1024-workers-variance-optimal-a8a1429e b-0-workers-1a5837d2 b-1-workers-plus-1-b3540342 "
+        "b-1-workers-variance-optimal-4075a577 b-3-workers-plus-1-876ee258 b-3-workers-variance-optimal-82aa09c8 "
+        "b-32-workers-plus-1-2b0af4e6 b-32-workers-variance-optimal-38a9da22 b-1024-workers-plus-1-9c6ef484 "
+        "b-1024-workers-variance-optimal-316eca7f"
+    ),
+    "svhn-small.toml": (
+        "a-issgd-4fdea786 a-sgd-da5fca8c a-issgd-variance-optimal-261399e4 b-issgd-3ee92b31 b-sgd-c97c271b "
+        "b-issgd-variance-optimal-651d7cc3 timeline-exact-94844cf7 timeline-relaxed-7ecc038d"
+    ),
+    "threshold.toml": (
+        "b-limit-1s-a6831ad8 b-limit-4s-87774856 b-limit-20s-ada86f90 b-no-limit-e12d214f b-shuffled-45992530"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXPERIMENTS.glob("*.toml")))
+def test_no_run_of_an_experiment_that_comes_with_the_project_gets_another_name(name: str) -> None:
+    experiment = read(EXPERIMENTS / name)
+    runs = [*experiment.runs(experiment.seeds[:1]), *experiment.timeline_runs({}).values()]
+    assert [run.folder(Path()).path.parent.name for run in runs] == RUNS[name].split()
