@@ -41,7 +41,7 @@ class Section(BaseModel):
 class Data(Section):
     """What is learned."""
 
-    name: Text = "svhn"  # svhn, svhn-train, cifar10, mnist, house-numbers, or the path of an .npz
+    name: Text = "svhn"  # svhn, svhn-train, cifar10, mnist, house-numbers, or of an own .npz, stem-hash or path
     dir: Text = "data"
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 42

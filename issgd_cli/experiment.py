@@ -18,11 +18,19 @@ TIMELINE = "timeline"  # stands for the setting in the names of figure 1's runs
 
 @dataclass(frozen=True)
 class Run:
-    """One run of an experiment: its configuration, and the names of its setting and method."""
+    """One run of an experiment.
+
+    Attributes:
+        config: Every value resolved. Data from a file of the user's are named by its content, not by its path.
+        setting: Name of its setting.
+        method: Name of its method.
+        data_file: The user's file, where the data come from one.
+    """
 
     config: Config
     setting: str
     method: str
+    data_file: Path | None = None
 
     def folder(self, results: Path) -> RunFolder:
         """Where it lies."""
@@ -57,9 +65,17 @@ class Experiment:
     map: StalenessMap | None = None
 
     def run(self, setting: str, method: str, overrides: Table) -> Run:
-        """Precedence: file < setting < method < overrides."""
-        values = merged(self.values, self.settings[setting], self.methods[method], overrides)
-        return Run(resolve(values, self.where), setting, method)
+        """Precedence: file < setting < method < overrides.
+
+        Raises:
+            ConfigError: Unknown keys or values out of range.
+            DataError: The data come from a file that cannot be read.
+        """
+        return _run(self.config(setting, method, overrides), setting, method)
+
+    def config(self, setting: str, method: str, overrides: Table) -> Config:
+        """Of `run`; a file of the user's own data is still named by its path, and need not be there."""
+        return resolve(merged(self.values, self.settings[setting], self.methods[method], overrides), self.where)
 
     def one(self, setting: str | None, method: str | None, overrides: Table) -> Run:
         """The run of `issgd train`: the first setting and method unless named; seed 0 unless set."""
@@ -85,6 +101,10 @@ class Experiment:
 
     def timeline_runs(self, overrides: Table) -> dict[Mode, Run]:
         """The runs of figure 1: ISSGD in the first setting, once with barriers and once without."""
+        return {mode: _run(config, TIMELINE, mode) for mode, config in self.timeline_configs(overrides).items()}
+
+    def timeline_configs(self, overrides: Table) -> dict[Mode, Config]:
+        """Of `timeline_runs`, as `config`."""
         if self.timelines is None:
             return {}
         setting, seed = next(iter(self.settings.values())), {"seed": self.seeds[0]}
@@ -94,9 +114,17 @@ class Experiment:
             "exact": {"master": {"mode": "exact"}, "proposal": {"staleness_limit_seconds": None}},
             "relaxed": {"master": {"mode": "relaxed"}},
         }
-        return {
-            mode: Run(resolve(merged(values, changes), self.where), TIMELINE, mode) for mode, changes in modes.items()
-        }
+        return {mode: resolve(merged(values, changes), self.where) for mode, changes in modes.items()}
+
+
+def _run(config: Config, setting: str, method: str) -> Run:
+    if not config.data.name.endswith(".npz"):
+        return Run(config, setting, method)
+    from issgd_cli.datasets import directory_of  # here: few runs need it, and who mistypes need not wait for numpy
+
+    file, data = Path(config.data.name), config.data
+    data = data.model_copy(update={"name": directory_of(data.name, Path(data.dir)).name})
+    return Run(config.model_copy(update={"data": data}), setting, method, file)
 
 
 def single() -> Experiment:
@@ -129,8 +157,9 @@ def read(path: Path) -> Experiment:
     values.setdefault("name", path.stem)
     map_ = resolve_map(mapped, str(path)) if mapped is not None else None
     experiment = Experiment(str(path), values, settings, methods, seeds, timelines, map_)
-    experiment.runs(seeds[:1])  # wrong keys are found now, not at the fortieth run
-    experiment.timeline_runs({})
+    for setting, method in itertools.product(settings, methods):
+        experiment.config(setting, method, {})  # wrong keys are found now, not at the fortieth run
+    experiment.timeline_configs({})
     return experiment
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from issgd_cli.config import as_toml
-from issgd_cli.errors import ConfigError
+from issgd_cli.errors import ConfigError, DataError
 from issgd_cli.experiment import parse_only, parse_seeds, read, single
 
 BASE = """
@@ -124,6 +124,61 @@ def test_a_file_without_settings_and_methods_compares_issgd_with_sgd(tmp_path: P
         ("", "sgd", "sgd"),
     ]
     assert runs[0].config.name == "plain"
+
+
+# Data of one's own
+
+OWN = """
+cluster.kind = "simulated"
+data.name = "mine.npz"
+timelines.master.steps = 6
+[[settings]]
+name = "a"
+[[settings]]
+name = "b"
+data.name = "sub/mine.npz"
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of data, and a copy of it in sub/; both in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.npz", "sub/mine.npz"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"data")
+    return tmp_path / "mine.npz"
+
+
+def test_a_relative_path_and_an_absolute_one_are_the_same_run(mine: Path, tmp_path: Path) -> None:
+    for plan in (single(), read(write(tmp_path, "own.toml", OWN))):
+        runs = [
+            plan.one(None, None, {"data": {"name": name}})
+            for name in ("mine.npz", "./mine.npz", "sub/mine.npz", str(mine), "sub/../mine.npz")
+        ]
+        assert {run.config.data.name for run in runs} == {"mine-3a6eb079"}
+        assert len({run.folder(tmp_path).path for run in runs}) == 1
+        assert runs[2].data_file == Path("sub/mine.npz")
+        by_name = plan.one(None, None, {"data": {"name": "mine-3a6eb079"}})  # which needs no file
+        assert (by_name.config, by_name.data_file) == (runs[0].config, None)
+
+
+def test_own_data_are_known_by_their_content_in_every_setting_and_in_figure_1s_runs(mine: Path, tmp_path: Path) -> None:
+    plan = read(write(tmp_path, "own.toml", OWN))
+    runs = [*plan.runs(), *plan.timeline_runs({}).values()]
+    assert {run.config.data.name for run in runs} == {"mine-3a6eb079"}
+    assert [run.data_file for run in runs] == [
+        Path(f) for f in ("mine.npz",) * 2 + ("sub/mine.npz",) * 2 + ("mine.npz",) * 2
+    ]
+
+
+def test_a_file_of_own_data_is_looked_for_only_when_a_run_uses_it(mine: Path, tmp_path: Path) -> None:
+    mine.unlink()
+    plan = read(write(tmp_path, "own.toml", OWN))
+    assert plan.one("b", None, {}).config.data.name == "mine-3a6eb079"
+    assert plan.one("a", None, {"data": {"name": "mnist"}}).config.data.name == "mnist"
+    with pytest.raises(DataError, match=r"mine\.npz cannot be read: No such file"):
+        plan.runs()
 
 
 # extends

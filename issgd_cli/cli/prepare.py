@@ -1,9 +1,14 @@
 """`issgd prepare`: a dataset, ready to train on."""
 
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from issgd_cli.experiment import Run
 
 
 def prepare(
@@ -33,7 +38,26 @@ def prepare(
             force=force,
             progress=progress,
         )
-    data = datasets.load(dataset, data_dir)
+    data = datasets.load(place.name, data_dir)
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     typer.echo(f"{dataset} is ready in {place}: {counts} examples of {data.features} features.")
-    typer.echo(f"Next: issgd train --data {dataset} --workers 3")
+    typer.echo(f"Next: issgd train --data {shlex.quote(place.name)} --workers 3")
+
+
+def prepare_files(runs: Iterable["Run"]) -> None:
+    """Prepares the users' own files that these runs are the first to use, with a bar as `prepare` has."""
+    wanted = [run for run in runs if run.data_file and not (Path(run.config.data.dir) / run.config.data.name).is_dir()]
+    if not wanted:
+        return
+    from issgd_cli import datasets
+    from issgd_cli.cli.screen import progress_bar
+
+    with progress_bar() as progress:
+        for file, data in {run.data_file: run.config.data for run in reversed(wanted)}.items():
+            datasets.prepare(
+                str(file),
+                Path(data.dir),
+                validation_fraction=data.validation_fraction,
+                split_seed=data.split_seed,
+                progress=progress,
+            )

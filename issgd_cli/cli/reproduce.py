@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from issgd_cli.cli.prepare import prepare_files
+
 if TYPE_CHECKING:
     import threading
 
@@ -48,6 +50,7 @@ def reproduce(
     runs = plan.runs(chosen, experiments.parse_only(only), overrides)
     timelines = plan.timeline_runs(overrides)
     everything = [*runs, *timelines.values()]
+    prepare_files(everything)
     if dry_run:
         _say_how_long(everything, results_dir, jobs)
         return

@@ -31,7 +31,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     if not console.is_terminal:
         yield _plain_progress()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bars:
         tasks = {}
 

@@ -1,11 +1,13 @@
 """`issgd train`: one run, shown live."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from issgd_cli.cli.address import DatabaseFile, address
+from issgd_cli.cli.prepare import prepare_files
 
 if TYPE_CHECKING:
     from issgd_cli.config import Config
@@ -52,6 +54,7 @@ def train(
     plan = experiments.read(experiment) if experiment else experiments.single()
     run = plan.one(setting, method, overrides)
     folder = run.folder(results_dir)
+    prepare_files([run])
 
     from issgd_cli.cli.screen import watching  # here: whoever mistypes need not wait for torch to load
     from issgd_cli.cli.signals import stopping
@@ -87,7 +90,7 @@ def _say_how_long(config: "Config") -> None:
     if guess.device == "cpu" and guess.step_seconds > 0.02:
         typer.echo(
             "The paper's size is slow without a GPU. A minute's version of it: "
-            f"issgd train --data {config.data.name} --steps 2000 --set model.hidden=[128,128,128,128] "
+            f"issgd train --data {shlex.quote(config.data.name)} --steps 2000 --set model.hidden=[128,128,128,128] "
             "--set model.initial_weight_std=0.05" + (" --set data.train_size=20000" if guess.examples > 20_000 else "")
         )
 

@@ -5,6 +5,8 @@ A new dataset is a new file with a function from a Request to a Recipe, and its 
 
 import difflib
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.datasets.sources import Progress, Recipe, Request, silent
 from issgd_cli.errors import DataError
 
-__all__ = ["DATASETS", "NAMES", "Prepared", "Progress", "Split", "directory_of", "load", "prepare"]
+__all__ = ["DATASETS", "NAMES", "Prepared", "Progress", "Split", "directory_of", "is_file", "load", "own", "prepare"]
 
 DATASETS: dict[str, Callable[[Request], Recipe]] = {
     "svhn": svhn.with_extra,
@@ -23,6 +25,8 @@ DATASETS: dict[str, Callable[[Request], Recipe]] = {
     "house-numbers": house_numbers.recipe,
 }
 NAMES = tuple(DATASETS)
+
+_OWN = re.compile(r".+-[0-9a-f]{8}", re.DOTALL)
 
 
 def prepare(
@@ -41,7 +45,7 @@ def prepare(
     Does nothing when it is there already, made with the same parameters; makes it again when they differ.
 
     Args:
-        name: One of NAMES, or the path of a .npz file (see `datasets.user`).
+        name: One of NAMES, or the path of a .npz file (see `datasets.user`), or what such a file's data are called.
         data_dir: Folder of all datasets.
         source: Folder (or archive) with the official files; None downloads them.
         size: Train and valid examples together, for house-numbers only.
@@ -59,13 +63,20 @@ def prepare(
     if source is not None and not source.exists():
         raise DataError(f"{source}, named by `--from`, does not exist. Check the path.")
     make = DATASETS.get(name)
+    if is_file(name) and source is not None:
+        raise DataError(
+            f"`--from` is for the official files of {', '.join(NAMES)}; {name} is a file itself. Leave it out."
+        )
+    directory = directory_of(name, data_dir)
     if make is None:
-        if source is not None:
+        if not is_file(name):
+            held = prepared.read_meta(directory)
+            if not force and (held["validation_fraction"], held["split_seed"]) == (validation_fraction, split_seed):
+                return directory
             raise DataError(
-                f"`--from` is for the official files of {', '.join(NAMES)}; {name} is a file itself. Leave it out."
+                f"{name} was prepared of a file. To prepare it again, name the file: `issgd prepare FILE.npz`."
             )
         make, source = user.recipe, Path(name)
-    directory = directory_of(name, data_dir)
     recipe = make(Request(source, data_dir / "downloads", size, split_seed))
     parameters = {**recipe.parameters, "validation_fraction": validation_fraction, "split_seed": split_seed}
     if not force and _already(directory, parameters):
@@ -96,7 +107,7 @@ def load(
     """A prepared dataset, memory-mapped. A .npz file is prepared on its first use; others by `issgd prepare`.
 
     Args:
-        name: One of NAMES, or the path of a .npz file.
+        name: One of NAMES, or the path of a .npz file, or what such a file's data are called.
         data_dir: Folder of all datasets.
         train_size: Use only the first so many train examples.
         validation_fraction: If given, what the data must have been prepared with.
@@ -106,7 +117,7 @@ def load(
         DataError: Unknown name, not prepared, damaged, or prepared with another split.
     """
     directory = directory_of(name, data_dir)
-    if name not in DATASETS and not directory.is_dir():
+    if is_file(name) and not directory.is_dir():
         given = {"validation_fraction": validation_fraction, "split_seed": split_seed}
         prepare(name, data_dir, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     meta = prepared.read_meta(directory)
@@ -120,18 +131,61 @@ def load(
 
 
 def directory_of(name: str, data_dir: Path) -> Path:
-    """Where a dataset is, or will be, prepared.
+    """Where a dataset is, or will be, prepared: always a folder of data_dir itself.
+
+    Args:
+        name: One of NAMES, or the path of a .npz file, or what such a file's data are called.
+        data_dir: Folder of all datasets.
 
     Raises:
-        DataError: Neither a known name nor a .npz file that exists.
+        DataError: Neither a known name nor a .npz file that exists; says which were nearest.
     """
     if name in DATASETS:
         return data_dir / name
-    if name.endswith(".npz"):
-        return data_dir / user.folder_name(Path(name))
-    nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
+    mine = own(data_dir)
+    if is_file(name):
+        path = Path(name)
+        try:
+            return data_dir / user.folder_name(path)
+        except DataError as error:
+            known = [folder for folder in mine if folder.rpartition("-")[0] == path.stem]
+            if not known or path.exists():
+                raise
+            use = " or ".join(f"`--data {shlex.quote(folder)}`" for folder in known)
+            raise DataError(f"{error} What was prepared of such a file is still there: use {use}.") from None
+    if name in mine:
+        return data_dir / name
+    nearest = difflib.get_close_matches(name, (*NAMES, *mine), n=1, cutoff=0.4)
     hint = f"Did you mean {nearest[0]}? " if nearest else ""
-    raise DataError(f"No dataset is called {name!r}. {hint}Known are {', '.join(NAMES)}, and files that end in .npz.")
+    if _OWN.fullmatch(name):
+        hint += f"What was prepared of a file can be copied to {data_dir} from where it is. "
+    raise DataError(
+        f"No dataset is called {name!r}. {hint}Known are {', '.join((*NAMES, *mine))}, and files that end in "
+        f"{user.SUFFIX}."
+    )
+
+
+def is_file(name: str) -> bool:
+    """Whether a dataset's name is the path of a user's own file; what is prepared of it is called otherwise."""
+    return name.endswith(user.SUFFIX)
+
+
+def own(data_dir: Path) -> list[str]:
+    """What was prepared of users' own files in a folder, by name."""
+    try:
+        names = sorted(entry.name for entry in data_dir.iterdir() if _OWN.fullmatch(entry.name))
+    except OSError:
+        return []
+    return [name for name in names if _is_own(data_dir / name)]
+
+
+def _is_own(directory: Path) -> bool:
+    """Whether the folder says that it was prepared of a file, under the name that it has; or cannot say it any more."""
+    try:
+        parameters = prepared.read_meta(directory)["parameters"]
+    except DataError:
+        return directory.is_dir()  # whoever uses it is told what is wrong with it
+    return (parameters.get("origin"), parameters.get("folder")) == ("npz", directory.name)
 
 
 def _already(directory: Path, parameters: dict[str, object], progress: Progress = silent) -> bool:

@@ -6,10 +6,13 @@ their stored order, so give (N, channels, height, width), (N, height, width) or 
 
 import hashlib
 import math
+import os
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +23,9 @@ from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, Recipe, R
 from issgd_cli.errors import DataError
 from issgd_cli.randomness import generator
 
+SUFFIX = ".npz"
 TEST_FRACTION = 0.1
+_LONGEST = 200  # bytes of a stem; a file system takes 255 of a name, and ours gets a hash and more
 _MOST_INFLATED = 1040
 _EXPECTED = (
     "expected `images`, uint8 (N, ...), and `labels`, integers (N,), and optionally `test_images`, `test_labels`"
@@ -28,14 +33,33 @@ _EXPECTED = (
 
 
 def folder_name(path: Path) -> str:
-    """The name of the prepared folder: the file's stem and a short hash of its content.
+    """The name of the data, and of their prepared folder: the file's stem and a short hash of its content.
+
+    However the path is spelt and wherever the file lies, the name is the same. A process reads a file once for it.
 
     Raises:
-        DataError: No such file.
+        DataError: No such file, or a stem that cannot be a folder's name.
     """
+    stem = unicodedata.normalize("NFC", path.stem)
+    try:
+        length = len(stem.encode())
+    except UnicodeEncodeError:
+        length = 0
+    if not (0 < length <= _LONGEST and stem.isprintable()):
+        raise DataError(
+            f"{str(path)!r} cannot name its data: rename the file to at most {_LONGEST} bytes of printable letters "
+            f"before {SUFFIX}."
+        )
     with open_for_reading(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{path.stem}-{digest[:8]}"
+        stat = os.fstat(file.fileno())
+    return f"{stem}-{_short_hash(path.absolute(), stat.st_size, stat.st_mtime_ns)}"
+
+
+@cache
+def _short_hash(path: Path, size: int, modified_ns: int) -> str:
+    """Of the file's content; size and time of change are those of the cached answer."""
+    with open_for_reading(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
 def recipe(request: Request) -> Recipe:

@@ -1,13 +1,16 @@
 """A user's own .npz file: prepared on first use, found again by its content, and refused clearly."""
 
+import hashlib
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from issgd_cli.datasets import load, prepare
+from issgd_cli.datasets import load, prepare, user
 from issgd_cli.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -54,6 +57,125 @@ def test_changed_file_is_another_dataset(tmp_path: Path) -> None:
     np.savez(path, images=IMAGES[:100], labels=LABELS[:100])
     assert load(str(path), tmp_path).fingerprint != load(str(path), tmp_path / "x", train_size=50).fingerprint
     assert prepare(str(path), tmp_path) != first
+
+
+def test_data_have_one_name_however_the_path_of_their_file_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    np.savez(tmp_path / "mine.npz", images=IMAGES, labels=LABELS)
+    shutil.copy(tmp_path / "mine.npz", tmp_path / "sub")
+    monkeypatch.chdir(tmp_path)
+    spellings = ["mine.npz", "./mine.npz", "sub/../mine.npz", "sub/mine.npz", str(tmp_path / "mine.npz")]
+    (name,) = {user.folder_name(Path(spelling)) for spelling in spellings}
+    assert {prepare(spelling, tmp_path / "data") for spelling in spellings} == {tmp_path / "data" / name}
+    monkeypatch.chdir(tmp_path / "sub")  # the same spelling, another file
+    np.savez("mine.npz", images=IMAGES[:100], labels=LABELS[:100])
+    assert user.folder_name(Path("mine.npz")) != name
+
+
+def test_a_file_is_read_once_for_its_name_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    digest = hashlib.file_digest
+
+    def counting(file: Any, name: str) -> Any:
+        read.append(name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counting)
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    assert user.folder_name(path) == user.folder_name(path)
+    assert len(read) == 1
+    os.utime(path, (1, 1))
+    user.folder_name(path)
+    assert len(read) == 2
+
+
+def test_what_was_prepared_serves_by_its_name_without_the_file_and_in_a_copy(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    place = prepare(str(path), tmp_path / "data", split_seed=7)
+    path.unlink()
+    shutil.copytree(tmp_path / "data", tmp_path / "elsewhere" / "data")
+    for folder in (tmp_path / "data", tmp_path / "elsewhere" / "data"):
+        data = load(place.name, folder, split_seed=7)
+        assert (data.name, data.directory) == (place.name, folder / place.name)
+        assert prepare(place.name, folder, split_seed=7) == folder / place.name
+    for otherwise in ({"split_seed": 8}, {"split_seed": 7, "force": True}):
+        with pytest.raises(DataError, match=r"was prepared of a file\. To prepare it again, name the file"):
+            prepare(place.name, tmp_path / "data", **otherwise)  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_gone_or_a_name_that_is_mistyped_is_answered_with_what_was_prepared(tmp_path: Path) -> None:
+    path = tmp_path / "my own.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    name = prepare(str(path), tmp_path / "data").name
+    path.unlink()
+    for use in (prepare, load):
+        with pytest.raises(DataError, match=f"my own.npz cannot be read: No such file.*use `--data '{name}'`"):
+            use(str(path), tmp_path / "data")
+        with pytest.raises(DataError, match=f"Did you mean {name}.*Known are svhn, .*, {name}, and files"):
+            use(name[:-1], tmp_path / "data")
+    with pytest.raises(DataError, match=r"copied to .*elsewhere from where it is"):
+        load(name, tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "form", ["../data/{}", "../other/{}", "{}/", "./{}", "{}/../{}", "/tmp/{}", "sub/{}", "{}\0", ""]
+)
+def test_a_name_never_leads_out_of_the_data_folder(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    name = prepare(str(path), tmp_path / "data").name
+    for other in ("other", "data/sub"):
+        shutil.copytree(tmp_path / "data" / name, tmp_path / other / name)
+    with pytest.raises(DataError, match="No dataset is called"):
+        load(form.replace("{}", name), tmp_path / "data")
+
+
+@pytest.mark.parametrize("key", ["origin", "folder", "name of the folder"])
+def test_only_what_says_that_it_was_prepared_of_a_file_under_this_name_is_a_users_own(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    place = prepare(str(path), tmp_path / "data")
+    meta = json.loads((place / "meta.json").read_text())
+    meta["parameters"][key] = "else"
+    (place / "meta.json").write_text(json.dumps(meta))
+    if key == "name of the folder":
+        place = place.rename(place.with_name("other-12345678"))
+    with pytest.raises(DataError, match="No dataset is called"):
+        load(place.name, tmp_path / "data")
+
+
+def test_what_is_damaged_is_said_to_be_so(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    place = prepare(str(path), tmp_path / "data")
+    (place / "meta.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read as JSON"):
+        load(place.name, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "stem", ["my own", "a.b.v2", "übung ∑", "a#1", "a[1]", "[bold]", "$(a) 'b'", ".", "..", "x" * 200]
+)
+def test_a_stem_of_any_printable_letters_will_do(tmp_path: Path, stem: str) -> None:
+    path = tmp_path / f"{stem}.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    place = prepare(str(path), tmp_path / "data")
+    assert place.name.rpartition("-")[0] == stem
+    assert place.parent == tmp_path / "data"
+    assert load(place.name, tmp_path / "data").name == place.name
+
+
+@pytest.mark.parametrize("stem", ["x" * 201, "x" * 300, "ü" * 101, "a\nb", "\x1b[31m", os.fsdecode(b"\xff")])
+def test_a_stem_that_is_no_folders_name_is_refused_in_one_sentence(tmp_path: Path, stem: str) -> None:
+    path = tmp_path / f"{stem}.npz"
+    with pytest.raises(DataError, match="cannot name its data: rename the file") as refused:
+        prepare(str(path), tmp_path / "data")
+    assert str(refused.value).isprintable()
+    assert not (tmp_path / "data").exists()
 
 
 def test_what_was_prepared_of_a_file_is_what_must_not_change(tmp_path: Path) -> None:

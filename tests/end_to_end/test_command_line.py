@@ -118,19 +118,20 @@ def test_users_own_data_with_a_split_of_its_own_is_trained_at_once(issgd: Comman
     labels = random.integers(0, 3, 600)
     images = (random.integers(0, 80, (600, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)
     np.savez(issgd.place / "mine.npz", images=images, labels=labels)
-    done = issgd(
-        *("train", "--data", "mine.npz", "--steps", "40", "--workers", "1"),
-        *(
-            "--set",
-            "model.hidden=[16]",
-            "--set",
-            "data.validation_fraction=0.1",
-            "--set",
-            "model.initial_weight_std=0.2",
-        ),
-    )
+    settings = ("model.hidden=[16]", "data.validation_fraction=0.1", "model.initial_weight_std=0.2")
+    flags = ("--steps", "40", "--workers", "1", *(word for setting in settings for word in ("--set", setting)))
+    done = issgd("train", "--data", "mine.npz", *flags)
     assert done.returncode == 0, done.stderr
     assert "Finished: 40 steps" in done.stdout
+    assert "preparing mine-" in done.stderr  # not silently
+
+    (name,) = [folder.name for folder in (issgd.place / "data").glob("mine-*")]
+    prepared = issgd("prepare", "./mine.npz", "--validation-fraction", "0.1")
+    assert f"Next: issgd train --data {name} --workers 3" in prepared.stdout
+    for spelling in (issgd.place / "mine.npz", name):  # by any name it is the same run, and the file may go
+        assert "holds a finished run" in issgd("train", "--data", spelling, *flags, "--resume").stderr
+        (issgd.place / "mine.npz").unlink(missing_ok=True)
+    assert f"use `--data {name}`" in issgd("train", "--data", "mine.npz", *flags).stderr
 
 
 def test_a_run_takes_a_block_of_steps_and_its_last_audit_however_short_its_seconds(issgd: CommandLine) -> None:
