@@ -38,6 +38,7 @@ FEATURES = 3072
 IN_A_BATCH = 10_000
 MOST_BYTES = 64 * 2**20
 
+BINARY_SIZE = 170_052_171  # bytes of the archive that is fetched
 OFFICIAL = {
     "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
     "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
@@ -60,7 +61,7 @@ def recipe(request: Request) -> Recipe:
 
         def fetch(progress: Progress) -> Dataset:
             md5 = OFFICIAL[archive.name]
-            return _from_archive(download.fetch(BASE_URL + archive.name, archive, md5, progress))
+            return _from_archive(download.fetch(BASE_URL + archive.name, archive, md5, progress, size=BINARY_SIZE))
 
         return Recipe({"origin": "official", "files": [archive.name]}, fetch)
     files, suffix = _found(request.source)

@@ -34,6 +34,12 @@ SHAPE = (1, 28, 28)
 CLASSES = 10
 MOST = 1_000_000
 
+SIZES = {  # bytes of the .gz
+    "train-images-idx3-ubyte": 9_912_422,
+    "train-labels-idx1-ubyte": 28_881,
+    "t10k-images-idx3-ubyte": 1_648_877,
+    "t10k-labels-idx1-ubyte": 4_542,
+}
 OFFICIAL: dict[str, tuple[str, str]] = {  # md5 of the .gz, md5 of the file within
     "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
     "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
@@ -75,7 +81,8 @@ def part(images: Path, labels: Path) -> Part:
 
 
 def _fetched(name: str, downloads: Path, progress: Progress) -> Path:
-    return download.fetch(f"{BASE_URL}{name}.gz", downloads / "mnist" / f"{name}.gz", OFFICIAL[name][0], progress)
+    file, md5 = f"{name}.gz", OFFICIAL[name][0]
+    return download.fetch(BASE_URL + file, downloads / "mnist" / file, md5, progress, size=SIZES[name])
 
 
 def _found(name: str, folder: Path) -> Path:
