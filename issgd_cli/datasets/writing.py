@@ -38,7 +38,7 @@ def write(
     Blocks go straight to their final rows, so memory stays at a few blocks however large the dataset is.
 
     Args:
-        directory: The folder to make. Its parent is made too.
+        directory: The folder to make, or a link to it, which stays. Its parent is made too.
         name: The dataset's name, for meta.json.
         dataset: What to write; its streams are read once.
         parameters: Kept in meta.json, to know later whether the folder is still what is asked for.
@@ -48,6 +48,7 @@ def write(
     Raises:
         DataError: Bad examples (shape, label, number), or a disk that is full. The old folder is then untouched.
     """
+    directory = _target(directory)
     held_out = valid_count(dataset.train.count, validation_fraction)
     counts: dict[SplitName, int] = {
         "train": dataset.train.count - held_out,
@@ -127,10 +128,13 @@ def valid_count(count: int, validation_fraction: float) -> int:
 
 @contextlib.contextmanager
 def exclusive(directory: Path, progress: Progress = silent) -> Iterator[None]:
-    """Hold the right to make a prepared folder; waits while another process makes it.
+    """Hold the right to make a prepared folder, or what a link to it names; waits while another process makes it.
 
     Whatever a killed process left behind is removed: nobody else can be writing there now.
     """
+    directory = _target(directory)
+    if os.path.lexists(directory) and not directory.is_dir():
+        raise DataError(f"{directory} is not a folder. Move it away, or choose another place with `--data-dir`.")
     lock = directory.with_name(f".{directory.name}.lock")
     with contextlib.ExitStack() as stack:
         try:
@@ -147,6 +151,11 @@ def exclusive(directory: Path, progress: Progress = silent) -> Iterator[None]:
         for left_behind in (directory.with_name(f".{directory.name}.{kind}") for kind in ("partial", "replaced")):
             shutil.rmtree(left_behind, ignore_errors=True)
         yield
+
+
+def _target(directory: Path) -> Path:
+    """Where a link leads, there or not yet: so the link stays, and what is written beside is on the folder's disk."""
+    return Path(os.path.realpath(directory))
 
 
 class _Writer:
@@ -275,13 +284,11 @@ def _flush(paths: Iterable[Path]) -> None:
 
 def _replace(directory: Path, partial: Path) -> None:
     """Put the finished folder in its place. Runs that have the old one open keep reading the old one."""
+    replaced = directory.with_name(f".{directory.name}.replaced")
     if directory.exists():
-        replaced = directory.with_name(f".{directory.name}.replaced")
         directory.rename(replaced)
-        partial.rename(directory)
-        shutil.rmtree(replaced, ignore_errors=True)
-    else:
-        partial.rename(directory)
+    partial.rename(directory)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def blocks_of(images: NDArray[np.uint8], labels: NDArray[np.integer[Any]], rows: int = 2048) -> Iterator[Block]:

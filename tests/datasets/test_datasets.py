@@ -1,6 +1,7 @@
 """The registry: preparing once, again when asked otherwise, and finding what was prepared."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,63 @@ def test_prepares_again_what_is_damaged(tmp_path: Path, made: list[str]) -> None
     assert len(made) == 2
     assert "train-images.npy" in notices[0]
     load("tiny", tmp_path)
+
+
+@pytest.mark.parametrize("linked", ["absolute", "relative", "twice", "data folder", "data folder and dataset"])
+@pytest.mark.parametrize("there", [True, False], ids=["there", "dangling"])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(
+    tmp_path: Path, made: list[str], linked: str, there: bool
+) -> None:
+    disk, data = tmp_path / "disk", tmp_path / "data"
+    target = disk / "deep" / "tiny"
+    if there:
+        target.mkdir(parents=True)
+        (target / "old").touch()
+    if linked.startswith("data folder"):
+        data.symlink_to(target.parent)
+        links = [data]
+        if linked.endswith("dataset"):
+            data.unlink()
+            (tmp_path / "other").mkdir()
+            data.symlink_to("other")
+            (data / "tiny").symlink_to(target)
+            links += [data / "tiny"]
+    else:
+        data.mkdir()
+        links = [data / "tiny"]
+        links[0].symlink_to({"absolute": str(target), "relative": "../disk/deep/tiny", "twice": "second"}[linked])
+        if linked == "twice":
+            links += [data / "second"]
+            links[1].symlink_to(target)
+    before = [os.readlink(link) for link in links]
+    for _ in range(3):
+        assert prepare("tiny", data, force=True) == data / "tiny"
+        assert [os.readlink(link) for link in links] == before
+        assert load("tiny", data).name == "tiny"
+        assert target.is_dir()
+        assert not target.is_symlink()
+        assert not (target / "old").exists()
+        beside = [path.name for place in (tmp_path, target.parent, data) for path in place.glob(".tiny.*")]
+        assert set(beside) == {".tiny.lock"}
+        assert (target.parent / ".tiny.lock").exists()
+    assert len(made) == 3
+
+
+def test_a_file_in_the_folders_place_is_left_alone(tmp_path: Path, made: list[str]) -> None:
+    for name, content in (("tiny", b"precious"), ("elsewhere", b"precious")):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"tiny is not a folder\. Move it away"):
+        prepare("tiny", tmp_path)
+    (tmp_path / "tiny").unlink()
+    (tmp_path / "tiny").symlink_to("elsewhere")
+    with pytest.raises(DataError, match=r"elsewhere is not a folder\. Move it away"):
+        prepare("tiny", tmp_path)
+    assert (tmp_path / "elsewhere").read_bytes() == b"precious"
+    (tmp_path / "tiny").unlink()
+    (tmp_path / "tiny").symlink_to("tiny")
+    with pytest.raises(DataError, match="tiny is not a folder"):
+        prepare("tiny", tmp_path)
+    assert made == []
 
 
 def test_failure_keeps_what_was_there(tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
