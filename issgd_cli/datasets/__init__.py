@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from issgd_cli.datasets import cifar10, house_numbers, mnist, prepared, svhn, user, writing
+from issgd_cli.datasets.classes import empty_classes
 from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.datasets.sources import Progress, Recipe, Request, silent
 from issgd_cli.errors import DataError
@@ -93,6 +94,8 @@ def prepare(
             split_seed=split_seed,
             progress=progress,
         )
+        for notice in empty_classes(prepared.load(directory)):
+            progress(f"{Path(name).name}: {notice}", 0, 0)
     return directory
 
 
