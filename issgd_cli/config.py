@@ -3,6 +3,7 @@
 Sources of the values: the paper, or, where it is silent, the authors' original code.
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -13,20 +14,67 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 from issgd_cli.errors import ConfigError
+from issgd_cli.files import read_text
 
 PAPER_EXAMPLES = 570_000  # N, section 5.1; 574,168 in the original code
 
-Positive = Annotated[int, Field(gt=0, lt=2**53)]
-Width = Annotated[int, Field(gt=0, le=2**17)]
-Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=4096)]  # a path may hold much, but no line's end
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Index = Annotated[int, Field(ge=0)]
+
+def _number(given: Any) -> Any:
+    """A number however it is written: .5, 5., +1e-3, 1_000 or "0.5". What is none is left for its type to refuse."""
+    if isinstance(given, bool):
+        raise ValueError("must be a number, not true or false")
+    if isinstance(given, str):
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(given)
+    return given
+
+
+def _like(pattern: str, words: str) -> AfterValidator:
+    """Of texts: who writes another one reads these words, not the pattern."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
+
+def _smoothing(given: Any) -> float | str:
+    """As `parse_smoothing` knows it; the same one is always written the same."""
+    kind, number = parse_smoothing(_number(given))
+    if kind == "constant":
+        return number
+    return kind if kind == "variance-optimal" else f"{kind}:{repr(number).removesuffix('.0')}"
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[Whole, Field(gt=0, lt=2**53)]
+Width = Annotated[Whole, Field(gt=0, le=2**17)]
+Text = Annotated[  # a path may hold much, but no line's end
+    str, _like(r"[^\x00-\x1f\x7f]{0,4096}", "must be one line of at most 4,096 letters, for instance data/svhn")
+]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Seconds = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Index = Annotated[Whole, Field(ge=0)]
+Smoothing = Annotated[float | str, PlainValidator(_smoothing)]
 
 
 LONGEST_TOML = 2**20
@@ -43,8 +91,8 @@ class Data(Section):
 
     name: Text = "svhn"  # svhn, svhn-train, cifar10, mnist, house-numbers, or of an own .npz, stem-hash or path
     dir: Text = "data"
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.05
+    split_seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 42
     train_size: Positive | None = None  # the first so many of the stored, shuffled training examples
 
 
@@ -52,14 +100,16 @@ class Model(Section):
     """The multi-layer perceptron."""
 
     hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)] = (2048, 2048, 2048, 2048)
-    initial_weight_std: Annotated[float, Field(gt=0)] | None = None  # None: 0.01, more below width 2048 (models/mlp.py)
+    initial_weight_std: Annotated[Number, Field(gt=0)] | None = (
+        None  # None: 0.01, more below width 2048 (models/mlp.py)
+    )
 
 
 class Optimizer(Section):
     """SGD with momentum."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    learning_rate: Annotated[Number, Field(gt=0)] = 0.01
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.95
     nesterov: bool = True
 
 
@@ -69,17 +119,11 @@ class ProposalSection(Section):
     method: Literal["issgd", "sgd"] = "issgd"
     # oracle: fresh weights before every step, at no virtual cost (section 4.1); shuffled: those of others (4.2)
     source: Literal["workers", "oracle", "shuffled"] = "workers"
-    smoothing: float | str = 10.0  # a constant, "variance-optimal", or "entropy:0.9" (a fraction of log N)
+    smoothing: Smoothing = 10.0  # a constant, "variance-optimal", or "entropy:0.9" (a fraction of log N)
     staleness_limit_seconds: Seconds | None = None
     staleness_limit_versions: Positive | None = None
     limit_mode: Literal["drop", "fill"] = "drop"
     minimum_usable_fraction: Fraction = 0.1
-
-    @field_validator("smoothing")
-    @classmethod
-    def _smoothing_is_known(cls, setting: float | str) -> float | str:
-        parse_smoothing(setting)
-        return setting
 
 
 class Master(Section):
@@ -97,7 +141,7 @@ class Master(Section):
 class Worker(Section):
     """The actors that keep recomputing norms."""
 
-    count: Annotated[int, Field(ge=0, le=10_000)]
+    count: Annotated[Whole, Field(ge=0, le=10_000)]
     chunk_size: Positive = 2048
     pull_every_chunks: Positive = 10
     shares: tuple[Positive, Positive, Positive] = (20, 1, 1)  # train : valid : test
@@ -111,7 +155,7 @@ class Monitor(Section):
     every_seconds: Seconds = 2.0
     every_steps: Positive = 1
     audit_every_steps: Positive | None = None
-    extra_smoothings: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 1.0, 10.0)
+    extra_smoothings: tuple[Annotated[Number, Field(ge=0)], ...] = (0.0, 1.0, 10.0)
 
 
 class Clock(Section):
@@ -145,12 +189,12 @@ class Cluster(Section):
     # Dealt out in turn: master, then workers, then the monitor. All are at the first on the simulated cluster.
     devices: Annotated[tuple[Text, ...], Field(min_length=1)] = ("auto",)
     # Of torch, an actor. None: 1 in exact mode and on the simulated cluster, else the cores shared out.
-    threads: Annotated[int, Field(gt=0, le=1024)] | None = None
+    threads: Annotated[Whole, Field(gt=0, le=1024)] | None = None
     # Of float32 products, torch's words: "high" is TF32 where the hardware has it, "medium" bfloat16.
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     # How often in a row one is started again: a worker or the monitor that has lived for less than a minute; the master
     # or the server without a new checkpoint in between.
-    restarts: Annotated[int, Field(ge=0)] = 5
+    restarts: Annotated[Whole, Field(ge=0)] = 5
     clock: Clock = Clock()  # of the simulated cluster
 
 
@@ -159,15 +203,28 @@ class Database(Section):
 
     url: Annotated[str, Field(repr=False)] = ""  # may hold a password
     # HOST:PORT where a server of our own listens for workers on other machines; empty: on no address.
-    listen: Annotated[str, Field(pattern=r"^([\w.*-]+|\[[0-9a-fA-F:]+\]):\d{1,5}$|^$")] = ""
+    listen: Annotated[
+        str,
+        _like(
+            r"([\w.*-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}|",
+            "must be HOST:PORT, for instance 0.0.0.0:6379 or [::1]:6379, or empty",
+        ),
+    ] = ""
 
 
 class Config(Section):
     """One run, every value resolved."""
 
-    # Names a folder: of letters, digits, . _ - and spaces, and never one that leads out of the results.
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)] = "train"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    # Names a folder, and never one that leads out of the results.
+    name: Annotated[
+        str,
+        _like(
+            r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}",
+            "must begin with one of a-z, A-Z and 0-9, and go on with these, dots, hyphens, underscores and spaces, "
+            "at most 100 in all, for instance paper-a",
+        ),
+    ] = "train"
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     data: Data = Data()
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
@@ -263,12 +320,14 @@ class Config(Section):
 class StalenessMap(Section):
     """An experiment's [map]: over which clusters and smoothings the proposal's variance is mapped."""
 
-    workers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    workers: Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], Field(min_length=1)]
     publish_every_steps: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    smoothings: Annotated[tuple[float | str, ...], Field(min_length=1)]
+    smoothings: Annotated[tuple[Smoothing, ...], Field(min_length=1)]
     steps: Positive  # of the trajectory
     audit_every_steps: Positive
-    audit_from_step: Annotated[int, Field(ge=0)] = 0  # earlier ones, before all is scored once, say little of staleness
+    audit_from_step: Annotated[Whole, Field(ge=0)] = (
+        0  # earlier ones, before all is scored once, say little of staleness
+    )
 
     @model_validator(mode="after")
     def _agreements(self) -> "StalenessMap":
@@ -277,8 +336,6 @@ class StalenessMap(Section):
         shortest = min(self.publish_every_steps)
         if any(steps % shortest for steps in (*self.publish_every_steps, self.audit_every_steps)):
             raise ValueError("publish_every_steps and audit_every_steps must be multiples of the shortest interval")
-        for setting in self.smoothings:
-            parse_smoothing(setting)
         return self
 
 
@@ -318,8 +375,7 @@ def resolve(values: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_explained(problem) for problem in error.errors())
-        raise ConfigError(f"{where}: {without_password(problems)}") from None
+        raise ConfigError(f"{where}: {_problems(error)}") from None
 
 
 def resolve_map(values: Mapping[str, Any], where: str) -> StalenessMap:
@@ -331,36 +387,31 @@ def resolve_map(values: Mapping[str, Any], where: str) -> StalenessMap:
     try:
         return StalenessMap.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: [map]: " + "; ".join(_explained(problem) for problem in error.errors())) from None
+        raise ConfigError(f"{where}: [map]: {_problems(error)}") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's plain values."""
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(LONGEST_TOML + 1)
-        if len(text) > LONGEST_TOML:
-            raise ConfigError(f"{path} has more than {LONGEST_TOML:,} characters. Is it an experiment's file?")
-        return tomllib.loads(text)
+        return tomllib.loads(read_text(path, LONGEST_TOML))
     except FileNotFoundError:
         raise ConfigError(f"No file {path}. The experiments that come with issgd are in experiments/.") from None
-    except ConfigError:
-        raise
     except (ValueError, RecursionError, OSError) as error:  # an integer of thousands of digits, lists within lists
-        raise ConfigError(f"{path} is not readable TOML: {without_password(str(error))}.") from None
+        reason = error.strerror if isinstance(error, OSError) else without_password(str(error))
+        raise ConfigError(f"{path} is not readable TOML: {reason}.") from None
 
 
 def assignments(settings: Iterable[str]) -> dict[str, Any]:
-    """Nested values from `section.key=value` strings; a value is TOML, else a plain string."""
+    """Nested values from `section.key=value` strings; a value is TOML, else a plain string, as where text is wanted."""
+    texts = {key for key, field in _fields().items() if field.annotation is str}
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {setting}: write section.key=value, for instance optimizer.learning_rate=0.001.")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except (ValueError, RecursionError):
-            value = text
+        value = _value(text)
+        if key.strip() in texts and not isinstance(value, str):
+            value = text.strip()
         *sections, last = key.strip().split(".")
         place = values
         for section in sections:
@@ -369,6 +420,17 @@ def assignments(settings: Iterable[str]) -> dict[str, Any]:
                 raise ConfigError(f"--set {setting}: {section} is set to a value elsewhere, it can't be a section too.")
         place[last] = value
     return values
+
+
+# .5 and 5., with or without an exponent, which are no numbers to TOML, alone or in a list.
+_NUMERAL = re.compile(r"(?<![\w.+-])[+-]?(?:\.\d[\d_]*|\d[\d_]*\.)(?:[eE][+-]?\d+)?(?![\w.])")
+
+
+def _value(text: str) -> Any:
+    for attempt in (text, _NUMERAL.sub(lambda numeral: repr(float(numeral[0])), text)):
+        with contextlib.suppress(ValueError, RecursionError):
+            return tomllib.loads(f"value = {attempt}")["value"]
+    return text
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -410,12 +472,50 @@ def _toml_value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+# What pydantic says of a value, in a user's words.
+_WORDS = {
+    "missing": "is missing",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text, in quotes",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} values",
+    "dict_type": "must be a table, for instance {{0 = 2.5}}",
+    "model_type": "must be a section with keys of its own",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be greater than {gt:,}",
+    "greater_than_equal": "must be at least {ge:,}",
+    "less_than": "must be less than {lt:,}",
+    "less_than_equal": "must be at most {le:,}",
+}
+
+
+def _problems(error: ValidationError) -> str:
+    """All that is wrong, in one line."""
+    found = error.errors()
+    inner = {problem["loc"][:-1] for problem in found}  # of a list with a wrong value nothing else is said
+    return without_password("; ".join(_explained(problem) for problem in found if problem["loc"] not in inner - {()}))
+
+
 def _explained(problem: Any) -> str:
-    path = [str(part) for part in problem["loc"]]
+    path = [str(part) for part in problem["loc"] if part != "[key]"]
     key = ".".join(path)
     if problem["type"] != "extra_forbidden":
-        message = str(problem["msg"]).removeprefix("Value error, ")
-        given = f" (given: {problem['input']!r})" if key and problem["type"] != "missing" else ""
+        words = _WORDS.get(problem["type"], "")
+        message = words.format(**problem.get("ctx", {})) or str(problem["msg"]).removeprefix("Value error, ")
+        if "[key]" in problem["loc"]:
+            return f"{key}: the key {message}"
+        if problem["type"] == "tuple_type" and (field := _fields().get(key)):
+            message += f", for instance {list(field.default)}"
+        given = f" (given: {_given(problem['input'])})" if key and problem["type"] != "missing" else ""
         return f"{key}: {message}{given}" if key else message
     known = known_keys()
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -424,13 +524,22 @@ def _explained(problem: Any) -> str:
     return f"unknown key {key}" + (f"; did you mean {hint[0]}?" if hint else "")
 
 
-def known_keys(section: type[Section] = Config, path: str = "") -> list[str]:
+def _given(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 100 else text[:100] + "..."
+
+
+def known_keys() -> list[str]:
     """Every key of the configuration: `section.key`, or a top one."""
-    keys: list[str] = []
+    return list(_fields())
+
+
+def _fields(section: type[Section] = Config, path: str = "") -> dict[str, FieldInfo]:
+    fields: dict[str, FieldInfo] = {}
     for name, field in section.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, Section):
-            keys += known_keys(inner, f"{path}{name}.")
+            fields |= _fields(inner, f"{path}{name}.")
         else:
-            keys.append(f"{path}{name}")
-    return keys
+            fields[f"{path}{name}"] = field
+    return fields

@@ -1,5 +1,6 @@
 """Writing files so that a reader finds the old content or the new, never a part."""
 
+import codecs
 import contextlib
 import os
 from collections.abc import Iterator
@@ -61,6 +62,25 @@ def telling() -> Iterator[None]:
     except OSError as error:
         what = error.filename or "A file or process"
         raise RunError(f"{what} cannot be used: {error.strerror}. See to it, and go on with `--resume`.") from None
+
+
+def read_text(path: Path, most: int) -> str:
+    """A text that people write: UTF-8, with or without a byte-order mark, of at most so many bytes.
+
+    Raises:
+        ValueError: Something else; says what, and what to do.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise ValueError("it is UTF-16, or no text; save it as UTF-8")
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8; save it as UTF-8") from None
 
 
 def write_text(path: Path, text: str) -> None:

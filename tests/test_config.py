@@ -1,5 +1,7 @@
 """Configurations: defaults, limits, messages, the hash that names a run, and the way through TOML and --set."""
 
+import contextlib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from issgd_cli.config import (
     parse_smoothing,
     read_toml,
     resolve,
+    resolve_map,
 )
 from issgd_cli.errors import ConfigError
 
@@ -99,11 +102,65 @@ def test_a_run_without_an_end_gets_the_papers_four_hours() -> None:
         ("proposal=issgd", "proposal"),
         ("worker=[1]", "worker"),
         ("data=svhn", "data"),
+        ("optimizer.learning_rate=true", "optimizer.learning_rate"),
+        ("master.steps=True", "master.steps"),
+        ("optimizer.nesterov=2.5", "optimizer.nesterov"),
+        ("cluster.clock.slow.first=2", "cluster.clock.slow.first"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_key(setting: str, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^test: {key.replace('.', '[.]')}(\.\w+)?: "):
         of(setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("name=../up", "begin with one of a-z, A-Z and 0-9, .* for instance paper-a"),
+        ("name=", "begin with one of a-z"),
+        ('name="a\\n"', "begin with one of a-z"),
+        (f"name={'a' * 101}", "at most 100 in all"),
+        ('data.name="a\\nb"', "one line of at most 4,096 letters, for instance data/svhn"),
+        (f"data.dir={'a' * 4097}", "one line of at most 4,096 letters"),
+        ('cluster.devices=["a\\tb"]', "one line of at most 4,096 letters"),
+        ("database.listen=6379", "HOST:PORT, for instance 0.0.0.0:6379"),
+        ('database.listen="localhost:6379\\n"', "HOST:PORT"),
+        ("proposal.smoothing=[1]", "use a constant >= 0"),
+        ("proposal.smoothing={a=1}", "use a constant >= 0"),
+        ("proposal.smoothing=true", "a number, not true or false"),
+        ("model.hidden=128", r"a list, for instance \[2048, 2048, 2048, 2048\] \(given: 128\)"),
+        ("cluster.devices=cpu", r"a list, for instance \['auto'\]"),
+        ("worker.shares=[20, 1, 1, 1]", "at most 3 values"),
+        ("cluster.clock.slow=3", "a table, for instance {0 = 2.5}"),
+        ("worker.precision=float16", "'float32' or 'bfloat16'"),
+        ("optimizer.nesterov=perhaps", "true or false"),
+        ("master.steps=1.5", "a whole number"),
+        ("master.steps=many", "a whole number"),
+        ("optimizer.learning_rate=[]", "a number"),
+        ("worker=[1]", "a section"),
+    ],
+)
+def test_what_a_value_must_be_is_said_in_words(setting: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"(must be |must |: ).*{words}") as refused:
+        of(setting)
+    assert len(str(refused.value)) < 350
+
+
+WRONG = ["x", "''", "true", "-1", "1.5", "nan", "[]", "{}", "['a']", "{a=1}", "2024-01-01", "9" * 400, "\n", "[[1]]",
+         "{-1=1}", "{0='x'}", "1e400", "'" + "a" * 5000 + "'"]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", known_keys())
+def test_no_refusal_speaks_of_patterns_or_pythons_types(key: str) -> None:
+    told = ""
+    for value in WRONG:
+        with contextlib.suppress(ConfigError):
+            of(f"{key}={value}")
+            continue
+        with pytest.raises(ConfigError) as refused:
+            of(f"{key}={value}")
+        told += str(refused.value)
+    assert not re.search(r"Input|String|Tuple|tuple|dictionary|\[key\]|\.str|\.float|\^|\\w|validation, ", told)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +362,61 @@ def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path) -> None:
         read_toml(tmp_path)
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, newline: str) -> None:
+    path = tmp_path / "marked.toml"
+    path.write_bytes(f"[data]{newline}name = 'é'{newline}".encode("utf-8-sig"))
+    assert read_toml(path) == {"data": {"name": "é"}}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+def test_a_file_of_another_encoding_is_told_what_to_be(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "other.toml"
+    path.write_bytes("name = 'é'\n".encode(encoding))
+    with pytest.raises(ConfigError, match=r"other.toml is not readable TOML: it is .*; save it as UTF-8\.$"):
+        read_toml(path)
+
+
 # --set
+
+
+@pytest.mark.parametrize("key", ["proposal.smoothing", "optimizer.learning_rate", "model.initial_weight_std"])
+@pytest.mark.parametrize("written", [".5", "+.5", "5e-1", "+5.0E-1", "'0.5'", '"0.5"', "'.5'", "0.5_0", ".5e0"])
+def test_a_number_is_the_same_however_it_is_written(key: str, written: str) -> None:
+    assert of(f"{key}={written}").hash() == of(f"{key}=0.5").hash()
+
+
+@pytest.mark.parametrize("written", ["1000", "1_000", "+1000", "1000.", "1e3", "1.e3", "'1000'", "'1_000'"])
+def test_a_whole_number_is_too(written: str) -> None:
+    for key in ("master.steps", "proposal.smoothing", "seed", "cluster.clock.slow.0", "cluster.clock.step_seconds"):
+        assert of(f"{key}={written}") == of(f"{key}=1000")
+
+
+def test_so_are_those_in_lists_and_tables_and_the_fraction_of_an_entropy() -> None:
+    assert of("monitor.extra_smoothings=[.5, 5., -.0, '1']").monitor.extra_smoothings == (0.5, 5.0, 0.0, 1.0)
+    assert of("cluster.clock.slow={0 = .5}").cluster.clock.slow == {0: 0.5}
+    assert {of(f"proposal.smoothing=entropy:{x}").hash() for x in ("0.9", ".9", "0.90", "9e-1")} == {
+        of("proposal.smoothing=entropy:0.9").hash()
+    }
+    asked = {"workers": ["3"], "publish_every_steps": [1], "smoothings": [".5", 1, "entropy:.5"], "steps": 1}
+    assert resolve_map({**asked, "audit_every_steps": 1}, "test").smoothings == (0.5, 1.0, "entropy:0.5")
+    with pytest.raises(ConfigError, match=r"\[map\]: smoothings.1: .*use a constant >= 0"):
+        resolve_map({**asked, "audit_every_steps": 1, "smoothings": [1, []]}, "test")
+
+
+@pytest.mark.parametrize("text", ["2024", "1_000", "0x10", "007", "1e3", "2024-01-01", "true", "1.5", ".5"])
+def test_a_key_that_wants_text_gets_the_text(text: str) -> None:
+    for key in ("data.name", "data.dir", *(() if text.startswith(".") else ("name",))):
+        section, _, last = key.rpartition(".")
+        config: Any = of(f"{key}={text}")
+        assert getattr(getattr(config, section) if section else config, last) == text
+        assert of(f"{key}='{text}'") == config
+    assert of("data.name=1 # a").data.name == "1 # a"
+
+
+@pytest.mark.parametrize(("written", "value"), [("True", True), ("False", False), ("true", True), ("FALSE", False)])
+def test_a_boolean_may_be_written_as_in_python(written: str, value: bool) -> None:
+    assert of(f"optimizer.nesterov={written}").optimizer.nesterov is value
 
 
 def test_values_parse_as_toml_or_else_as_a_string() -> None:
