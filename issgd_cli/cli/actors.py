@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from issgd_cli.cli.address import DatabaseFile, address
+from issgd_cli.cli.address import DatabaseFile, address, blaming, default
 
 if TYPE_CHECKING:
     from issgd_cli.clusters.actors import Kind
 
-Url = Annotated[str, typer.Option("--database", envvar="ISSGD_DATABASE", help="URL of the run's database.")]
+Url = Annotated[
+    str | None, typer.Option("--database", help="URL of the run's database; unless given, ISSGD_DATABASE's.")
+]
 Name = Annotated[str, typer.Option("--run", help="The run's name in the database, as `issgd train` prints it.")]
 DataDir = Annotated[Path, typer.Option(help="Where the prepared datasets are.")]
 Folder = Annotated[Path, typer.Option(help="The run's folder.")]
@@ -19,38 +21,38 @@ Device = Annotated[str, typer.Option(help="For instance cuda:0; empty: as the ru
 
 def worker(
     run: Name,
-    database: Url = "",
+    database: Url = None,
     database_file: DatabaseFile = None,
     data_dir: DataDir = Path("data"),
     index: Annotated[int | None, typer.Option(hidden=True)] = None,
     device: Device = "",
 ) -> None:
     """Join a run as a worker, from this machine or another."""
-    _join("worker", address(database, database_file), run, data_dir, None, index, device)
+    _join("worker", address(database, database_file) or default(), run, data_dir, None, index, device)
 
 
 def master(
     run: Name,
     folder: Folder,
-    database: Url = "",
+    database: Url = None,
     database_file: DatabaseFile = None,
     data_dir: DataDir = Path("data"),
     device: Device = "",
 ) -> None:
     """Be a run's master (`issgd train` starts one; this is for debugging)."""
-    _join("master", address(database, database_file), run, data_dir, folder, None, device)
+    _join("master", address(database, database_file) or default(), run, data_dir, folder, None, device)
 
 
 def monitor(
     run: Name,
     folder: Folder,
-    database: Url = "",
+    database: Url = None,
     database_file: DatabaseFile = None,
     data_dir: DataDir = Path("data"),
     device: Device = "",
 ) -> None:
     """Be a run's monitor (`issgd train` starts one; this is for debugging)."""
-    _join("monitor", address(database, database_file), run, data_dir, folder, None, device)
+    _join("monitor", address(database, database_file) or default(), run, data_dir, folder, None, device)
 
 
 def _join(
@@ -65,7 +67,8 @@ def _join(
             "Where is the run's database? Name it by --database-file, by ISSGD_DATABASE, or by --database redis://host:6379."
         )
     try:
-        join(kind, url, run, data_dir, folder, index, device or None)
+        with blaming(url):
+            join(kind, url, run, data_dir, folder, index, device or None)
     except GoneError as error:
         if kind == "worker":
             raise

@@ -1,13 +1,22 @@
 """Where the database is: by an option, the environment variable ISSGD_DATABASE, or a file that is its owner's alone."""
 
+import contextlib
+import dataclasses
+import os
 import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from issgd_cli.errors import ConfigError
+from issgd_cli.errors import ConfigError, DatabaseError, GoneError
+from issgd_cli.files import read_text
 
+if TYPE_CHECKING:
+    from issgd_cli.experiment import Run
+
+VARIABLE = "ISSGD_DATABASE"
 LONGEST = 4096
 
 DatabaseFile = Annotated[
@@ -15,26 +24,60 @@ DatabaseFile = Annotated[
 ]
 
 
-def address(url: str | None, file: Path | None) -> str:
-    """The database's URL; empty where none is given.
+def address(url: str | None, file: Path | None) -> str | None:
+    """The database's URL, as the command line says; None where it says nothing.
 
     Raises:
         ConfigError: The file cannot be read, is no line of text, or can be read by other users.
     """
     if file is None:
-        return url or ""
+        return url
     try:
-        with file.open() as opened:
-            others = stat.S_IMODE(file.stat().st_mode) & 0o077
-            text = opened.read(LONGEST).strip()
+        others = stat.S_IMODE(file.stat().st_mode) & 0o077
+        text = read_text(file, LONGEST).strip()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{file}, named by --database-file, cannot be read: {reason}.") from None
     if others:
         raise ConfigError(f"{file} holds a password, and other users can read it. `chmod 600 {file}` first.")
     if not text or not text.isprintable():
         raise ConfigError(f"{file}, named by --database-file, must hold one line, the database's URL.")
     return text
+
+
+def default() -> str:
+    """The URL that ISSGD_DATABASE holds; empty: none."""
+    return os.environ.get(VARIABLE, "").strip()
+
+
+def on_default(run: "Run", overrides: Mapping[str, Any]) -> "Run":
+    """The run on the server of ISSGD_DATABASE, if it needs one and nothing else says which.
+
+    Read here and not by the option: nobody could tell then whether the variable or the user has named it.
+    """
+    database, url = run.config.database, default()
+    named = "url" in overrides.get("database", {}) or (database.url and "***@" not in database.url)
+    if not url or named or database.listen or run.config.cluster.kind == "simulated":
+        return run
+    config = run.config.model_copy(update={"database": database.model_copy(update={"url": url})})
+    return dataclasses.replace(run, config=config)
+
+
+@contextlib.contextmanager
+def blaming(url: str) -> Iterator[None]:
+    """Within, what is wrong with a server is said to be wrong with ISSGD_DATABASE's, if the URL is that one.
+
+    Raises:
+        DatabaseError: As it was, with the variable's name.
+    """
+    try:
+        yield
+    except GoneError:  # a run is missing, not a server
+        raise
+    except DatabaseError as error:
+        if url != default() or "ISSGD_LAUNCHER" in os.environ:  # a launcher sets it for its actors
+            raise
+        raise type(error)(f"{error} The URL is the one in {VARIABLE}: set it right, or unset it.") from None
 
 
 def refuse_passwords(arguments: list[str]) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from issgd_cli.cli.address import blaming, default
+
 Finding = tuple[bool, str, str]  # all right?, what, and the remedy or nothing
 
 LEAST_FREE_GIB = 5.0
@@ -16,10 +18,12 @@ LEAST_FREE_GIB = 5.0
 def doctor(
     data_dir: Annotated[Path, typer.Option(help="Where prepared datasets are.")] = Path("data"),
     results_dir: Annotated[Path, typer.Option(help="Where runs go.")] = Path("results"),
-    database: Annotated[str | None, typer.Option(envvar="ISSGD_DATABASE", help="URL of a server to try.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="URL of a server to try; unless given, ISSGD_DATABASE's.")
+    ] = None,
 ) -> None:
     """Say what this machine has: Python, torch, devices, Redis, data, disk. Exits 1 if something is missing."""
-    findings = [_python(), *_torch(), _server(database), *_data(data_dir), _disk(results_dir)]
+    findings = [_python(), *_torch(), _server(database or default()), *_data(data_dir), _disk(results_dir)]
     for good, what, remedy in findings:
         typer.echo(f"{'ok     ' if good else 'MISSING'} {what}" + (f"\n        -> {remedy}" if remedy else ""))
     if not all(good for good, _, _ in findings):
@@ -55,7 +59,8 @@ def _server(url: str | None) -> Finding:
 
     try:
         if url:
-            return True, f"database at the given URL answers: {RedisDatabase(url, 'doctor').ping()}", ""
+            with blaming(url):
+                return True, f"database at the given URL answers: {RedisDatabase(url, 'doctor').ping()}", ""
         binary = find_binary()
         with tempfile.TemporaryDirectory() as directory, serving(Path(directory) / "log") as server:
             RedisDatabase(server.url, "doctor").ping()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from issgd_cli.cli.address import VARIABLE, default, on_default
 from issgd_cli.cli.prepare import prepare_files
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def reproduce(
     only: Annotated[str, typer.Option(help="setting=a, method=issgd, or both with a comma.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
     devices: Annotated[str, typer.Option(help="Dealt out to the jobs: cuda:0,cuda:1,...")] = "",
-    database: Annotated[str | None, typer.Option(envvar="ISSGD_DATABASE", help="URL; none: a server a run.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="URL; unless given, ISSGD_DATABASE's; none: a server a run.")
+    ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where prepared datasets are.")] = None,
     results_dir: Annotated[Path, typer.Option(help="Where runs go.")] = Path("results"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; any number of them.")] = None,
@@ -41,7 +44,7 @@ def reproduce(
     from issgd_cli.errors import RunError
 
     overrides = merged(
-        {"database": {"url": database}} if database else {},
+        {"database": {"url": database}} if database is not None else {},
         {"data": {"dir": data_dir}} if data_dir else {},
         assignments(set_ or []),
     )
@@ -49,11 +52,13 @@ def reproduce(
     chosen = experiments.parse_seeds(seeds) if seeds else None
     runs = plan.runs(chosen, experiments.parse_only(only), overrides)
     timelines = plan.timeline_runs(overrides)
-    everything = [*runs, *timelines.values()]
+    everything = [on_default(run, overrides) for run in (*runs, *timelines.values())]
     prepare_files(everything)
     if dry_run:
         _say_how_long(everything, results_dir, jobs)
         return
+    if default() in {run.config.database.url for run in everything} - {""}:
+        typer.echo(f"Runs use the database server whose URL is in {VARIABLE}.", err=True)
     place = results_dir / runs[0].config.name
     with run_folders.locked(place, "another `issgd reproduce`"):
         from issgd_cli.reproduction import reproduce as reproduce_runs  # here: who is refused need not wait for torch

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from issgd_cli.cli.address import DatabaseFile, address
+from issgd_cli.cli.address import DatabaseFile, address, blaming, on_default
 from issgd_cli.cli.prepare import prepare_files
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def train(
     mode: Annotated[str | None, typer.Option(help="relaxed, or exact: barriers, bit for bit repeatable.")] = None,
     cluster: Annotated[str | None, typer.Option(help="local, or simulated: one process, a virtual clock.")] = None,
     database: Annotated[
-        str | None, typer.Option(envvar="ISSGD_DATABASE", help="URL; none: a server of our own.")
+        str | None, typer.Option(help="URL; unless given, ISSGD_DATABASE's; none: a server of our own.")
     ] = None,
     database_file: DatabaseFile = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT where workers elsewhere reach our own server.")] = None,
@@ -45,14 +45,14 @@ def train(
         "worker": {"count": workers},
         "master": {"steps": steps, "seconds": seconds, "mode": mode},
         "cluster": {"kind": cluster},
-        "database": {"url": address(database, database_file) or None, "listen": listen},
+        "database": {"url": address(database, database_file), "listen": listen},
         "data": {"name": data, "dir": data_dir},
     }
     given = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in flags.items()}
     top = {"name": name, "seed": seed}
     overrides = merged(given, {k: v for k, v in top.items() if v is not None}, assignments(set_ or []))
     plan = experiments.read(experiment) if experiment else experiments.single()
-    run = plan.one(setting, method, overrides)
+    run = on_default(plan.one(setting, method, overrides), overrides)
     folder = run.folder(results_dir)
     prepare_files([run])
 
@@ -60,7 +60,7 @@ def train(
     from issgd_cli.cli.signals import stopping
     from issgd_cli.clusters import training
 
-    with stopping() as stop, watching(run.config, folder) as watch:
+    with blaming(run.config.database.url), stopping() as stop, watching(run.config, folder) as watch:
         if folder.state() is None:
             _say_how_long(run.config)
         training.train(
