@@ -17,7 +17,16 @@ class DataError(IssgdError):
 
 
 class DatabaseError(IssgdError):
-    """A database that cannot be reached, started or trusted."""
+    """A database that cannot be reached, started or trusted.
+
+    Attributes:
+        what: What is wrong.
+        remedy: What to do; empty where `what` says so, too.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what} {remedy}".rstrip())
+        self.what, self.remedy = what, remedy
 
 
 class GoneError(DatabaseError):

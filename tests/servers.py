@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from issgd_cli.database import server
-from issgd_cli.database.server import Server, find_binary, serving
+from issgd_cli.database.binaries import find_binary
+from issgd_cli.database.server import Server, serving
 
 
 def binaries() -> dict[str, Path]:
@@ -54,8 +55,8 @@ def free_port() -> int:
 def administered(log: Path, path: Path | None = None, listen: str = "") -> Iterator[tuple[Server, str]]:
     """A server of ours, and the URL of a user of the tests, who may do everything there."""
 
-    def with_an_administrator(*arguments: object) -> str:
-        return OURS(*arguments) + "user tester on nopass ~* &* +@all\n"  # type: ignore[arg-type]
+    def with_an_administrator(passwords: dict[str, str], limits_workers: bool, host: str, port: int) -> str:
+        return OURS(passwords, limits_workers, host, port) + "user tester on nopass ~* &* +@all\n"
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "_configuration", with_an_administrator)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from issgd_cli.database import server
+from issgd_cli.database import permissions
 
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text()
@@ -19,7 +19,7 @@ def test_every_test_that_is_named_exists_in_security() -> None:
 def test_what_it_says_of_commands_is_so() -> None:
     for name in ("OWNER_COMMANDS", "WORKER_COMMANDS", "WORKER_KEYS"):
         assert name in SECURITY
-        assert getattr(server, name)
+        assert getattr(permissions, name)
     off = set(re.findall(r"\b[A-Z]{3,}\b", SECURITY.partition("no CONFIG")[2].partition("...")[0])) | {"CONFIG"}
     assert len(off) > 8
-    assert not {command.lower() for command in off} & set(server.OWNER_COMMANDS)
+    assert not {command.lower() for command in off} & set(permissions.OWNER_COMMANDS)

@@ -53,8 +53,9 @@ def _torch() -> list[Finding]:
 def _server(url: str | None) -> Finding:
     import tempfile
 
+    from issgd_cli.database.binaries import binary_version, find_binary
     from issgd_cli.database.redis import RedisDatabase
-    from issgd_cli.database.server import binary_version, find_binary, serving
+    from issgd_cli.database.server import serving
     from issgd_cli.errors import DatabaseError
 
     try:

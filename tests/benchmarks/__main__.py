@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from issgd_cli.database.server import binary_version, find_binary
+from issgd_cli.database.binaries import binary_version, find_binary
 from tests.benchmarks.report import COLUMNS, RESULTS, Row, machine, slug, write
 from tests.benchmarks.scale import FULL, QUICK, Scale
 

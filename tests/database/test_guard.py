@@ -1,12 +1,10 @@
 """Who is let in to a server of ours, and how far: held against every server that this machine has."""
 
-import contextlib
 import os
 import re
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
@@ -16,10 +14,13 @@ import pytest
 import redis
 
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Layout, Published
+from issgd_cli.database.binaries import binary_version
+from issgd_cli.database.guard import listening
 from issgd_cli.database.redis import RedisDatabase
-from issgd_cli.database.server import Server, binary_version
+from issgd_cli.database.server import Server
 from issgd_cli.errors import DatabaseError
 from issgd_cli.traces import Event
+from tests.processes import eventually, is_alive
 from tests.servers import NAMES, administered, binary, free_port
 
 LAYOUT = Layout(train=23, valid=5, test=10, chunk_size=10)
@@ -144,7 +145,7 @@ def test_a_worker_that_finds_no_script_says_that_the_run_is_gone(server: Server)
     worker.close()
 
 
-def test_the_servers_folder_is_its_users_alone_and_holds_hashes_but_for_the_invitation(server: Server) -> None:
+def test_the_servers_folder_is_its_users_alone_and_holds_its_socket_and_the_invitation(server: Server) -> None:
     place = Path(urlparse(server.url).path).parent
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert server.invitation == place / "worker-database"
@@ -153,31 +154,18 @@ def test_the_servers_folder_is_its_users_alone_and_holds_hashes_but_for_the_invi
     assert len(passwords) == 2
     assert all(re.fullmatch("[0-9a-f]{64}", password) for password in passwords)  # 256 bits each
     assert worker_url(server).startswith(f"redis://worker:{urlparse(server.worker_url).password}@127.0.0.1:")
-    configuration = (place / "redis.conf").read_text()
-    assert not any(password in configuration for password in passwords)
-
-
-def listening(pid: int) -> list[str]:
-    """The TCP sockets that a process listens on, as /proc says."""
-    inodes = set()
-    for handle in Path(f"/proc/{pid}/fd").iterdir():
-        target = ""
-        with contextlib.suppress(FileNotFoundError):  # one that it has closed meanwhile
-            target = os.readlink(handle)
-        if target.startswith("socket:"):
-            inodes.add(target[8:-1])
-    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()]
-    return [row[1] for row in rows if row[3] == "0A" and row[9] in inodes]
+    assert {path.name for path in place.iterdir()} == {"database.sock", "worker-database"}
 
 
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="needs Linux")
 @pytest.mark.parametrize("name", NAMES)
 def test_no_port_is_open_unless_an_address_is_given(name: str, tmp_path: Path) -> None:
     with administered(tmp_path / "log", binary(name)) as (running, _):
-        assert listening(running.process.pid) == []
+        assert listening(running.process.pid) == set()
         assert running.invitation is None
-    with administered(tmp_path / "log", binary(name), f"127.0.0.1:{free_port()}") as (running, _):
-        assert len(listening(running.process.pid)) == 1
+    port = free_port()
+    with administered(tmp_path / "log", binary(name), f"127.0.0.1:{port}") as (running, _):
+        assert listening(running.process.pid) == {("0100007F", port)}
 
 
 def test_no_secret_is_on_a_command_line_or_in_the_servers_log(tmp_path: Path) -> None:
@@ -213,20 +201,21 @@ def test_errors_hold_no_secret(server: Server, caplog: pytest.LogCaptureFixture)
 
 
 def test_the_server_ends_and_its_folder_goes_when_its_launcher_is_killed(tmp_path: Path) -> None:
+    odd = tmp_path / "-a b'$(c)\"[1]*"  # a shell removes what is in it
+    odd.mkdir()
     code = (
-        "import sys, time; from pathlib import Path; from issgd_cli.database.server import serving\n"
+        "import time; from pathlib import Path; from issgd_cli.database.server import serving\n"
         f"with serving(Path({str(tmp_path / 'log')!r})) as server:\n"
-        "    print(server.process.pid, server.url.rpartition('@')[2], flush=True); time.sleep(60)"
+        "    print(server.process.pid, flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as launcher:
+    environment = {**os.environ, "TMPDIR": str(odd)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as launcher:
         assert launcher.stdout is not None
-        pid, path = launcher.stdout.readline().split()
-        assert Path(path).exists()
+        pid = int(launcher.stdout.readline())
+        assert len(list(odd.iterdir())) == 1
         launcher.kill()
-    deadline = time.monotonic() + 120
-    while Path(path).parent.exists() or Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline, "the server outlived its launcher"
-        time.sleep(0.05)
+    eventually(lambda: not any(odd.iterdir()) and not is_alive(pid), "the end of the server and of its folder")
 
 
 def test_a_version_that_was_never_published_is_not_stored(server: Server) -> None:

