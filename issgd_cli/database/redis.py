@@ -16,6 +16,7 @@ meant; nothing read is ever executed or unpickled. Master, monitor and launcher 
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 import re
@@ -25,7 +26,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar, cast
-from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 import redis
@@ -33,8 +33,7 @@ from numpy.typing import NDArray
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
-from issgd_cli.config import without_password
-from issgd_cli.database import documents, scripts
+from issgd_cli.database import documents, rehearsal, scripts
 from issgd_cli.database.documents import LONGEST, LONGEST_NAME, UnfitError, checked
 from issgd_cli.database.protocol import Document, Topic
 from issgd_cli.database.records import (
@@ -52,6 +51,8 @@ from issgd_cli.database.records import (
     refuse_flawed,
     refuse_nonfinite,
 )
+from issgd_cli.database.replies import GONE, explained, refuse_unfit
+from issgd_cli.database.urls import arguments
 from issgd_cli.errors import AwayError, DatabaseError, GoneError
 from issgd_cli.traces import Event
 
@@ -64,7 +65,6 @@ CLOCK_STEP_SECONDS = 1.0  # what a server's clock goes back by at once is no dri
 ANSWER_SECONDS = 10  # a command that takes longer is tried again
 IMPATIENT_SECONDS = 5  # or given up, by who has better things to do than to wait
 PATIENCE_SECONDS = 90  # a server that is away for so long is waited for
-GONE = "The run's records are gone from the database: it was emptied or restarted, or the run set back to a checkpoint."
 KEPT_VERSIONS = 3  # so that a reader can finish while the master goes on publishing
 
 T = TypeVar("T")
@@ -80,26 +80,8 @@ def _explained() -> Iterator[None]:
         yield
     except redis.exceptions.NoScriptError:
         raise
-    except redis.AuthenticationError as error:
-        raise DatabaseError(
-            f"The database refuses us: {_said(error)}. Look at the URL's user and password; they are given in the "
-            "environment variable ISSGD_DATABASE, or in a file by --database-file."
-        ) from None
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise AwayError(f"The database does not answer: {_said(error)}. Is the server up, and the URL right?") from None
     except redis.RedisError as error:
-        if "GONE" in str(error):
-            raise GoneError(GONE) from None
-        raise DatabaseError(
-            f"The database refuses a command: {_said(error)}. It must be writable by this user, have room for four "
-            "times the parameters (maxmemory), and nobody else may write the run's keys."
-        ) from None
-
-
-def _said(error: Exception) -> str:
-    """What the client or the server said, in a line without secrets; a server may say anything."""
-    text = without_password("".join(letter if letter.isprintable() else " " for letter in str(error)))
-    return text if len(text) <= 300 else text[:300] + "..."
+        raise explained(error) from None
 
 
 class _Client(redis.Redis):
@@ -139,22 +121,15 @@ class RedisDatabase:
             patient: Ride through an outage of PATIENCE_SECONDS; else give up at once.
 
         Raises:
-            DatabaseError: The URL is none, or turns off the verification of certificates.
+            DatabaseError: The URL cannot be used, or turns off the verification of certificates.
         """
-        _refuse_unverified(url)
-        self._url = url
-        try:
-            self._client = _Client.from_url(
-                url,
-                retry=Retry(_Patience(), -1) if patient else Retry(NoBackoff(), 0),
-                socket_timeout=ANSWER_SECONDS if patient else IMPATIENT_SECONDS,
-                health_check_interval=15,
-            )
-        except (ValueError, TypeError):  # whose texts quote parts of the URL, of a password even
-            raise DatabaseError(
-                "The database's URL is not valid. Write redis://host:6379 for instance; in a password, / @ : ? # and % "
-                "are written as %2F %40 %3A %3F %23 and %25."
-            ) from None
+        self._arguments = arguments(url)
+        self._client = _Client(
+            **self._arguments,
+            retry=Retry(_Patience(), -1) if patient else Retry(NoBackoff(), 0),
+            socket_timeout=ANSWER_SECONDS if patient else IMPATIENT_SECONDS,
+            health_check_interval=15,
+        )
         self._prefix = f"issgd:{run}:"
         self._life: str | None = None  # of the run, as far as we know
         self._offset: float | None = None  # of the run's clock to this machine's, seconds
@@ -169,15 +144,36 @@ class RedisDatabase:
         """The server's name and version; tried once, so that a wrong URL is known at once.
 
         Raises:
-            DatabaseError: It does not answer, or refuses us.
+            DatabaseError: It does not answer, refuses us, or is of a kind that cannot hold a run.
         """
         once = Retry(NoBackoff(), 0)
-        with _explained(), redis.Redis.from_url(self._url, socket_timeout=10, retry=once) as client:
-            info = client.info("server")
+        with _explained(), redis.Redis(**self._arguments, socket_timeout=10, retry=once) as client:
+            info = client.info()
+        refuse_unfit(info)
         name = "valkey" if "valkey_version" in info else "redis"
         return f"{name} {checked('version', documents.word, str(info.get(f'{name}_version')))}"
 
+    def rehearse(self) -> None:
+        """Does all that a run does, in small, under a name within the run's own, and takes it away again.
+
+        Raises:
+            DatabaseError: The server, or this user there, cannot do what a run needs.
+        """
+        small = copy.copy(self)
+        small._prefix = self._prefix + "rehearsal:"
+        try:
+            small._begin(rehearsal.LAYOUT, 0.0, {split: rehearsal.LAYOUT.empty(split) for split in SPLITS})
+            rehearsal.rehearse(small)
+            small.clear("stop")
+        finally:
+            with contextlib.suppress(DatabaseError):  # what has failed may fail again
+                small._unlink_all()
+
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
+        self.rehearse()
+        self._begin(layout, seconds, records)
+
+    def _begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
         self._unlink_all()
         for script in scripts.ALL:  # a worker may run them, not load them
             self._client.script_load(script)
@@ -428,19 +424,3 @@ class RedisDatabase:
 
     def close(self) -> None:
         self._client.close()
-
-
-def _refuse_unverified(url: str) -> None:
-    """A rediss:// URL could say that any certificate will do.
-
-    Raises:
-        DatabaseError: This one does.
-    """
-    with contextlib.suppress(ValueError):  # from_url finds it, too
-        options = parse_qs(urlparse(url).query)
-        wants = [*options.get("ssl_cert_reqs", []), *options.get("ssl_check_hostname", [])]
-        if any(want.lower() not in ("required", "true", "yes", "1") for want in wants):
-            raise DatabaseError(
-                "The database's URL turns off the verification of the server's certificate, so anyone between could "
-                "read the password. Name the CA that signed it: rediss://host:6379?ssl_ca_certs=FILE."
-            )

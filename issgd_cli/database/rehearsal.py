@@ -1,0 +1,40 @@
+"""All that a run asks of its database, in small: a server that can do this can hold a run."""
+
+import numpy as np
+
+from issgd_cli.database.protocol import Database
+from issgd_cli.database.records import SPLITS, ChunkScores, Layout, Published
+from issgd_cli.errors import DatabaseError
+from issgd_cli.traces import Event
+
+LAYOUT = Layout(train=3, valid=1, test=1, chunk_size=2)
+
+
+def rehearse(database: Database) -> None:
+    """Plays launcher, master, worker and monitor in turn on a run that has just begun with LAYOUT.
+
+    Raises:
+        DatabaseError: The server refuses a part of it, or does not give back what it was given.
+    """
+    parameters = np.arange(3, dtype=np.float32)
+    database.put("description", {"config": {}, "dataset": "none", "model": "none", "resumed": False})
+    database.publish(Published(1, 0), parameters)
+    ones = np.ones(2, np.float32)
+    kept = [database.newest() == Published(1, 0), database.get("description") is not None]
+    chunk = database.claim(1, "train", 1.0)
+    if chunk is not None:
+        kept.append(database.push(chunk, 1, ChunkScores(ones, ones, np.ones(2, np.uint8), 1.0)))
+    status = {"process": 1, "seconds": database.seconds(), "bytes": 0, "examples": {}, "doing": "wait"}
+    database.report("worker-0", status)
+    database.push_events("worker-0:1", [Event("worker-0", 0.0, 1.0, "score", 1)])
+    kept += [chunk is not None, database.statuses() == {"worker-0": status}, len(database.events()) == 1]
+    database.forget_events(["worker-0:1"])
+    read = database.parameters()
+    kept += [read is not None and bool((read[1] == parameters).all()), not database.events()]
+    kept += [database.weights(previous=True).norms.sum() == 2, database.behind(1) == 3]
+    kept += [database.records()[split].versions.max() <= 1 for split in SPLITS]
+    if not all(kept):
+        raise DatabaseError(
+            "The database does not give back what it was given.",
+            "Name one server, not a proxy or a group of them, that nobody else writes these keys of.",
+        )
