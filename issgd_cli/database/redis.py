@@ -160,14 +160,17 @@ class RedisDatabase:
             DatabaseError: The server, or this user there, cannot do what a run needs.
         """
         small = copy.copy(self)
-        small._prefix = self._prefix + "rehearsal:"
+        small._prefix, small._complaints = self._prefix + "rehearsal:", {}
         try:
             small._begin(rehearsal.LAYOUT, 0.0, {split: rehearsal.LAYOUT.empty(split) for split in SPLITS})
             rehearsal.rehearse(small)
             small.clear("stop")
-        finally:
-            with contextlib.suppress(DatabaseError):  # what has failed may fail again
+        except DatabaseError:
+            small._client.connection_pool.disconnect()  # one that was refused its EXEC would wait for another
+            with contextlib.suppress(DatabaseError):
                 small._unlink_all()
+            raise
+        small._unlink_all()
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
         self.rehearse()

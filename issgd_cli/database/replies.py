@@ -36,9 +36,10 @@ _REMEDIES: list[tuple[type[redis.RedisError], str, str]] = [
     (redis.exceptions.TryAgainError, "", ALONE),
     (redis.exceptions.OutOfMemoryError, "", MEMORY),
     (redis.exceptions.NoPermissionError, "", PERMISSIONS),
-    (redis.ResponseError, r"user executing the script|ACL failure", PERMISSIONS),
+    (redis.ResponseError, r"NOPERM|user executing the script|ACL failure|EXEC without MULTI", PERMISSIONS),
     (redis.ResponseError, r"in cluster mode", ALONE),
-    (redis.ResponseError, r"unknown (sub)?command.*(EVALSHA|SCRIPT|LOAD)|scripting engine", SCRIPTS),
+    (redis.ResponseError, r"unknown command ['`](EVALSHA|SCRIPT)|unknown subcommand ['`]LOAD", SCRIPTS),
+    (redis.ResponseError, r"scripting engine|^Engine '", SCRIPTS),  # Valkey without its module lua
     (redis.ResponseError, r"unknown (sub)?command", f"A run needs the commands {', '.join(OWNER_COMMANDS)}."),
     (redis.ResponseError, r"^MISCONF", "It cannot save its data: free its disk, or switch its saving off."),
     (redis.ResponseError, r"^WRONGTYPE", "Nobody else may write the run's keys."),
@@ -72,7 +73,9 @@ def explained(error: redis.RedisError) -> DatabaseError:
 
 def _said(error: Exception) -> str:
     """What the client or the server said; without the command, and what that would have written."""
-    return _line(re.sub(r"^Command # \d+ \(.*\) of pipeline caused error: ", "", str(error), flags=re.DOTALL))
+    text = re.sub(r"^Command # \d+ \(.*\) of pipeline caused error: ", "", str(error), flags=re.DOTALL)
+    text = re.sub(r"^HELLO must be called .*", "Authentication required", text)
+    return _line(re.sub(r",? with args beginning with: .*", "", text, flags=re.DOTALL))
 
 
 def _line(text: str) -> str:
