@@ -173,7 +173,7 @@ class RedisDatabase:
         small._unlink_all()
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
-        self.rehearse()
+        self.rehearse()  # what the server cannot do is known now, not when an actor asks for it
         self._begin(layout, seconds, records)
 
     def _begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
