@@ -77,7 +77,8 @@ def blaming(url: str) -> Iterator[None]:
     except DatabaseError as error:
         if url != default() or "ISSGD_LAUNCHER" in os.environ:  # a launcher sets it for its actors
             raise
-        raise type(error)(f"{error} The URL is the one in {VARIABLE}: set it right, or unset it.") from None
+        remedy = f"{error.remedy} The URL is the one in {VARIABLE}: set it right, or unset it.".lstrip()
+        raise type(error)(error.what, remedy) from None
 
 
 def refuse_passwords(arguments: list[str]) -> None:
