@@ -42,8 +42,8 @@ def table() -> Iterator[Process]:
                     command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     yield Process(int(place.name), int(parent), state, command)
         return
-    command = ["ps", "-axww", "-o", "pid=,ppid=,stat=,command="]
-    for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+    ps = ["ps", "-axww", "-o", "pid=,ppid=,stat=,command="]
+    for line in subprocess.run(ps, capture_output=True, text=True, check=True).stdout.splitlines():
         pid, parent, state, *rest = line.split(None, 3)
         yield Process(int(pid), int(parent), state[:1], "".join(rest))
 

@@ -1,17 +1,24 @@
 """A run of the real command line, as whoever does it harm sees it: its processes, its server, its files."""
 
+import contextlib
+import filecmp
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from issgd_cli.database.redis import RedisDatabase
 from tests.end_to_end.conftest import EXPERIMENTS
 from tests.processes import PATIENCE, eventually, processes, servers_of
+
+AWAY = ".away"  # ends the name of what a fault has moved away
+BEGUN_SECONDS = 0.2  # of a processor: Python itself takes 0.03, and what a signal does before it is no matter of ours
 
 
 class OverError(Exception):
@@ -28,6 +35,8 @@ class Run:
         name: The experiment's.
         arguments: More for `train`.
         starts: How often the launcher was started.
+        copy: Of `data_dir`, as it was before any fault; None: faults on it are not repaired.
+        patience: Seconds that anything of the run is waited for.
     """
 
     place: Path
@@ -35,6 +44,8 @@ class Run:
     name: str
     arguments: tuple[str, ...]
     starts: int = 0
+    copy: Path | None = None
+    patience: float = PATIENCE
     launcher: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
@@ -44,20 +55,42 @@ class Run:
         self.starts += 1
         with self.said().open("wb") as output:
             self.launcher = subprocess.Popen(
-                command, cwd=self.place, env={**os.environ, "ISSGD_DATABASE": ""}, stdout=output, stderr=output
+                command,
+                cwd=self.place,
+                env={**os.environ, "ISSGD_DATABASE": ""},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C at the terminal is for whoever does the harm
             )
 
     def said(self) -> Path:
         """The file with what the last launcher has printed."""
         return self.place / f"{self.name}-{self.starts}.txt"
 
+    def last_line(self) -> str:
+        """That the launcher has printed."""
+        lines = self.said().read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
     def is_over(self) -> bool:
         """Whether the launcher has ended."""
         return self.launcher.poll() is not None
 
+    def is_finished(self) -> bool:
+        """Whether it has ended well."""
+        return self.launcher.poll() == 0
+
     def end(self) -> int:
         """Waits for the launcher's end; its exit status."""
-        return self.launcher.wait(PATIENCE)
+        return self.launcher.wait(self.patience)
+
+    def awaits(self, holds: Callable[[], object], what: str) -> None:
+        """Waits until something of the run holds, or it is over.
+
+        Raises:
+            AssertionError: Neither comes in time.
+        """
+        eventually(lambda: holds() or self.is_over(), f"{what} of {self.name}", self.patience)
 
     @property
     def folder(self) -> Path:
@@ -78,34 +111,62 @@ class Run:
         steps = [line.split(",")[0] for line in text.split("\n")[1:-1]]
         return int(steps[-1]) if steps and steps[-1].isdecimal() else -1
 
-    def comes_to(self, step: int, seconds: float = PATIENCE) -> bool:
+    def size(self) -> int:
+        """Of the trace, in bytes."""
+        with contextlib.suppress(OSError, ValueError):
+            return (self.folder / "trace.csv").stat().st_size
+        return 0
+
+    def comes_to(self, step: int) -> bool:
         """Waits until the trace has come to a step; False if the run is over before."""
-        eventually(lambda: self.step() >= step or self.is_over(), f"step {step} of {self.name}", seconds)
+        self.awaits(lambda: self.step() >= step, f"step {step}")
         return not self.is_over()
 
     def pids(self, actor: str) -> list[int]:
-        """The actor's processes: none or one, but for `worker`."""
+        """The actor's processes, of whatever launcher: none or one, but for `worker`."""
         return processes(f"{actor} --run {self.name}/", f"--data-dir {self.data_dir}")
 
+    def living(self, actor: str) -> list[int]:
+        """Those that this launcher has started."""
+        words = (f"{actor} --run {self.name}/", f"--data-dir {self.data_dir}")
+        return processes(*words, parent=self.launcher.pid)
+
+    def moment(self) -> str:
+        """`starting` until this launcher has started its master, then `running`."""
+        return "running" if self.living("master") else "starting"
+
     def pid(self, actor: str) -> int:
-        """One process of the actor, waited for.
+        """One process of the actor that this launcher has started, waited for.
 
         Raises:
             OverError: The run has ended.
         """
-        eventually(lambda: self.pids(actor) or self.is_over(), f"a {actor} of {self.name}")
-        found = self.pids(actor)
-        if not found:
-            raise OverError
-        return found[0]
+        return self._waited_for(lambda: self.living(actor), f"a {actor}")
 
     def server(self) -> int:
-        """The database server's process, waited for."""
-        eventually(lambda: servers_of(self.launcher.pid) or self.is_over(), f"a server of {self.name}")
-        found = servers_of(self.launcher.pid)
+        """The database server's process, waited for.
+
+        Raises:
+            OverError: The run has ended.
+        """
+        return self._waited_for(lambda: servers_of(self.launcher.pid), "a server")
+
+    def _waited_for(self, look: Callable[[], list[int]], what: str) -> int:
+        found: list[int] = []
+
+        def is_there() -> bool:
+            found.extend(look())
+            return found != []
+
+        self.awaits(is_there, what)
         if not found:
-            raise OverError
+            raise OverError(f"no {what.removeprefix('a ')}: the run is over")
         return found[0]
+
+    def has_begun(self) -> bool:
+        """Whether the launcher's Python has come to run our code."""
+        fields = Path(f"/proc/{self.launcher.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12]) >= BEGUN_SECONDS * os.sysconf("SC_CLK_TCK")
 
     def url(self, actor: str) -> str:
         """The database's, with the actor's password, from where other users cannot look."""
@@ -128,16 +189,35 @@ class Run:
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Sends a signal to a process, which may be gone already."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            raise OverError from None
 
     def abandon(self) -> None:
-        """Ends everything at once."""
+        """Ends everything at once, what a soak that was killed has left of the run, too."""
         if hasattr(self, "launcher"):
             self.launcher.kill()
             self.launcher.wait()
+        for pid in processes(f"--name {self.name} --data-dir {self.data_dir} "):
+            self.kill(pid)
         for actor in ("master", "monitor", "worker"):
             for pid in self.pids(actor):
-                os.kill(pid, signal.SIGKILL)
+                self.kill(pid)
+
+    def repair(self) -> None:
+        """Puts back what faults have moved away or changed, whether they still know of it or not."""
+        for away in (self.place / "results" / self.name).glob(f"*/seed-000/*{AWAY}"):
+            put_back(away)
+        if self.copy is None:
+            return
+        for whole in self.copy.rglob("*.*"):
+            ours = self.data_dir / whole.relative_to(self.copy)
+            if whole.is_file() and not (ours.exists() and filecmp.cmp(whole, ours, shallow=False)):
+                shutil.copy2(whole, ours)
+
+
+def put_back(away: Path) -> None:
+    """Moves to its place what was moved away from it; what was made there meanwhile, a lock for instance, goes."""
+    path = away.with_name(away.name.removesuffix(AWAY))
+    if path.is_dir():
+        shutil.rmtree(path)
+    away.replace(path)

@@ -11,8 +11,8 @@ import redis
 
 from issgd_cli import traces
 from issgd_cli.database.redis import RedisDatabase
+from tests.chaos.remains import undisturbed
 from tests.chaos.run import Run
-from tests.chaos.soak import undisturbed
 from tests.end_to_end.conftest import CommandLine, comparable
 from tests.processes import PATIENCE, eventually, servers_of
 from tests.servers import administered
