@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     place = (options.keep or KEEP / f"seed-{options.seed}").resolve()
     place.mkdir(parents=True, exist_ok=True)
+    # Whoever is started in the background ignores Ctrl-C, and so would every launcher that we interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         found = sit(place, options.seed, options.faults)
     except KeyboardInterrupt:

@@ -129,7 +129,8 @@ def soak(
         saved: Called when there is more to know: after each start of ours, each fault, and the end.
     """
     try:
-        run.repair()  # a sitting that was interrupted has left it so
+        run.abandon()  # a sitting that was killed has left it so
+        run.repair()
         run.start()
         outcome.starts = run.starts
         saved()

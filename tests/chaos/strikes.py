@@ -197,7 +197,7 @@ def disk_full(actor: str) -> Callable[[Run, Random], Mend]:
 
     def strike(run: Run, random: Random) -> Mend:
         with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(run.pid(actor), resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+            resource.prlimit(run.pid(actor), resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         return nothing
 
     return strike

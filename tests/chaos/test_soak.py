@@ -33,7 +33,7 @@ SHORT = {
 
 
 @needs_linux
-@pytest.mark.parametrize(("mode", "steps"), [("exact", 1600), ("relaxed", 2000)])
+@pytest.mark.parametrize(("mode", "steps"), [("exact", 960), ("relaxed", 960)])
 def test_a_run_survives_its_faults_and_loses_nothing(tmp_path: Path, mode: str, steps: int) -> None:
     run = run_of(tmp_path, mode, mode, steps, sitting.data(tmp_path))
     kinds = plan(dict.fromkeys(SHORT[mode], 1), len(SHORT[mode]), np.random.default_rng(1))
