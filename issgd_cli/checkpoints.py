@@ -346,7 +346,7 @@ def _load(path: Path, remedy: str = START_AGAIN) -> dict[str, NDArray[Any]]:
             raise ValueError("its sum is not that of what it holds")
         return arrays
     except FileNotFoundError:
-        raise RunError(f"No {path}.") from None
+        raise RunError(f"No {path}. Put it back, or remove the run's folder and start it again.") from None
     except MemoryError:
         raise RunError(f"{path} does not fit into memory. Close other programs and go on with `--resume`.") from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +35,20 @@ def replacing(path: Path, suffix: str = ".partial", older: Path | None = None) -
         raise
 
 
-FREE_SPACE = "Free space there and go on with `--resume`."
+# What to do where something cannot be written.
+CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space there"),
+    errno.ENOENT: "Put its folder back",
+}
 
 
 @contextlib.contextmanager
-def writing(path: Path, remedy: str = FREE_SPACE) -> Iterator[None]:
+def writing(path: Path, remedy: str | None = None) -> Iterator[None]:
     """Within, what keeps `path` from being written is an error for people: a full disk, a folder that is gone.
+
+    Args:
+        path: The file or folder.
+        remedy: What to do; None: what suits the reason, and then to go on.
 
     Raises:
         RunError: With the reason, and the remedy.
@@ -47,6 +56,7 @@ def writing(path: Path, remedy: str = FREE_SPACE) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = remedy or f"{CURES.get(error.errno or 0, 'See to it')} and go on with `--resume`."
         raise RunError(f"{path} cannot be written: {error.strerror}. {remedy}") from None
 
 

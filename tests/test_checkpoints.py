@@ -340,7 +340,7 @@ def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: Path, key: str) 
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"No .*checkpoint\.npz") as error:
+    with pytest.raises(RunError, match=r"No .*checkpoint\.npz\. Put it back, or remove") as error:
         load_checkpoint(tmp_path / "checkpoint.npz")
     assert not isinstance(error.value, DamagedError)
 

@@ -1,10 +1,13 @@
 """A file's content is the old or the new, never a part."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from issgd_cli.files import replacing, write_text
+from issgd_cli.errors import RunError
+from issgd_cli.files import replacing, write_text, writing
 
 
 def test_the_new_content_takes_the_files_place_only_when_the_block_has_ended(tmp_path: Path) -> None:
@@ -58,3 +61,26 @@ def test_a_failure_where_there_was_no_file_leaves_none(tmp_path: Path) -> None:
 def test_text_is_written_as_utf_8_whatever_the_platforms_line_ends(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "é\n∑\n")
     assert (tmp_path / "a.txt").read_bytes() == "é\n∑\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "Free space there"),
+        (errno.EDQUOT, "Free space there"),
+        (errno.EFBIG, "Free space there"),
+        (errno.ENOENT, "Put its folder back"),
+        (errno.EACCES, "See to it"),
+        (errno.EIO, "See to it"),
+    ],
+)
+def test_the_remedy_suits_the_reason_that_a_file_cannot_be_written(tmp_path: Path, number: int, cure: str) -> None:
+    path = tmp_path / "a.npz"
+    with pytest.raises(RunError) as error, writing(path):
+        raise OSError(number, os.strerror(number), str(path))
+    assert str(error.value) == f"{path} cannot be written: {os.strerror(number)}. {cure} and go on with `--resume`."
+
+
+def test_a_remedy_that_is_given_is_the_one_that_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"cannot be written: .* Elsewhere\.$"), writing(tmp_path, "Elsewhere."):
+        (tmp_path / "gone" / "a.txt").write_text("")

@@ -37,7 +37,7 @@ class Fault:
 
 _INTERRUPTED = ("Interrupted. Go on with `--resume`", "issgd: interrupted")
 _FULL = ("cannot be written: File too large",)
-_NO_CHECKPOINTS = ("cannot be written: No such file or directory", "is gone, and so is the one before it")
+_NO_CHECKPOINTS = ("cannot be written: No such file or directory", ". Put it back, or remove")
 _OTHER_DATA = ("since it was loaded", "does not hold what was prepared there")
 _NO_DATA = ("since it was loaded", "is missing; expected", "cannot be read: No such file or directory")
 
