@@ -1,6 +1,7 @@
 """An experiment: a TOML file x its settings x its methods x seeds -> runs."""
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,7 +195,8 @@ def parse_only(text: str) -> dict[str, str]:
 
 
 def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
+    real = Path(os.path.realpath(path))  # resolve() raises at links that run in a circle
+    if real in seen:
         raise ConfigError(f"{path}: `extends` runs in a circle: {' -> '.join(p.name for p in (*seen, path))}.")
     values = read_toml(path)
     parent = values.pop("extends", None)
@@ -202,7 +204,7 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return values
     if not isinstance(parent, str):
         raise ConfigError(f"{path}: extends = {parent!r} must be the name of a TOML file beside it.")
-    inherited = _extended(path.parent / parent, (*seen, path.resolve()))
+    inherited = _extended(path.parent / parent, (*seen, real))
     inherited.pop("name", None)  # a file's own name, or else its stem: two experiments never share a folder
     return merged(inherited, values)
 
