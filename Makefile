@@ -15,8 +15,13 @@ EXPERIMENT ?= experiments/quick.toml
 # Of the soak: its seed, and how many faults in all.
 SEED ?= 0
 FAULTS ?= 110
+# Tests go to parallel processes one by one: a process that is given many at once may keep the slow ones to itself.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n auto --maxschedchunk 1
+# Else each of the tests' hundreds of processes compiles issgd anew.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup test lint types check bench bench-gpu chaos reproduce figures clean
+.PHONY: help setup test test-fast lint types check bench bench-gpu chaos reproduce figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -37,8 +42,11 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "Ready: $(ISSGD) --help"
 
-test: setup ## run all tests (about 15 minutes on two cores)
-	$(BIN)/python -m pytest
+test: setup ## run all tests but the few long ones (under 6 minutes on two cores)
+	$(PYTEST) $(PARALLEL) -m "not long"
+
+test-fast: setup ## run the tests that take no seconds, for while you edit (under a minute on two cores)
+	$(PYTEST) $(PARALLEL) -m "not long and not slow"
 
 lint: setup ## style: ruff's checks
 	$(BIN)/ruff check .
@@ -47,7 +55,8 @@ lint: setup ## style: ruff's checks
 types: setup ## types: mypy --strict
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs
+check: lint types test ## what CI runs: all of these, and then the long tests, alone (under 15 minutes on two cores)
+	$(PYTEST) -m long
 
 bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for some (about 10 minutes in all)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \

@@ -1,5 +1,8 @@
 """What several tests share: a tiny prepared dataset, configurations for it, and a stage on which actors play."""
 
+import fcntl
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,9 +25,45 @@ CLASSES = 3
 SHAPE = (1, 4, 4)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `pytest -n auto`: twice as many as cores, since a test with processes of its own waits for them."""
+    return min(2 * (os.cpu_count() or 1), 16)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the real command line are slow; slow ones begin first, so that no long one is left alone at the end."""
+    for item in items:
+        if "end_to_end" in item.path.parts:
+            item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+Shared = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """A folder by its name, filled by the first who asks for it: pytest's parallel processes share it. Read only."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def of(name: str, fill: Callable[[Path], object]) -> Path:
+        place = root / name
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not place.exists():
+                unfinished = Path(tempfile.mkdtemp(prefix=name, dir=root))
+                fill(unfinished)
+                unfinished.rename(place)
+        return place
+
+    return of
 
 
 @pytest.fixture(scope="session")

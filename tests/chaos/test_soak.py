@@ -32,6 +32,7 @@ SHORT = {
 }
 
 
+@pytest.mark.long
 @needs_linux
 @pytest.mark.parametrize(("mode", "steps"), [("exact", 960), ("relaxed", 960)])
 def test_a_run_survives_its_faults_and_loses_nothing(tmp_path: Path, mode: str, steps: int) -> None:

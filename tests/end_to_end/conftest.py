@@ -63,12 +63,14 @@ class CommandLine:
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(shared: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A small house-numbers, prepared through the command line."""
-    place = tmp_path_factory.mktemp("data")
-    prepared = CommandLine(place, place)("prepare", "house-numbers", "--size", "2400", "--data-dir", place)
-    assert prepared.returncode == 0, prepared.stderr
-    return place
+
+    def prepare(place: Path) -> None:
+        prepared = CommandLine(place, place)("prepare", "house-numbers", "--size", "2400", "--data-dir", place)
+        assert prepared.returncode == 0, prepared.stderr
+
+    return shared("data", prepare)
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def comparable(folder: Path) -> pd.DataFrame:
 
 @pytest.fixture
 def find(data_dir: Path) -> Callable[[str], list[int]]:
-    """`processes`, of these tests alone: others may run on this machine at the same time."""
+    """`processes`, of these tests alone: others may run on this machine at the same time. Names of runs are unlike."""
     return lambda word: processes(word, f"--data-dir {data_dir}")
 
 

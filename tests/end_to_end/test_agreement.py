@@ -34,6 +34,7 @@ def medians(found: list[Compared]) -> dict[str, float]:
     return {**ages, "kept": float(np.median(kept))}
 
 
+@pytest.mark.long
 def test_weights_are_as_stale_on_the_simulated_cluster_as_on_the_local_one(tmp_path: Path) -> None:
     told = []
     for steps in STEPS:

@@ -40,12 +40,15 @@ def actors_of(issgd: CommandLine, name: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> pd.DataFrame:
+def undisturbed(shared: Callable[[str, Callable[[Path], object]], Path], data_dir: Path) -> pd.DataFrame:
     """The smoke run with one worker, and nothing in its way."""
-    issgd = CommandLine(tmp_path_factory.mktemp("undisturbed"), data_dir)
-    done = issgd(*issgd.train("one", "--workers", "1"))
-    assert done.returncode == 0, done.stderr
-    return comparable(issgd.run_of("one"))
+
+    def run(place: Path) -> None:
+        issgd = CommandLine(place, data_dir)
+        done = issgd(*issgd.train("one", "--workers", "1"))
+        assert done.returncode == 0, done.stderr
+
+    return comparable(CommandLine(shared("undisturbed", run), data_dir).run_of("one"))
 
 
 def test_exact_mode_repeats_to_the_bit_with_five_workers(issgd: CommandLine, undisturbed: pd.DataFrame) -> None:
