@@ -1,5 +1,7 @@
 """The real command line, with real processes and a real server, on a small built-in dataset."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 from issgd_cli import traces
+from issgd_cli.cli import main
 from tests.processes import PATIENCE, processes
 from tests.processes import eventually as wait_until
 
@@ -52,6 +55,21 @@ class CommandLine:
         out, err = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess([], process.returncode, out, err)
 
+    def here(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end within this process, since another loads torch anew: one that starts no actors."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            patch.chdir(self.place)
+            patch.setenv("ISSGD_DATABASE", "")
+            patch.setattr(sys, "argv", ["issgd", *map(str, arguments)])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        return subprocess.CompletedProcess([], int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
     def train(self, name: str, *arguments: object) -> tuple[object, ...]:
         """Arguments of a `train` of smoke.toml under another name."""
         return ("train", EXPERIMENTS / "smoke.toml", "--name", name, "--data-dir", self.data_dir, *arguments)
@@ -86,6 +104,20 @@ def comparable(folder: Path) -> pd.DataFrame:
     table = traces.read(folder / "trace.csv")
     clocked = table.quantity.str.contains("seconds") | table.quantity.str.startswith("work/")
     return table[~clocked].drop(columns="seconds").reset_index(drop=True)
+
+
+def undisturbed(issgd: CommandLine, name: str, *arguments: object) -> pd.DataFrame:
+    """`comparable` of the exact run with nothing in its way: on the simulated cluster, which gives the same bits.
+
+    `test_exact_mode_gives_the_same_bits_on_real_processes_and_on_a_virtual_clock` holds them against each other. Only
+    the local cluster leaves all audits to the end.
+    """
+    calm = f"{name}-undisturbed"
+    done = issgd.here(*issgd.train(calm, "--cluster", "simulated", *arguments))
+    assert done.returncode == 0, done.stderr
+    table = comparable(issgd.run_of(calm))
+    is_audit = table.quantity.str.startswith("audit/")
+    return pd.concat([table[~is_audit], table[is_audit]], ignore_index=True)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_help_answers_fast() -> None:
 def test_a_mistake_is_answered_in_one_message_with_the_remedy(
     issgd: CommandLine, arguments: tuple[str, ...], what: str, remedy: str
 ) -> None:
-    done = issgd(*arguments)
+    done = issgd.here(*arguments)
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith("issgd: ")
     assert "Traceback" not in done.stderr
@@ -72,10 +72,10 @@ def test_wrong_usage_exits_2(issgd: CommandLine) -> None:
 
 
 def test_doctor_says_what_is_missing_and_the_command_that_mends_it(issgd: CommandLine) -> None:
-    without = issgd("doctor")
+    without = issgd.here("doctor")
     assert without.returncode == 1
     assert "issgd prepare house-numbers" in without.stdout
-    with_data = issgd("doctor", "--data-dir", issgd.data_dir)
+    with_data = issgd.here("doctor", "--data-dir", issgd.data_dir)
     assert with_data.returncode == 0, with_data.stdout
     assert "MISSING" not in with_data.stdout
 
@@ -83,7 +83,7 @@ def test_doctor_says_what_is_missing_and_the_command_that_mends_it(issgd: Comman
 def test_a_results_folder_that_cannot_be_made_is_named(issgd: CommandLine) -> None:
     blocked = issgd.place / "file"
     blocked.write_text("")
-    done = issgd(*issgd.train("blocked", "--results-dir", blocked))
+    done = issgd.here(*issgd.train("blocked", "--results-dir", blocked))
     assert done.returncode == 1
     assert str(blocked) in done.stderr
     assert "--results-dir" in done.stderr
@@ -104,11 +104,11 @@ def test_exact_mode_without_workers_is_refused_instead_of_waiting_for_ever(issgd
 
 def test_settings_on_the_command_line_win_over_the_file_the_seed_included(issgd: CommandLine) -> None:
     settings = ("--cluster", "simulated", "--steps", "3", "--set", "seed=4", "--set", "master.steps=2")
-    done = issgd(*issgd.train("won", *settings))
+    done = issgd.here(*issgd.train("won", *settings))
     assert done.returncode == 0, done.stderr
     (folder,) = (issgd.place / "results" / "won").glob("*/seed-004")
     assert "steps = 2\n" in (folder / "config.toml").read_text()
-    changed = issgd("train", folder / "config.toml", "--data-dir", issgd.data_dir, "--set", "seed=5")
+    changed = issgd.here("train", folder / "config.toml", "--data-dir", issgd.data_dir, "--set", "seed=5")
     assert changed.returncode == 0, changed.stderr
     assert (folder.parent / "seed-005" / "trace.csv").exists()
 

@@ -16,6 +16,8 @@ seeds = "0"
 [master]
 mode = "relaxed"
 steps = 48
+[worker]
+count = 1
 [timelines]
 master.steps = 64
 [[settings]]
@@ -30,7 +32,7 @@ optimizer.learning_rate = 0.001
 def test_an_experiment_ends_with_figures_table_and_report_and_is_not_done_twice(issgd: CommandLine) -> None:
     (issgd.place / "tiny.toml").write_text(TINY)
     command = ("reproduce", "tiny.toml", "--data-dir", issgd.data_dir)
-    dry = issgd(*command, "--dry-run")
+    dry = issgd.here(*command, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert "6 runs" in dry.stdout  # 2 settings x 2 methods, and 2 for figure 1
     assert not (issgd.place / "results").exists()
@@ -48,10 +50,10 @@ def test_an_experiment_ends_with_figures_table_and_report_and_is_not_done_twice(
     report = (place / "report.md").read_text()
     assert "4 of 4 runs finished" in report
     traces = {path: path.read_bytes() for path in place.rglob("trace.csv")}
-    again = issgd(*command)
+    again = issgd.here(*command)
     assert "0 runs done, 6 were finished before" in again.stdout
     assert {path: path.read_bytes() for path in place.rglob("trace.csv")} == traces
-    drawn = issgd("plot", "tiny.toml", "--axis", "examples", "--out", "elsewhere")
+    drawn = issgd.here("plot", "tiny.toml", "--axis", "examples", "--out", "elsewhere")
     assert drawn.returncode == 0, drawn.stderr
     assert json.loads((issgd.place / "elsewhere" / "figure-2.json").read_text())["axis"] == "examples"
 
@@ -63,7 +65,7 @@ def test_a_failed_run_is_told(issgd: CommandLine) -> None:
     assert failed.returncode == 1
     assert "not finite" in failed.stdout
     assert "failed" in (issgd.place / "results/tiny/report.md").read_text()
-    assert "failed" in issgd("status").stdout
+    assert "failed" in issgd.here("status").stdout
 
 
 def traces_of(place: Path) -> dict[Path, pd.DataFrame]:
@@ -86,7 +88,7 @@ def test_a_killed_reproduce_ends_with_the_same_and_does_no_finished_run_again(
     calm, broken = (issgd.place / "results" / name for name in ("calm", "broken"))
     process = issgd.start("reproduce", "broken.toml", *options)
     eventually(lambda: list(broken.rglob("manifest.json")))
-    refused = issgd("reproduce", "broken.toml", *options)
+    refused = issgd.here("reproduce", "broken.toml", *options)
     assert (refused.returncode, "already at work" in refused.stderr) == (1, True), refused.stderr
     eventually(lambda: len(list(broken.rglob("trace.csv"))) == 2)  # the first is finished, the second goes on
     process.send_signal(signal.SIGKILL)

@@ -61,22 +61,23 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 
 def test_exact_mode_gives_the_same_bits_on_real_processes_and_on_a_virtual_clock(issgd: CommandLine) -> None:
-    for name, cluster in (("real", "local"), ("virtual", "simulated")):
-        done = issgd(*issgd.train(name, "--cluster", cluster))
-        assert done.returncode == 0, done.stderr
+    local = issgd(*issgd.train("real", "--cluster", "local"))
+    assert local.returncode == 0, local.stderr
+    done = issgd.here(*issgd.train("virtual", "--cluster", "simulated"))
+    assert done.returncode == 0, done.stderr
     real, virtual = issgd.run_of("real"), issgd.run_of("virtual")
     assert len(lasting(real)) > 50
     assert lasting(virtual) == lasting(real)
     assert (manifest(real)["cluster"], manifest(virtual)["cluster"]) == ("local", "simulated")
     assert manifest(virtual)["clock"]["preset"] == "k20"
     assert "on the virtual clock" in done.stdout
-    plotted = issgd("plot", virtual)
+    plotted = issgd.here("plot", virtual)
     assert plotted.returncode == 0, plotted.stderr
-    assert "finished" in issgd("status").stdout
+    assert "finished" in issgd.here("status").stdout
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(issgd: CommandLine, eventually: Eventually) -> None:
-    whole = issgd(*issgd.train("whole", *RELAXED))
+    whole = issgd.here(*issgd.train("whole", *RELAXED))
     assert whole.returncode == 0, whole.stderr
     arguments = issgd.train("broken", *RELAXED)
     process = issgd.start(*arguments)
@@ -86,13 +87,13 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(issgd: CommandLine, eventu
     assert process.returncode == 130, err
     assert "--resume" in err
     assert manifest(issgd.run_of("broken"))["state"] == "interrupted"
-    resumed = issgd(*arguments, "--resume")
+    resumed = issgd.here(*arguments, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert content(issgd.run_of("broken")) == content(issgd.run_of("whole"))
 
 
 def test_a_database_elsewhere_is_refused(issgd: CommandLine) -> None:
-    refused = issgd(*issgd.train("refused", "--cluster", "simulated", "--database", "redis://localhost"))
+    refused = issgd.here(*issgd.train("refused", "--cluster", "simulated", "--database", "redis://localhost"))
     assert refused.returncode == 1
     assert "has its own database" in refused.stderr
 
@@ -116,7 +117,9 @@ def test_several_runs_at_a_time_are_processes_that_end_and_go_on_together(
     assert "0 failed" in done.stdout
     assert (issgd.place / "results/tiny/report.md").exists()
     # One of the runs by itself, in the same process as the command line, gives the same bytes.
-    alone = issgd("train", "tiny.toml", "--method", "issgd", "--data-dir", issgd.data_dir, "--results-dir", "alone")
+    alone = issgd.here(
+        "train", "tiny.toml", "--method", "issgd", "--data-dir", issgd.data_dir, "--results-dir", "alone"
+    )
     assert alone.returncode == 0, alone.stderr
     (one,) = (issgd.place / "results/tiny").glob("issgd-*/seed-000")
     (other,) = (issgd.place / "alone/tiny").glob("issgd-*/seed-000")
@@ -158,4 +161,4 @@ def test_neither_process_outlives_the_other_for_long(issgd: CommandLine, eventua
         out, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         assert "process ended with status -9" in out
-    assert "interrupted" in issgd("status").stdout
+    assert "interrupted" in issgd.here("status").stdout

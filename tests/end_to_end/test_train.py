@@ -99,13 +99,13 @@ def test_a_finished_run_leaves_all_its_files(issgd: CommandLine, find: Find, eve
     with np.load(folder / "parameters.npz", allow_pickle=False) as parameters:
         assert parameters["0.weight"].shape == (32, 3072)
     assert "Next: issgd plot" in out
-    again = issgd(*issgd.train("files", "--mode", "relaxed", "--set", "monitor.every_seconds=0.2"))
+    again = issgd.here(*issgd.train("files", "--mode", "relaxed", "--set", "monitor.every_seconds=0.2"))
     assert again.returncode == 1
     assert "finished run" in again.stderr
-    plotted = issgd("plot", folder)
+    plotted = issgd.here("plot", folder)
     assert plotted.returncode == 0, plotted.stderr
     assert (folder / "run.png").stat().st_size > 10_000
-    listed = issgd("status")
+    listed = issgd.here("status")
     assert "finished" in listed.stdout
 
 
@@ -130,7 +130,7 @@ def test_a_signal_ends_every_process_and_resume_finishes_the_same(
     folder = issgd.run_of(name)
     assert manifest(folder)["state"] == "interrupted"
     assert len(traces.read(folder / "trace.csv")) > 0
-    refused = issgd(*slow)
+    refused = issgd.here(*slow)
     assert refused.returncode == 1
     assert "--resume" in refused.stderr
     resumed = issgd(*slow, "--resume")
@@ -147,7 +147,7 @@ def test_no_process_outlives_a_killed_launcher(issgd: CommandLine, find: Find, e
     process.communicate()
     eventually(lambda: not find("--run orphans/"))
     eventually(lambda: not any(is_alive(pid) for pid in servers))
-    assert "interrupted" in issgd("status").stdout
+    assert "interrupted" in issgd.here("status").stdout
 
 
 def test_a_worker_joins_a_run_through_a_shared_server_and_leaves_with_it(
