@@ -811,6 +811,7 @@ def test_a_killed_exact_run_goes_on_from_its_checkpoint_to_the_same_bits(
     assert lasting(broken) == lasting(whole)
 
 
+@pytest.mark.slow
 def test_a_relaxed_run_goes_on_above_every_version_that_may_have_been_issued(
     data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play
 ) -> None:

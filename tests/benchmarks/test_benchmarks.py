@@ -38,6 +38,7 @@ def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "at_once", here_once)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", suite.NAMES)
 def test_every_benchmark_runs(name: str) -> None:
     rows = suite.run(name, QUICK)

@@ -92,6 +92,7 @@ class StopAfter(threading.Event):
         return self.left < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [RELAXED, EXACT, TIMED])
 def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
     simulate: Simulate, configured: Configured, new_folder: NewFolder, settings: tuple[str, ...]
@@ -293,6 +294,7 @@ K20 = (
 )
 
 
+@pytest.mark.slow
 def test_three_k20s_sweep_in_27_seconds_and_a_limit_of_4_seconds_keeps_15_percent(
     simulate: Simulate, configured: Configured, in_proportion: Prepared
 ) -> None:
@@ -386,6 +388,7 @@ def test_shuffled_weights_are_another_distribution_of_the_same_values(
 # Many workers
 
 
+@pytest.mark.slow
 def test_a_thousand_workers_are_few_events(
     simulate: Simulate, configured: Configured, in_proportion: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -542,6 +542,7 @@ def reads(database: Database, length: int, seconds: float) -> list[int]:
     return versions
 
 
+@pytest.mark.slow
 def test_no_read_is_torn_while_another_process_publishes_large_vectors(server: Server, run: str) -> None:
     length = PIECE // 4 * 3 + 11  # four pieces
     database = RedisDatabase(server.url, run)
@@ -715,6 +716,7 @@ def test_a_clock_that_jumps_back_is_noticed_mended_and_never_seen(
         database.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["frozen", "refused"])
 def test_a_server_that_is_away_is_waited_for_and_not_for_ever(
     tmp_path: Path, run: str, how: str, monkeypatch: pytest.MonkeyPatch

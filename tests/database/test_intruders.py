@@ -193,6 +193,7 @@ def test_every_reader_reads_what_is_whole(stage: Stage) -> None:
         assert said == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
 def test_garbage_in_a_key_is_a_clear_error_or_harmless(stage: Stage, key: str) -> None:
     readers = stage.readers()

@@ -186,6 +186,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     assert sorted(process.communicate()[0].strip() for process in both) == ["found", "made"]
 
 
+@pytest.mark.slow
 def test_memory_stays_small(tmp_path: Path) -> None:
     """60,000 examples of 3072 bytes, 184 MB in a compressed .mat file, within 100 MB of an idle process."""
     code = """

@@ -188,7 +188,7 @@ def test_a_run_that_has_lost_its_checkpoints_does_not_begin_anew(issgd: CommandL
 def test_a_shared_server_that_is_emptied_is_filled_again_and_a_worker_from_elsewhere_comes_back(
     issgd: CommandLine, tmp_path: Path
 ) -> None:
-    steps = ("--steps", "640")
+    steps = ("--steps", "320")
     often = ("--set", "master.checkpoint_every_seconds=0.2")
     with administered(tmp_path / "server.log") as (server, administrator):
         owner, invitation = tmp_path / "owner", tmp_path / "worker"
@@ -203,10 +203,10 @@ def test_a_shared_server_that_is_emptied_is_filled_again_and_a_worker_from_elsew
         worker = issgd.start(
             *("worker", "--database-file", invitation, "--run", run.run_name, "--data-dir", issgd.data_dir)
         )
-        eventually(lambda: run.step() >= 128 or launcher.poll() is not None, "step 128")
+        eventually(lambda: run.step() >= 64 or launcher.poll() is not None, "step 64")
         with redis.Redis.from_url(administrator) as client:
             client.flushall()
-        eventually(lambda: run.step() >= 320 or launcher.poll() is not None, "step 320")
+        eventually(lambda: run.step() >= 160 or launcher.poll() is not None, "step 160")
         server.process.kill()  # its socket refuses everybody for a while, and then it is empty
         time.sleep(4)
         server.restart()

@@ -18,8 +18,6 @@ mode = "relaxed"
 steps = 48
 [worker]
 count = 1
-[timelines]
-master.steps = 64
 [[settings]]
 name = "a"
 proposal.smoothing = 10.0
@@ -27,10 +25,14 @@ proposal.smoothing = 10.0
 name = "b"
 optimizer.learning_rate = 0.001
 """
+TIMELINES = """
+[timelines]
+master.steps = 64
+"""
 
 
 def test_an_experiment_ends_with_figures_table_and_report_and_is_not_done_twice(issgd: CommandLine) -> None:
-    (issgd.place / "tiny.toml").write_text(TINY)
+    (issgd.place / "tiny.toml").write_text(TINY + TIMELINES)
     command = ("reproduce", "tiny.toml", "--data-dir", issgd.data_dir)
     dry = issgd.here(*command, "--dry-run")
     assert dry.returncode == 0, dry.stderr
@@ -75,13 +77,9 @@ def traces_of(place: Path) -> dict[Path, pd.DataFrame]:
 def test_a_killed_reproduce_ends_with_the_same_and_does_no_finished_run_again(
     issgd: CommandLine, eventually: Callable[[Callable[[], object]], None]
 ) -> None:
-    exact = (
-        TINY.replace('"relaxed"', '"exact"').partition("[timelines]")[0]
-        + "[[settings]]"
-        + TINY.partition("[[settings]]")[2]
-    )
+    exact = TINY.replace('"relaxed"', '"exact"').replace("steps = 48", "steps = 256")
     for name in ("calm", "broken"):
-        (issgd.place / f"{name}.toml").write_text(f'name = "{name}"\n' + exact.replace("steps = 48", "steps = 256"))
+        (issgd.place / f"{name}.toml").write_text(f'name = "{name}"\n' + exact)
     options = ("--data-dir", issgd.data_dir, "--only", "setting=a")
     done = issgd("reproduce", "calm.toml", *options)
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,8 @@ from issgd_cli.traces import Row
 
 COMMAND = ["issgd", "plot", "quick"]
 
+pytestmark = pytest.mark.slow  # figures are drawn
+
 
 @pytest.fixture(scope="module")
 def written(experiment: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
