@@ -721,8 +721,9 @@ def test_a_clock_that_jumps_back_is_noticed_mended_and_never_seen(
 def test_a_server_that_is_away_is_waited_for_and_not_for_ever(
     tmp_path: Path, run: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_database, "PATIENCE_SECONDS", 3)
+    monkeypatch.setattr(redis_database, "PATIENCE_SECONDS", 2)
     monkeypatch.setattr(redis_database, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(redis_database, "IMPATIENT_SECONDS", 0.5)
     with administered(tmp_path / "server.log") as (server, _):
         database, impatient = begun(server, run), RedisDatabase(server.url, run, patient=False)
 
@@ -746,7 +747,7 @@ def test_a_server_that_is_away_is_waited_for_and_not_for_ever(
                 impatient.get("stop")
             with pytest.raises(AwayError, match="does not answer"):
                 command()
-            assert 3 <= time.monotonic() - started < 30
+            assert 2 <= time.monotonic() - started < 30
             back()
         away()
         monkeypatch.setattr(redis_database, "PATIENCE_SECONDS", 60)
