@@ -32,11 +32,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the real command line are slow; slow ones begin first, so that no long one is left alone at the end."""
+    """Tests of the real command line are slow; the slowest begin first, so that none is left alone at the end."""
+
+    def rank(item: pytest.Item) -> tuple[bool, bool]:
+        return "end_to_end" not in item.path.parts, item.get_closest_marker("slow") is None
+
     for item in items:
         if "end_to_end" in item.path.parts:
             item.add_marker("slow")
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,7 +62,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
         with (root / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not place.exists():
-                unfinished = Path(tempfile.mkdtemp(prefix=name, dir=root))
+                unfinished = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
                 fill(unfinished)
                 unfinished.rename(place)
         return place
