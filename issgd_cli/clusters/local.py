@@ -285,13 +285,14 @@ class _Launch:
     def _last_words(self, actor: str) -> str:
         """The end of its log, or what it told the database where a full disk has no room for a log."""
         log, process = self.folder.log_of(actor), self.processes.get(actor)
-        lines: list[str] = []
+        text = b""
         with contextlib.suppress(OSError), log.open("rb") as file:
             file.seek(process.log_from if process is not None else 0)
-            lines = file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
-        if not lines:
+            text = file.read()
+        lines = text.decode(errors="replace").splitlines()[-LOG_LINES:]
+        if not text.endswith(b"\n"):  # nothing, or a line that the disk had no room for the rest of
             self._look()
-            lines = self.snapshot.statuses.get(actor, {}).get("notices", [])
+            lines = self.snapshot.statuses.get(actor, {}).get("notices", []) or lines
         return "\n".join([*(f"  {line}" for line in lines), f"The whole log: {log}"])
 
     def _look(self) -> None:
