@@ -22,6 +22,7 @@ def status(
     found = runs.find(place)
     if not found:
         typer.echo(f"No runs under {place}. Start one with `issgd train`.")
+        refuse_lost()
         return
     table = Table(box=None, header_style="bold")
     for column in ("run", "state", "step", "started", "why"):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from issgd_cli.database.redis import RedisDatabase
 from tests.end_to_end.conftest import EXPERIMENTS
@@ -176,7 +177,7 @@ class Run:
 
     def socket(self) -> Path:
         """The server's."""
-        return Path(self.url("master").rpartition("@")[2])
+        return Path(unquote(self.url("master").rpartition("@")[2]))
 
     @property
     def run_name(self) -> str:
