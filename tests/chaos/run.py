@@ -78,8 +78,13 @@ class Run:
         return self.launcher.poll() is not None
 
     def is_finished(self) -> bool:
-        """Whether it has ended well."""
-        return self.launcher.poll() == 0
+        """Whether it has ended well; its launcher may have been struck when all but its summary was done."""
+        if not self.is_over() or self.launcher.returncode == 0:
+            return self.is_over()
+        try:
+            return self.state() == "finished"
+        except (OSError, ValueError):  # no folder yet
+            return False
 
     def end(self) -> int:
         """Waits for the launcher's end; its exit status."""

@@ -238,6 +238,8 @@ def bring_back(run: Run, mend: Mend, why: str) -> str:
     """
     for mending in (mend, run.repair):
         run.abandon()
+        if run.is_finished():
+            return why
         with contextlib.suppress(OSError):  # what it would mend may have been made anew
             mending()
         before = run.step()

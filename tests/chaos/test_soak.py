@@ -1,8 +1,11 @@
 """The soak in short: seven faults upon an exact run, and two upon a relaxed one. `make chaos` does it at length."""
 
 import errno
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -402,6 +405,22 @@ def test_a_run_is_repaired_whatever_was_done_to_its_files(tmp_path: Path) -> Non
         "c.npy",
     ]
     assert [path.name for path in folder.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "finished"), [(0, "failed", True), (9, "finished", True), (9, "failed", False)]
+)
+def test_a_run_that_was_struck_after_its_end_is_finished(
+    tmp_path: Path, status: int, state: str, finished: bool
+) -> None:
+    run = Run(tmp_path, tmp_path, "name", ())
+    run.launcher = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])
+    run.launcher.wait()
+    assert run.is_finished() == (status == 0)  # there is no folder yet
+    folder = tmp_path / "results" / "name" / "run" / "seed-000"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"state": state}))
+    assert run.is_finished() == finished
 
 
 # Plans and counts.
