@@ -48,6 +48,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """One whose path leaves room for a socket's name in a socket's address, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="issgd-test-", dir="/tmp") as place:
+        yield Path(place)
+
+
 Shared = Callable[[str, Callable[[Path], object]], Path]
 
 

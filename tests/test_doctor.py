@@ -166,7 +166,7 @@ def test_results_that_cannot_be_written_are_a_finding(tmp_path: Path, place: str
 @pytest.mark.parametrize(
     ("module", "name", "number", "told"),
     [
-        (fcntl, "flock", errno.ENOLCK, "cannot be locked (No locks available)\n        -> issgd train --results-dir"),
+        (fcntl, "flock", errno.EIO, "cannot be locked (Input/output error)\n        -> issgd train --results-dir"),
         (os, "fsync", errno.ENOSPC, "cannot be written (No space left on device)\n        -> free space there"),
         (tempfile, "mkdtemp", errno.EROFS, "Read-only file system\n        -> set TMPDIR to a folder"),
     ],

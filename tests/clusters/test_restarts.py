@@ -67,7 +67,7 @@ def test_the_last_words_are_the_logs_or_what_the_database_was_told(tmp_path: Pat
     launch = object.__new__(local._Launch)
     launch.folder, launch.processes, launch.server = RunFolder(tmp_path), {}, None
     launch.snapshot = Snapshot(statuses={"monitor": {"notices": ["no space for the trace"]}})
-    launch._look = lambda: None  # type: ignore[method-assign] - nobody serves here
+    launch._look = lambda: None  # type: ignore[method-assign]
     launch.folder.logs.mkdir()
     launch.folder.log_of("monitor").write_text(log)
     assert launch._last_words("monitor").splitlines()[0] == f"  {expected}"

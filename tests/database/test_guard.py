@@ -200,8 +200,8 @@ def test_errors_hold_no_secret(server: Server, caplog: pytest.LogCaptureFixture)
     assert "cret" not in repr(database) + repr(database._client)
 
 
-def test_the_server_ends_and_its_folder_goes_when_its_launcher_is_killed(tmp_path: Path) -> None:
-    odd = tmp_path / "-a b'$(c)\"[1]*"  # a shell removes what is in it
+def test_the_server_ends_and_its_folder_goes_when_its_launcher_is_killed(tmp_path: Path, short_folder: Path) -> None:
+    odd = short_folder / "-a b'$(c)\"[1]*"  # a shell removes what is in it
     odd.mkdir()
     code = (
         "import time; from pathlib import Path; from issgd_cli.database.server import serving\n"

@@ -202,9 +202,9 @@ FOLDERS = ["j[1]", "a b", "a#b", 'a"b', "a\\b", "a'b", "ü", "a?b", "a%20b", "*"
 @pytest.mark.parametrize("name", [*FOLDERS, "\udcff"])
 @pytest.mark.parametrize("path", REAL, ids=lambda path: binary_version(path))
 def test_the_server_starts_whatever_its_folder_is_called(
-    tmp_path: Path, name: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_folder: Path, name: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / name
+    folder = short_folder / name
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     with administered(tmp_path / "log", path) as (running, url):
