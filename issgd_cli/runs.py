@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,7 +135,8 @@ def begin(folder: RunFolder, config: Config, command: list[str], resume: bool) -
     """
     state = folder.state()
     if state == "finished":
-        raise RunError(f"{folder.path} holds a finished run. Look at it with `issgd plot {folder.path}`, or remove it.")
+        look = f"issgd plot {shlex.quote(str(folder.path))}"
+        raise RunError(f"{folder.path} holds a finished run. Look at it with `{look}`, or remove it.")
     if state is not None and not resume:
         raise RunError(
             f"{folder.path} holds an unfinished run ({state}). Go on with it with `--resume`, or remove the folder."

@@ -91,6 +91,12 @@ def test_no_other_error_does(monkeypatch: pytest.MonkeyPatch, url: str, launched
         raise kind("No answer.")
 
 
+def test_a_server_of_our_own_is_not_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    with pytest.raises(DatabaseError, match=r"^No answer\.$"), blaming(""):
+        raise DatabaseError("No answer.")
+
+
 Issgd = Callable[..., str]
 
 

@@ -57,7 +57,7 @@ def main() -> None:
         typer.echo(f"issgd: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        what = error.filename or "A file"
+        what = error.filename or "A file, or the current folder,"
         reason = error.strerror or type(error).__name__
         typer.echo(f"issgd: {what} cannot be used: {reason}. Look at its path, its permissions and its disk.", err=True)
         sys.exit(1)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,7 +40,9 @@ def address(url: str | None, file: Path | None) -> str | None:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{file}, named by --database-file, cannot be read: {reason}.") from None
     if others:
-        raise ConfigError(f"{file} holds a password, and other users can read it. `chmod 600 {file}` first.")
+        raise ConfigError(
+            f"{file} holds a password, and other users can read it. `chmod 600 {shlex.quote(str(file))}` first."
+        )
     if not text or not text.isprintable():
         raise ConfigError(f"{file}, named by --database-file, must hold one line, the database's URL.")
     return text
@@ -75,7 +78,7 @@ def blaming(url: str) -> Iterator[None]:
     except GoneError:  # a run is missing, not a server
         raise
     except DatabaseError as error:
-        if url != default() or "ISSGD_LAUNCHER" in os.environ:  # a launcher sets it for its actors
+        if not url or url != default() or "ISSGD_LAUNCHER" in os.environ:  # a launcher sets it for its actors
             raise
         remedy = f"{error.remedy} The URL is the one in {VARIABLE}: set it right, or unset it.".lstrip()
         raise type(error)(error.what, remedy) from None

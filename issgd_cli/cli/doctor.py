@@ -1,7 +1,6 @@
 """`issgd doctor`: what this machine has, what is missing, and the command that mends it."""
 
 import errno
-import json
 import os
 import platform
 import shlex
@@ -30,9 +29,12 @@ def doctor(
 ) -> None:
     """Say what this machine has: Python, torch, devices, Redis, data, disk. Exits 1 if something is missing."""
     url = address(database, database_file)
+    findings = [_python(), *_torch()]
+
+    from issgd_cli.database import redis, server  # noqa: F401 - here: within `tidying` nothing heavy is loaded
+
     with tidying():
-        findings = [_python(), *_torch(), _server(default() if url is None else url), *_data(data_dir)]
-        findings.append(_results(results_dir))
+        findings += [_server(default() if url is None else url), *_data(data_dir), _results(results_dir)]
     for good, what, remedy in findings:
         typer.echo(f"{'ok     ' if good else 'MISSING'} {what}" + (f"\n        -> {remedy}" if remedy else ""))
     refuse_lost()
@@ -103,25 +105,18 @@ def _data(data_dir: Path) -> list[Finding]:
         folders = sorted(data_dir.iterdir()) if data_dir.exists() else []
     except OSError as error:
         return [(False, f"no dataset: {_reason(error)}", "name a folder that you can read with --data-dir")]
+    own = datasets.own(data_dir)
     for folder in folders:
-        if not (is_ours := folder.name in datasets.NAMES) and not _is_own(folder):
+        if folder.name not in (*datasets.NAMES, *own):
             continue
         try:
             data = prepared.load(folder)
             findings.append((True, f"{folder.name}: {len(data.splits['train']):,} training examples in {folder}", ""))
         except DataError as error:
-            again = f"issgd prepare {folder.name}{there}" if is_ours else f"issgd prepare FILE.npz{there}"
+            again = f"issgd prepare {'FILE.npz' if folder.name in own else folder.name}{there}"
             findings.append((False, f"{folder.name}: {error}", again))
     missing = (False, f"no dataset in {data_dir}", f"issgd prepare house-numbers{there}   (needs no network)")
     return findings or [missing]
-
-
-def _is_own(folder: Path) -> bool:
-    """Whether it was prepared from a user's own .npz file."""
-    try:
-        return bool(json.loads((folder / "meta.json").read_text())["parameters"]["origin"] == "npz")
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
-        return False
 
 
 def _results(results_dir: Path) -> Finding:

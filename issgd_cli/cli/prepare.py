@@ -51,8 +51,9 @@ def prepare_files(runs: Iterable["Run"]) -> None:
         return
     from issgd_cli import datasets
     from issgd_cli.cli.screen import progress_bar
+    from issgd_cli.cli.signals import tidying
 
-    with progress_bar() as progress:
+    with tidying(), progress_bar() as progress:
         for file, data in {run.data_file: run.config.data for run in reversed(wanted)}.items():
             datasets.prepare(
                 str(file),

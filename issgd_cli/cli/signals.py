@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import typer
@@ -21,8 +21,7 @@ class Stop(threading.Event):
 def stopping() -> Iterator[Stop]:
     """Within, SIGINT, SIGTERM and SIGHUP set the event, for a running cluster to look at.
 
-    An error that follows is printed and exits with 128 + the signal. A terminal that is closed is told by SIGHUP;
-    whoever started us by nohup wants it ignored.
+    An error that follows is printed and exits with 128 + the signal. A terminal that is closed is told by SIGHUP.
     """
     stop = Stop()
 
@@ -30,33 +29,51 @@ def stopping() -> Iterator[Stop]:
         stop.signal_number = number
         stop.set()
 
-    heard = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        heard.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, handle) for number in heard}
     try:
-        yield stop
+        with _handled_by(handle):
+            yield stop
     except IssgdError as error:
         if stop.signal_number is None:
             raise
         typer.echo(f"issgd: {error}", err=True)
         raise typer.Exit(128 + stop.signal_number) from None
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+
+
+class _ToldError(BaseException):
+    """A signal has come; no Exception, which somebody might take for an error of his own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextlib.contextmanager
 def tidying() -> Iterator[None]:
-    """Within, Ctrl-C unwinds what is under way, so that it leaves nothing half done, and exits with 130.
+    """Within, SIGINT, SIGTERM and SIGHUP unwind what is under way, so that it leaves nothing half done.
 
-    Elsewhere it ends a command on the spot (`__main__.end_at_once`).
+    Exits with 128 + the signal. Whatever is heavy is imported before: elsewhere Ctrl-C ends a command on the spot
+    (`__main__.end_at_once`), since an exception that is raised within an import may get lost.
     """
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise _ToldError(number)
+
+    try:
+        with _handled_by(handle):
+            yield
+    except _ToldError as told:
+        typer.echo("issgd: interrupted", err=True)
+        raise typer.Exit(128 + told.number) from None
+
+
+@contextlib.contextmanager
+def _handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within, the signals that end a command go to `handle`, but for those that whoever started us wants ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
-    except KeyboardInterrupt:
-        typer.echo("issgd: interrupted", err=True)
-        raise typer.Exit(128 + signal.SIGINT) from None
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

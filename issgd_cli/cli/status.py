@@ -17,8 +17,10 @@ def status(
 
     from issgd_cli import runs
     from issgd_cli.cli.output import refuse_lost
-    from issgd_cli.errors import IssgdError
+    from issgd_cli.errors import IssgdError, RunError
 
+    if place != Path("results") and not place.exists():
+        raise RunError(f"No folder {place}. Name one of results, or of one experiment.")
     found = runs.find(place)
     if not found:
         typer.echo(f"No runs under {place}. Start one with `issgd train`.")

@@ -120,4 +120,4 @@ def _summarise(config: "Config", folder: "RunFolder") -> None:
     worse = int((table["audit/trace/in_use"] > uniform).sum())
     typer.echo(f"  the proposal in use had more variance than uniform draws at {worse} of {len(table)} audits")
     typer.echo(f"Trace, events, logs and final parameters: {folder.path}")
-    typer.echo(f"Next: issgd plot {folder.path}")
+    typer.echo(f"Next: issgd plot {shlex.quote(str(folder.path))}")

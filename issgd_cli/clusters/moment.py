@@ -3,7 +3,8 @@
 The records, the parameters and the momentum are every checkpoint's. Here is the rest: whose turn it is among the
 chunks and who may score which, what each actor is doing until when and with which parameters, the proposal in use and
 the round of the exchange that is to replace it, and how far the monitor had written. Generators cannot be saved: each
-actor is begun anew and told where it was.
+actor is begun anew and told where it was. It takes as much room as the parameter vectors that are in use anywhere, and
+the proposal.
 """
 
 import os
@@ -79,7 +80,7 @@ def restore(
             own = state["workers"][str(number)]
             worker.restore(own, parameters.get(str(own["version"])))
         time.restore(state["time"], going_on, [] if master.task is None else [master.task])
-    except (KeyError, ValueError, TypeError, IndexError, StopIteration) as error:
+    except (KeyError, ValueError, TypeError, IndexError, StopIteration, RuntimeError) as error:
         raise DamagedError(folder.checkpoint, f"its moment: {error!r}", START_AGAIN) from None
 
 

@@ -184,7 +184,10 @@ class _Simulation:
                     self.onlooker.look(self)
             except IssgdError as error:
                 raise ActorError("monitor", str(error)) from error
-            self.master.moment = moment.taken(self.time, self.master, self.monitor, self.workers, self.folder)
+            try:
+                self.master.moment = moment.taken(self.time, self.master, self.monitor, self.workers, self.folder)
+            except IssgdError as error:  # of the round beside its training
+                raise ActorError("master", str(error)) from error
 
     def _report(self) -> None:
         for life in self.time.lives:

@@ -24,6 +24,7 @@ from issgd_cli.database.permissions import KEYS, OWNER_COMMANDS, WORKER_COMMANDS
 from issgd_cli.errors import DatabaseError
 
 START_SECONDS = 20.0
+STARTS = 3  # of one that somebody kills before it is up
 FIRST_WITH_USERS = 6
 FIRST_WITH_KEY_PERMISSIONS = 7
 SOCKET = "database.sock"
@@ -46,6 +47,7 @@ class Server:
         limits_workers: Whether a worker can write nothing but its records, status and events.
         invitation: The file with the URL for workers on other machines; None where it listens on no address.
         process: Its process, or a script's that waits for it; another one after `restart`.
+        was_killed: Whether somebody has killed it while it came up.
     """
 
     binary: Path
@@ -61,6 +63,7 @@ class Server:
     _port: int
     process: subprocess.Popen[bytes] = field(init=False)
     watchdog: subprocess.Popen[bytes] = field(init=False)
+    was_killed: bool = field(init=False, default=False)
 
     def start(self) -> None:
         """Starts it, at its address and with its passwords; it ends, and its folder goes, when we are killed.
@@ -77,6 +80,7 @@ class Server:
         try:
             self._wait()
         except BaseException:
+            self.was_killed = (self.process.poll() or 0) < 0  # by somebody else: we have not ended it yet
             self.end()
             raise
 
@@ -187,7 +191,13 @@ def serving(log: Path, listen: str = "") -> Iterator[Server]:
         server = Server(
             binary, version, place, log, owner, worker, limits_workers, invitation, configuration, host, port
         )
-        server.start()
+        for left in reversed(range(STARTS)):
+            try:
+                server.start()
+                break
+            except DatabaseError:
+                if not server.was_killed or left == 0:
+                    raise
         try:
             yield server
         finally:

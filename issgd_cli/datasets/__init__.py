@@ -6,7 +6,6 @@ A new dataset is a new file with a function from a Request to a Recipe, and its 
 import difflib
 import json
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,8 +153,10 @@ def directory_of(name: str, data_dir: Path) -> Path:
             known = [folder for folder in mine if folder.rpartition("-")[0] == path.stem]
             if not known or path.exists():
                 raise
-            use = " or ".join(f"`--data {shlex.quote(folder)}`" for folder in known)
-            raise DataError(f"{error} What was prepared of such a file is still there: use {use}.") from None
+            there = " or ".join(f"`{folder}`" for folder in known)
+            raise DataError(
+                f"{error} What was prepared of such a file is still there: write {there} in its place."
+            ) from None
     if name in mine:
         return data_dir / name
     nearest = difflib.get_close_matches(name, (*NAMES, *mine), n=1, cutoff=0.4)

@@ -59,7 +59,9 @@ def fetch(url: str, path: Path, md5: str, progress: Progress, *, size: int | Non
                     "elsewhere and read it with `--from DIR`."
                 ) from error
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error}. Free some space, or use another `--data-dir`.") from error
+        raise DataError(
+            f"{path} cannot be written: {error.strerror or error}. Free some space, or use another `--data-dir`."
+        ) from error
     finally:
         logger.setLevel(level)
     return path

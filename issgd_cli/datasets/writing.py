@@ -109,7 +109,9 @@ def write(
                 f"The disk of {directory.parent} is full; nothing was kept of {name}. "
                 "Free some space, or prepare into another folder with `--data-dir`."
             ) from error
-        raise DataError(f"{directory} cannot be written: {error}. Check the folder's permissions.") from error
+        raise DataError(
+            f"{directory} cannot be written: {error.strerror or error}. Check the folder's permissions."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -145,8 +147,9 @@ def exclusive(directory: Path, progress: Progress = silent) -> Iterator[None]:
                 progress(f"another process is preparing {directory.name} ({holder}); waiting for it", 0, 0)
                 stack.enter_context(held(lock, None))
         except OSError as error:
+            reason = error.strerror or error
             raise DataError(
-                f"{directory.parent} cannot be written: {error}. Choose another folder with `--data-dir`."
+                f"{directory.parent} cannot be written: {reason}. Choose another folder with `--data-dir`."
             ) from error
         for left_behind in (directory.with_name(f".{directory.name}.{kind}") for kind in ("partial", "replaced")):
             shutil.rmtree(left_behind, ignore_errors=True)

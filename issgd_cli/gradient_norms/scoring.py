@@ -6,12 +6,14 @@ nothing else uses its weights: all of that is looked at, and what departs from i
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from issgd_cli.errors import LayerError
 from issgd_cli.gradient_norms.rules import departure, squared_norms
@@ -45,6 +47,15 @@ class Scores:
         return None if self.gradients is None else torch.cat([part.flatten() for part in self.gradients])
 
 
+class _Call(NamedTuple):
+    """A layer's call: what it was given, what it computed, and the versions that both had then."""
+
+    layer: nn.Module
+    inputs: Tensor
+    output: Tensor
+    versions: tuple[int, int]
+
+
 def refuse_unsupported(model: nn.Module) -> None:
     """Raises LayerError, naming the layer, unless the norms of this model are exact by the rules at hand."""
     owner: dict[int, str] = {}
@@ -64,12 +75,17 @@ def refuse_unsupported(model: nn.Module) -> None:
             if id(parameter) in owner:
                 raise LayerError(f"{label} shares a parameter with {owner[id(parameter)]}: squares don't add there.")
             owner[id(parameter)] = label
+    if not owner:
+        raise LayerError("No parameter of the model is trained, so no example has a gradient. Unfreeze a layer.")
 
 
 def score(
     model: nn.Module, inputs: Tensor, labels: Tensor, with_gradient: bool = False, factors: Tensor | None = None
 ) -> Scores:
     """Losses, errors and exact gradient norms of a chunk.
+
+    Each row must stay its example's: between its layers the model may do what it likes with a row, but nothing that
+    mixes or reorders rows, such as subtracting their mean, which is not noticed.
 
     Args:
         model: Maps inputs to logits; every layer with parameters must have a rule.
@@ -89,29 +105,28 @@ def score(
     with _captured(list(names)) as captured, torch.enable_grad():
         logits = model(inputs)
         losses = cross_entropy(logits, labels)  # (B,)
-        for layer, _, output, version in captured:
-            if output._version != version:
-                # autograd.grad would silently return the gradient after the in-place operation.
+        for call in captured:
+            if (call.inputs._version, call.output._version) != call.versions:
+                # autograd.grad would silently return the gradient after the in-place operation, and a rule read what
+                # the layer was never given.
                 raise LayerError(
-                    f"An in-place operation changes the output of {names[layer]}. Use nn.ReLU(inplace=False)."
+                    f"An in-place operation changes the input or output of {names[call.layer]}. Use "
+                    "nn.ReLU(inplace=False) and the like."
                 )
-        _refuse_other_uses(losses, names, {layer for layer, _, _, _ in captured})
-        outputs = [entry[2] for entry in captured]
+        _refuse_other_uses(losses, names, captured)
+        outputs = [call.output for call in captured]
         wanted = [*outputs, *(parameters if with_gradient else [])]
         # Only what these need is computed: no weight gradient where no parameter is among them.
         summed = losses.sum() if factors is None else losses @ factors
         gradients = torch.autograd.grad(summed, wanted, allow_unused=True)
-    total = torch.zeros_like(losses)
-    for (layer, layer_inputs, _, _), delta in zip(captured, gradients[: len(outputs)], strict=True):
+    total = torch.zeros(len(losses), dtype=torch.promote_types(losses.dtype, torch.float32), device=losses.device)
+    for call, delta in zip(captured, gradients[: len(outputs)], strict=True):
+        label = names[call.layer]
         if delta is None:
-            raise LayerError(
-                f"{names[layer]}: its output has no part in the loss, but its weights have, beside its call."
-            )
-        of_layer = squared_norms(layer, layer_inputs.detach(), delta)
+            raise LayerError(f"{label}: its output has no part in the loss, but its weights have, beside its call.")
+        of_layer = squared_norms(call.layer, call.inputs.detach(), delta)
         if of_layer.shape != total.shape:
-            raise LayerError(
-                f"{names[layer]} met {len(of_layer)} rows for {len(total)} examples: it must meet each once."
-            )
+            raise LayerError(f"{label} met {len(of_layer)} rows for {len(total)} examples: it must meet each once.")
         total += of_layer
     if factors is not None:  # else an ideal proposal, whose factors are as 1 / norm, would make all norms equal
         total /= factors.square()
@@ -124,13 +139,14 @@ def _trained(layer: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in layer.parameters(recurse=False) if parameter.requires_grad]
 
 
-def _refuse_other_uses(losses: Tensor, names: Mapping[nn.Module, str], called: set[nn.Module]) -> None:
+def _refuse_other_uses(losses: Tensor, names: Mapping[nn.Module, str], captured: Sequence[_Call]) -> None:
     """Sees to it that each trained parameter has a part in the losses by its layer's one call, and by nothing else.
 
     Raises:
         LayerError: A layer was not called, its output not used, or a weight of it used beside it.
     """
-    uses = _uses(losses)
+    uses = _uses(losses, [call.output for call in captured])
+    called = {call.layer for call in captured}
     for layer, label in names.items():
         if layer not in called:
             raise LayerError(
@@ -146,38 +162,59 @@ def _refuse_other_uses(losses: Tensor, names: Mapping[nn.Module, str], called: s
                 )
 
 
-def _uses(losses: Tensor) -> Counter[int]:
-    """How often each tensor that autograd would keep a gradient of is used on the way to the losses, by its id."""
-    uses = Counter[int]()
-    seen, waiting = {losses.grad_fn}, [losses.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        for following, _ in node.next_functions if node is not None else ():
-            if following is None or following in seen:
-                continue
-            if type(following).__name__ == "AccumulateGrad":
-                uses[id(following.variable)] += 1  # type: ignore[attr-defined]
-            else:
-                seen.add(following)
-                waiting.append(following)
+def _uses(losses: Tensor, outputs: Sequence[Tensor]) -> Counter[int]:
+    """How often each parameter, or what is made of parameters alone, meets the data on the way to the losses, by id.
+
+    A cast or transposed weight that is used twice counts twice, though autograd sees one use of the weight.
+
+    Args:
+        losses: Of the examples.
+        outputs: Of the layers: of data, even where nothing of these has a gradient.
+    """
+    of_data = {output.grad_fn for output in outputs}
+    uses, made_of = Counter[int](), dict[Node, Counter[int]]()
+    for node in _inputs_first(losses.grad_fn):
+        before = [following for following, _ in node.next_functions if following is not None]
+        if type(node).__name__ == "AccumulateGrad":
+            made_of[node] = Counter([id(node.variable)])  # type: ignore[attr-defined]
+        elif before and node not in of_data and all(each in made_of for each in before):
+            made_of[node] = sum((made_of[each] for each in before), Counter[int]())
+        else:
+            uses.update(sum((made_of[each] for each in before if each in made_of), Counter[int]()))
     return uses
 
 
-@contextmanager
-def _captured(layers: list[nn.Module]) -> Iterator[list[tuple[nn.Module, Tensor, Tensor, int]]]:
-    """Within, a forward pass lists (layer, inputs, outputs, the outputs' version) of each of these layers."""
-    captured: list[tuple[nn.Module, Tensor, Tensor, int]] = []
+def _inputs_first(root: Node | None) -> Iterator[Node]:
+    """The nodes of a graph, each once, behind all that it is computed from."""
+    seen, waiting = set[Node](), [(root, False)]
+    while waiting:
+        node, is_open = waiting.pop()
+        if node is None or (node in seen and not is_open):
+            continue
+        if is_open:
+            yield node
+            continue
+        seen.add(node)
+        waiting.append((node, True))
+        waiting += [(following, False) for following, _ in node.next_functions]
 
-    def capture(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-        if any(seen is layer for seen, _, _, _ in captured):
+
+@contextmanager
+def _captured(layers: list[nn.Module]) -> Iterator[list[_Call]]:
+    """Within, a forward pass lists the calls of these layers."""
+    captured: list[_Call] = []
+
+    def capture(layer: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+        if any(call.layer is layer for call in captured):
             raise LayerError(
                 f"{type(layer).__name__} ({layer.extra_repr()}) is used twice in one forward pass; its gradient is a "
                 "sum over both uses, whose norm proposition 1 does not give."
             )
-        captured.append((layer, inputs[0], outputs, outputs._version))
+        (inputs,) = (*given, *named.values())
+        captured.append(_Call(layer, inputs, output, (inputs._version, output._version)))
 
     # Before all other hooks, which may return something else than what the layer has computed.
-    hooks = [layer.register_forward_hook(capture, prepend=True) for layer in layers]
+    hooks = [layer.register_forward_hook(capture, prepend=True, with_kwargs=True) for layer in layers]
     try:
         yield captured
     finally:

@@ -194,6 +194,23 @@ def test_a_server_on_all_addresses_where_one_was_asked_for_is_ended(
         pass
 
 
+def test_a_server_that_somebody_kills_while_it_comes_up_is_started_again_so_often_and_no_more(
+    wrapped: Callable[[str], None], tmp_path: Path
+) -> None:
+    wrapped(f'test -e {tmp_path}/once || {{ touch {tmp_path}/once; kill -KILL $$; }}; exec REAL "$@"')
+    with serving(tmp_path / "log") as running:
+        with redis.Redis.from_url(running.url) as client:
+            assert client.ping()
+    wrapped(f"echo start >> {tmp_path}/starts; kill -KILL $$")
+    with pytest.raises(DatabaseError, match="did not come up: it ended"), serving(tmp_path / "log"):
+        pass
+    assert (tmp_path / "starts").read_text().count("start") == server.STARTS
+    wrapped(f"echo start >> {tmp_path}/ends; exit 3")
+    with pytest.raises(DatabaseError, match="did not come up: it ended"), serving(tmp_path / "log"):
+        pass
+    assert (tmp_path / "ends").read_text().count("start") == 1
+
+
 # Its folder, and where else it listens
 
 FOLDERS = ["j[1]", "a b", "a#b", 'a"b', "a\\b", "a'b", "ü", "a?b", "a%20b", "*", "a$(b)`c`", "a@b:c", "a\nb", "x" * 120]

@@ -113,7 +113,7 @@ def test_a_file_that_is_gone_or_a_name_that_is_mistyped_is_answered_with_what_wa
     name = prepare(str(path), tmp_path / "data").name
     path.unlink()
     for use in (prepare, load):
-        with pytest.raises(DataError, match=f"my own.npz cannot be read: No such file.*use `--data '{name}'`"):
+        with pytest.raises(DataError, match=f"my own.npz cannot be read: No such file.*write `{name}` in its place"):
             use(str(path), tmp_path / "data")
         with pytest.raises(DataError, match=f"Did you mean {name}.*Known are svhn, .*, {name}, and files"):
             use(name[:-1], tmp_path / "data")

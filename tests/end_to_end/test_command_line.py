@@ -131,7 +131,7 @@ def test_users_own_data_with_a_split_of_its_own_is_trained_at_once(issgd: Comman
     for spelling in (issgd.place / "mine.npz", name):  # by any name it is the same run, and the file may go
         assert "holds a finished run" in issgd("train", "--data", spelling, *flags, "--resume").stderr
         (issgd.place / "mine.npz").unlink(missing_ok=True)
-    assert f"use `--data {name}`" in issgd("train", "--data", "mine.npz", *flags).stderr
+    assert f"write `{name}` in its place" in issgd("train", "--data", "mine.npz", *flags).stderr
 
 
 def test_a_run_takes_a_block_of_steps_and_its_last_audit_however_short_its_seconds(issgd: CommandLine) -> None:

@@ -413,6 +413,76 @@ def test_a_hook_that_changes_a_layers_output_does_not_change_what_the_norm_is_of
     torch.testing.assert_close(score(model, inputs.double(), labels).squared_norms, squares, rtol=1e-10, atol=0)
 
 
+def test_a_weight_used_beside_its_layer_is_refused_where_autocast_keeps_one_copy_for_both() -> None:
+    class Cast(Beside):
+        def forward(self, inputs: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return super().forward(inputs).float()
+
+    with pytest.raises(LayerError, match=r"^first: its (weight|bias) has a part in the loss 2 times"):
+        score(Cast(USES["functionally"]), *random_chunk(6, 9, 0))
+    score(Cast(lambda layer, inputs: inputs), *random_chunk(6, 9, 0))
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_an_input_that_is_changed_after_the_layer_was_called_is_refused(with_gradient: bool) -> None:
+    class Reusing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, CLASSES)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            own = inputs * 1
+            hidden = self.first(own)
+            own.div_(255)
+            return self.last(hidden.relu())  # type: ignore[no-any-return]
+
+    with pytest.raises(LayerError, match="input or output of first"):
+        score(Reusing(), *random_chunk(6, 9, 0), with_gradient)
+
+
+def test_a_layer_may_be_called_by_keyword() -> None:
+    class Named(nn.Module):
+        def __init__(self, model: nn.Sequential) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.model[2](input=self.model[0](input=inputs).relu())  # type: ignore[no-any-return]
+
+    model = random_model(6, [5], 0)
+    inputs, labels = random_chunk(6, 9, 0)
+    expected = score(model, inputs, labels).squared_norms
+    torch.testing.assert_close(score(Named(model), inputs, labels).squared_norms, expected)
+
+
+def test_a_residual_use_of_a_layers_output_is_no_second_use_of_its_weights() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.middle, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = self.first(inputs)
+            return self.last(hidden + self.middle(hidden.tanh()))  # type: ignore[no-any-return]
+
+    model = Residual().double()
+    inputs, labels = random_chunk(6, 9, 0)
+    _, squares, _ = one_by_one(model, inputs, labels)
+    torch.testing.assert_close(score(model, inputs.double(), labels).squared_norms, squares, rtol=1e-10, atol=0)
+
+
+def test_half_precisions_norms_are_summed_in_float32() -> None:
+    model = random_model(30, [20, 20], 0)
+    inputs, labels = random_chunk(30, 9, 0)
+    assert score(model.bfloat16(), inputs.bfloat16(), labels).squared_norms.dtype == torch.float32
+
+
+def test_a_model_that_is_frozen_as_a_whole_is_refused() -> None:
+    with pytest.raises(LayerError, match="No parameter of the model is trained"):
+        score(random_model(6, [5], 0).requires_grad_(False), *random_chunk(6, 9, 0))
+
+
 def test_rows_that_are_no_examples_are_refused() -> None:
     class Folding(nn.Module):
         def __init__(self) -> None:
