@@ -66,7 +66,7 @@ bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for
 bench-gpu: ## time a step and a scoring pass on the GPU; needs nothing but a Python with torch: PYTHON=python3
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.benchmarks.gpu
 
-chaos: setup ## 110 faults of all kinds upon exact and relaxed runs: what is lost? SEED=1 FAULTS=200 (about 20 minutes)
+chaos: setup ## 110 faults of all kinds upon exact and relaxed runs: what is lost? SEED=1 FAULTS=200 (some 15 s a fault)
 	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS)
 
 reproduce: setup ## the paper in small: data, 14 runs with real processes, figures, report (about 11 minutes)
