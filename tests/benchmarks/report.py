@@ -132,11 +132,12 @@ def slug(description: dict[str, Any]) -> str:
 
 
 def checkout() -> str:
-    """The commit that is measured, `+` where files of it are changed; empty outside of a checkout."""
+    """The commit that is measured, `+` where files of it are changed but for results; empty outside of a checkout."""
     here = Path(__file__).parent
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, check=False)
+        command = ["git", "status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)results"]
+        dirty = subprocess.run(command, cwd=here, capture_output=True, check=False)
     except OSError:
         return ""
     return head.stdout.strip() + ("+" if dirty.stdout else "")
