@@ -31,6 +31,12 @@ LAYOUT = Layout(train=23, valid=5, test=10, chunk_size=10)
 Start = Callable[..., str]
 
 
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder without data: what a user has prepared in the checkout is none of the tests'."""
+    monkeypatch.chdir(tmp_path)
+
+
 def doctor(*arguments: object, database: str = "", status: int = 1) -> str:
     """What it says."""
     done = CliRunner().invoke(app, ["doctor", *map(str, arguments)], env={"ISSGD_DATABASE": database})
