@@ -42,7 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "Ready: $(ISSGD) --help"
 
-test: setup ## run all tests but the few long ones (under 6 minutes on two cores)
+test: setup ## run all tests but the few long ones (about 7 minutes on two cores)
 	$(PYTEST) $(PARALLEL) -m "not long"
 
 test-fast: setup ## run the tests that take no seconds, for while you edit (under a minute on two cores)
@@ -55,7 +55,7 @@ lint: setup ## style: ruff's checks
 types: setup ## types: mypy --strict
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs: all of these, and then the long tests, alone (under 15 minutes on two cores)
+check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 11 minutes on two cores)
 	$(PYTEST) -m long
 
 bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for some (about 10 minutes in all)

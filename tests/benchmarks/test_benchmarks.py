@@ -22,6 +22,8 @@ from tests.benchmarks.report import Row
 from tests.benchmarks.scale import QUICK
 from tests.benchmarks.timing import Quartiles
 
+pytestmark = pytest.mark.slow  # each times something for real
+
 
 @pytest.fixture(autouse=True)
 def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:

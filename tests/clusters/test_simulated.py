@@ -128,6 +128,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_trace_does_not_depend_on_when_checkpoints_are_made(
     simulate: Simulate, configured: Configured, kind: str
@@ -143,6 +144,7 @@ def test_a_trace_does_not_depend_on_when_checkpoints_are_made(
         assert folder.parameters.read_bytes() == calm.parameters.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("relaxed", "exact", "until a time")])
 def test_a_run_of_any_kind_that_is_stopped_goes_on_to_the_same_bytes(
     simulate: Simulate, configured: Configured, new_folder: NewFolder, kind: str

@@ -707,7 +707,7 @@ def test_a_clock_that_jumps_back_is_noticed_mended_and_never_seen(
     assert before < between < before + 60
     owner.advance(-moved)
     assert worker.synchronise() == pytest.approx(0, abs=1)
-    assert between < worker.seconds()
+    assert between <= worker.seconds()  # it may stand for a moment, and never goes back
     assert before < worker.seconds() < before + 60
     worker.claim(1, "train", LONG)
     worker.push(Chunk("train", 0), 1, scores(Chunk("train", 0), 1.0))
