@@ -363,7 +363,7 @@ def test_where_nothing_is_left_at_the_newest_version_its_records_are_stamped_as_
     assert database.claim(3, "train", LONG) is None
     after = database.weights(previous=False).seconds
     assert (after - before >= 0.025).all()
-    assert (after <= database.seconds()).all()
+    assert (after <= database.seconds() + 0.05).all()  # our clock is behind the server by a message's way
 
 
 def test_records_of_an_older_version_are_not_stamped_anew(database: Database) -> None:
