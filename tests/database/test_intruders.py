@@ -1,5 +1,6 @@
 """Garbage in every key that anyone reads, in turn: a clear error or a complaint, no crash, no hang, no wrong draw."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -72,10 +73,11 @@ class Stage(NamedTuple):
 
         def monitor(database: RedisDatabase) -> object:
             actor = Monitor(self.config, self.data, database, self.folder, CPU)
-            list(itertools.islice(actor.run(), 3))
-            actor.sample(Published(1, 0))
-            Recorder("monitor", actor, 1).report(database, "sample")
-            return actor.latest
+            with contextlib.closing(actor.trace), contextlib.closing(actor.events):
+                list(itertools.islice(actor.run(), 3))
+                actor.sample(Published(1, 0))
+                Recorder("monitor", actor, 1).report(database, "sample")
+                return actor.latest
 
         def master(database: RedisDatabase) -> object:
             actor = Master(self.config, self.data, database, self.folder, CPU)
