@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
+from issgd_cli.actors.actor import Actor, Operation, Task
 from issgd_cli.config import Config, assignments, merged, resolve
 from issgd_cli.database import SPLITS, Layout
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets import prepared, writing
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.datasets.sources import Block, Dataset, Part
-from issgd_cli.operations import Actor, Operation, Task
-from issgd_cli.runs import RunFolder
+from issgd_cli.runs.folder import RunFolder
 
 CLASSES = 3
 SHAPE = (1, 4, 4)

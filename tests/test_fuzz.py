@@ -17,8 +17,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from issgd_cli import experiment, traces
-from issgd_cli.checkpoints import (
+from issgd_cli.config import Config, as_toml, assignments, read_toml, resolve, without_password
+from issgd_cli.database import SPLITS, Layout
+from issgd_cli.database.documents import UnfitError, read_events, read_layout, read_pointer, read_start, read_status
+from issgd_cli.database.records import FIELDS, Event, flaw
+from issgd_cli.datasets import cifar10, mat5, mnist, prepared, svhn, user
+from issgd_cli.datasets.sources import silent
+from issgd_cli.errors import ConfigError, DataError, IssgdError, RunError
+from issgd_cli.experiments import experiment
+from issgd_cli.networks.mlp import mlp
+from issgd_cli.runs import traces
+from issgd_cli.runs.checkpoints import (
     Audit,
     Checkpoint,
     load_audit,
@@ -28,16 +37,8 @@ from issgd_cli.checkpoints import (
     save_checkpoint,
     save_parameters,
 )
-from issgd_cli.config import Config, as_toml, assignments, read_toml, resolve, without_password
-from issgd_cli.database import SPLITS, Layout
-from issgd_cli.database.documents import UnfitError, read_events, read_layout, read_pointer, read_start, read_status
-from issgd_cli.database.records import FIELDS, flaw
-from issgd_cli.datasets import cifar10, mat5, mnist, prepared, svhn, user
-from issgd_cli.datasets.sources import silent
-from issgd_cli.errors import ConfigError, DataError, IssgdError, RunError
-from issgd_cli.models.mlp import mlp
-from issgd_cli.runs import RunFolder
-from issgd_cli.traces import Event, Row, TraceWriter
+from issgd_cli.runs.folder import RunFolder
+from issgd_cli.runs.traces import Row, TraceWriter
 
 LAYOUT = Layout(23, 5, 7, 10)
 

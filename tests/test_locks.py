@@ -14,7 +14,7 @@ import pytest
 
 from issgd_cli.errors import RunError
 from issgd_cli.locks import HeldError, held, is_held
-from issgd_cli.runs import is_locked, locked
+from issgd_cli.runs.folder import is_locked, locked
 
 Flock = Callable[[Any, int], None]
 FLOCK = fcntl.flock

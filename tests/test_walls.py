@@ -21,31 +21,21 @@ FLOORS = {
     "randomness": 1,
     "config": 1,
     "equations": 1,
-    "models": 2,
-    "traces": 2,
-    "runs": 2,
-    "quantiles": 2,
-    "claims": 2,
-    "sampling": 3,
-    "smoothing": 3,
-    "gradient_norms": 3,
-    "datasets": 3,
-    "examples": 4,
+    "datasets": 2,
+    "losses": 2,
+    "networks": 3,
+    "scores": 3,
     "database": 4,
-    "operations": 4,
-    "figures": 4,
-    "checkpoints": 4.5,
-    "drawing": 4.5,
-    "exchange": 4.5,
-    "master": 5,
-    "worker": 5,
-    "monitor": 5,
-    "clusters": 6,
-    "experiment": 7,
-    "reproduction": 7,
-    "staleness_map": 7,
-    "cli": 8,
-    "__main__": 9,
+    "methods": 5,
+    "runs": 6,
+    "actors": 7,
+    "claims": 8,
+    "figures": 9,
+    "clusters": 10,
+    "simulation": 11,
+    "experiments": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 
 # Who alone may import what.
@@ -159,7 +149,7 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
 
 
 def test_master_worker_and_monitor_know_nothing_of_each_other() -> None:
-    actors = {f"{PACKAGE}.{name}" for name in ("master", "worker", "monitor")}
+    actors = {f"{PACKAGE}.actors.{name}" for name in ("master", "worker", "monitor")}
     for actor in actors:
         assert not actors & set(imports(actor))
 
@@ -225,11 +215,11 @@ def test_who_mistypes_does_not_wait_for_torch(arguments: tuple[str, ...]) -> Non
 
 
 def test_the_equations_need_numpy_alone() -> None:
-    assert not loaded_by("import issgd_cli.equations") & (HEAVY - {"numpy"})
+    assert not loaded_by("import issgd_cli.equations.alain2015") & (HEAVY - {"numpy"})
 
 
 def test_the_actors_do_not_load_what_draws_or_serves() -> None:
-    loaded = loaded_by("import issgd_cli.master, issgd_cli.worker, issgd_cli.monitor")
+    loaded = loaded_by("import issgd_cli.actors.master, issgd_cli.actors.worker, issgd_cli.actors.monitor")
     assert not loaded & {"matplotlib", "redis", "typer", "rich"}
 
 
@@ -241,9 +231,9 @@ def test_a_run_waits_for_nothing_that_is_slow_to_load(tmp_path: Path) -> None:
     code = f"""
         import sys
         from pathlib import Path
-        from issgd_cli.clusters import training
+        from issgd_cli.experiments import run as training
         from issgd_cli.config import assignments, resolve
-        from issgd_cli.runs import RunFolder
+        from issgd_cli.runs.folder import RunFolder
         settings = ["data.name={images}", "data.dir={tmp_path}", "cluster.kind=simulated", "master.steps=4",
                     "model.hidden=[4]", "worker.chunk_size=20", "master.minibatch_size=4"]
         folder = RunFolder(Path({str(tmp_path / "run" / "seed-000")!r}))

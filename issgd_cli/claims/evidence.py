@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from issgd_cli import traces
+from issgd_cli.claims.quantiles import Axis, Series, series
 from issgd_cli.config import Config, parse_smoothing
 from issgd_cli.errors import RunError
-from issgd_cli.quantiles import Axis, Series, series
-from issgd_cli.runs import RunFolder, State
+from issgd_cli.runs import traces
+from issgd_cli.runs.folder import RunFolder, State
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from issgd_cli.claims.evidence import Run, Runs
+from issgd_cli.claims.quantiles import Axis, Series
 from issgd_cli.claims.verdicts import PerSeed
-from issgd_cli.equations import Float64s
-from issgd_cli.quantiles import Axis, Series
+from issgd_cli.equations.alain2015 import Float64s
 
 AXES: tuple[Axis, ...] = ("steps", "examples", "seconds")
 UNITS = {"steps": "equal steps", "examples": "equal examples by all actors", "seconds": "equal seconds"}

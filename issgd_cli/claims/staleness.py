@@ -18,7 +18,7 @@ from issgd_cli.claims.verdicts import (
     outcome_of,
     untestable,
 )
-from issgd_cli.equations import Float64s
+from issgd_cli.equations.alain2015 import Float64s
 
 C7 = Claim(
     "C7",

@@ -8,7 +8,7 @@ import numpy as np
 from issgd_cli.claims.evidence import Run, Runs, named, paper_settings, smoothing_label
 from issgd_cli.claims.paired import difference, early, late, per_seed
 from issgd_cli.claims.verdicts import Claim, Part, PerSeed, Verdict, judged, outcome_of, untestable
-from issgd_cli.equations import Float64s
+from issgd_cli.equations.alain2015 import Float64s
 
 C5 = Claim(
     "C5",

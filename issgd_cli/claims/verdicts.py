@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from issgd_cli.equations import Float64s
-from issgd_cli.quantiles import median_interval
+from issgd_cli.claims.quantiles import median_interval
+from issgd_cli.equations.alain2015 import Float64s
 
 Outcome = Literal["holds", "fails", "undecided", "untestable"]
 

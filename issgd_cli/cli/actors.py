@@ -8,7 +8,7 @@ import typer
 from issgd_cli.cli.address import DatabaseFile, address, blaming, default
 
 if TYPE_CHECKING:
-    from issgd_cli.clusters.actors import Kind
+    from issgd_cli.clusters.joining import Kind
 
 Url = Annotated[
     str | None, typer.Option("--database", help="URL of the run's database; unless given, ISSGD_DATABASE's.")
@@ -58,7 +58,7 @@ def monitor(
 def _join(
     kind: "Kind", url: str, run: str, data_dir: Path, folder: Path | None, index: int | None, device: str
 ) -> None:
-    from issgd_cli.clusters.actors import join
+    from issgd_cli.clusters.joining import join
     from issgd_cli.clusters.launch import GONE_STATUS
     from issgd_cli.errors import ConfigError, GoneError
 

@@ -15,7 +15,7 @@ from issgd_cli.errors import ConfigError, DatabaseError, GoneError
 from issgd_cli.files import read_text
 
 if TYPE_CHECKING:
-    from issgd_cli.experiment import Run
+    from issgd_cli.experiments.experiment import Run
 
 VARIABLE = "ISSGD_DATABASE"
 LONGEST = 4096

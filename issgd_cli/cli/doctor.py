@@ -43,7 +43,7 @@ def doctor(
 
 
 def _python() -> Finding:
-    from issgd_cli.runs import cpu_name
+    from issgd_cli.runs.folder import cpu_name
 
     return True, f"Python {platform.python_version()} on {platform.system()}, {os.cpu_count()} cores, {cpu_name()}", ""
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from issgd_cli.experiment import Experiment, Mode, Run
-    from issgd_cli.runs import RunFolder
+    from issgd_cli.experiments.experiment import Experiment, Mode, Run
+    from issgd_cli.runs.folder import RunFolder
 
 AxisName = Literal["seconds", "steps", "examples"]
 
@@ -27,9 +27,9 @@ def plot(
     results_dir: Annotated[Path, typer.Option(help="Where runs are.")] = Path("results"),
 ) -> None:
     """Draw the paper's figures and table from the traces, and judge its claims; or draw one run."""
-    from issgd_cli import experiment as experiments
-    from issgd_cli import runs
     from issgd_cli.errors import RunError
+    from issgd_cli.experiments import experiment as experiments
+    from issgd_cli.runs import folder as runs
 
     if all(path.suffix == ".toml" for path in what):
         plans = [experiments.read(path) for path in what]
@@ -78,7 +78,7 @@ def map_files(
     """The experiment's staleness map, as far as it is there: (setting, seed) -> CSV."""
     if plan.map is None:
         return {}
-    from issgd_cli.staleness_map import parts
+    from issgd_cli.experiments.staleness_map import parts
 
     wanted = list(dict.fromkeys([*plan.seeds, *(seeds or [])]))
     found = parts(plan, results_dir, wanted, overrides or {})
@@ -97,7 +97,7 @@ def _write(
     from issgd_cli.claims import load
     from issgd_cli.cli.signals import tidying
     from issgd_cli.figures.outputs import write_all
-    from issgd_cli.runs import command_line
+    from issgd_cli.runs.folder import command_line
 
     with tidying():
         # Without runs of its own figure 1 is drawn from the compared ones.
@@ -109,6 +109,6 @@ def _write(
 
 
 def _is_timeline(folder: "RunFolder") -> bool:
-    from issgd_cli.experiment import TIMELINE
+    from issgd_cli.experiments.experiment import TIMELINE
 
     return folder.path.parent.name.startswith(f"{TIMELINE}-")

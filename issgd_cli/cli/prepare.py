@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from issgd_cli.experiment import Run
+    from issgd_cli.experiments.experiment import Run
 
 
 def prepare(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from rich.console import Group
 
-    from issgd_cli.experiment import Run
-    from issgd_cli.reproduction import Progress
+    from issgd_cli.experiments.experiment import Run
+    from issgd_cli.experiments.reproduction import Progress
 
 
 def reproduce(
@@ -36,12 +36,12 @@ def reproduce(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
 ) -> None:
     """Do every run of an experiment, skipping the finished ones, and draw its figures, table and report."""
-    from issgd_cli import experiment as experiments
-    from issgd_cli import runs as run_folders
     from issgd_cli.cli.plot import map_files, write_outputs
     from issgd_cli.cli.signals import stopping
     from issgd_cli.config import assignments, merged
     from issgd_cli.errors import RunError
+    from issgd_cli.experiments import experiment as experiments
+    from issgd_cli.runs import folder as run_folders
 
     overrides = merged(
         {"database": {"url": database}} if database is not None else {},
@@ -61,7 +61,9 @@ def reproduce(
         typer.echo(f"Runs use the database server whose URL is in {VARIABLE}.", err=True)
     place = results_dir / runs[0].config.name
     with run_folders.locked(place, "another `issgd reproduce`"):
-        from issgd_cli.reproduction import reproduce as reproduce_runs  # here: who is refused need not wait for torch
+        from issgd_cli.experiments.reproduction import (
+            reproduce as reproduce_runs,  # here: who is refused need not wait for torch
+        )
 
         with stopping() as stop, watching(jobs) as watch:
             progress = reproduce_runs(
@@ -76,7 +78,7 @@ def reproduce(
             if stop.is_set():
                 raise RunError("Interrupted. The same command goes on from here.")
         if plan.map is not None and not only:
-            from issgd_cli.staleness_map import compute, parts
+            from issgd_cli.experiments.staleness_map import compute, parts
 
             with stopping() as stop:
                 compute(parts(plan, results_dir, chosen, overrides), plan.map, _saying(stop))
@@ -97,7 +99,7 @@ def reproduce(
 def _say_how_long(runs: Sequence["Run"], results: Path, jobs: int) -> None:
     """Every run with its estimate from a measured step; nothing is run."""
     from issgd_cli.cli.screen import duration
-    from issgd_cli.clusters.estimate import Estimate, estimate
+    from issgd_cli.simulation.estimate import Estimate, estimate
 
     known: dict[tuple[str, str], Estimate] = {}
     left = 0.0

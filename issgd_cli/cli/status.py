@@ -15,9 +15,9 @@ def status(
     from rich.markup import escape
     from rich.table import Table
 
-    from issgd_cli import runs
     from issgd_cli.cli.output import refuse_lost
     from issgd_cli.errors import IssgdError, RunError
+    from issgd_cli.runs import folder as runs
 
     if place != Path("results") and not place.exists():
         raise RunError(f"No folder {place}. Name one of results, or of one experiment.")

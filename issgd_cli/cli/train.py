@@ -11,7 +11,7 @@ from issgd_cli.cli.prepare import prepare_files
 
 if TYPE_CHECKING:
     from issgd_cli.config import Config
-    from issgd_cli.runs import RunFolder
+    from issgd_cli.runs.folder import RunFolder
 
 
 def train(
@@ -37,9 +37,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
 ) -> None:
     """Train once: start Redis, a master, workers and a monitor, show them live, leave a run folder."""
-    from issgd_cli import experiment as experiments
-    from issgd_cli import runs
     from issgd_cli.config import assignments, merged
+    from issgd_cli.experiments import experiment as experiments
+    from issgd_cli.runs import folder as runs
 
     flags: dict[str, dict[str, Any]] = {
         "worker": {"count": workers},
@@ -58,7 +58,7 @@ def train(
 
     from issgd_cli.cli.screen import watching  # here: whoever mistypes need not wait for torch to load
     from issgd_cli.cli.signals import stopping
-    from issgd_cli.clusters import training
+    from issgd_cli.experiments import run as training
 
     with blaming(run.config.database.url), stopping() as stop, watching(run.config, folder) as watch:
         if folder.state() is None:
@@ -78,7 +78,7 @@ def train(
 def _say_how_long(config: "Config") -> None:
     """Before a run of more than a few minutes: how long, and which setting is faster."""
     from issgd_cli.cli.screen import duration
-    from issgd_cli.clusters.estimate import estimate
+    from issgd_cli.simulation.estimate import estimate
 
     guess = estimate(config)
     if guess.seconds < 300:
@@ -97,8 +97,8 @@ def _say_how_long(config: "Config") -> None:
 
 def _summarise(config: "Config", folder: "RunFolder") -> None:
     """The last values, where the files lie, and what to type next."""
-    from issgd_cli import traces
     from issgd_cli.cli.screen import duration
+    from issgd_cli.runs import traces
 
     trace = traces.read(folder.trace)
     last = trace.groupby("quantity").value.last()

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from issgd_cli import datasets, traces
-from issgd_cli.checkpoints import Checkpoint, load_checkpoint, recover, refuse_other
+from issgd_cli import datasets
 from issgd_cli.config import Config
 from issgd_cli.database import SPLITS, Database, Layout
 from issgd_cli.datasets.prepared import Prepared, verify
 from issgd_cli.errors import RunError
-from issgd_cli.models.mlp import fingerprint, size
-from issgd_cli.runs import RunFolder
+from issgd_cli.networks.mlp import fingerprint, size
+from issgd_cli.runs import traces
+from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, recover, refuse_other
+from issgd_cli.runs.folder import RunFolder
 
 WATCH_SECONDS = 0.5
 GONE_STATUS = 75  # an actor's exit status: the run has left the database, and can be set back to its checkpoint

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from issgd_cli.checkpoints import save_checkpoint
+from issgd_cli.actors.master import RESERVED_VERSIONS
 from issgd_cli.clusters.launch import (
     GONE_STATUS,
     WATCH_SECONDS,
@@ -33,8 +33,8 @@ from issgd_cli.database.redis import CLOCK_STEP_SECONDS, PATIENCE_SECONDS, Redis
 from issgd_cli.database.server import Server, serving
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import AwayError, DatabaseError, GoneError, IssgdError, RunError
-from issgd_cli.master import RESERVED_VERSIONS
-from issgd_cli.runs import RunFolder
+from issgd_cli.runs.checkpoints import save_checkpoint
+from issgd_cli.runs.folder import RunFolder
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 8.0  # for master and monitor to save what they can

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from issgd_cli.database.protocol import Document, Topic
-from issgd_cli.database.records import LARGEST_VERSION, Layout, Published
+from issgd_cli.database.records import LARGEST_VERSION, Event, Layout, Published
 from issgd_cli.errors import DatabaseError
-from issgd_cli.traces import Event
 
 T = TypeVar("T")
 

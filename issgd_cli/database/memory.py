@@ -12,6 +12,7 @@ from issgd_cli.database.records import (
     SPLITS,
     Chunk,
     ChunkScores,
+    Event,
     Layout,
     Published,
     Records,
@@ -20,8 +21,7 @@ from issgd_cli.database.records import (
     refuse_flawed,
     refuse_nonfinite,
 )
-from issgd_cli.equations import Float64s
-from issgd_cli.traces import Event
+from issgd_cli.equations.alain2015 import Float64s
 
 
 class _Claims(NamedTuple):

@@ -6,8 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli.database.records import Chunk, ChunkScores, Layout, Published, Records, Split, Weights
-from issgd_cli.traces import Event
+from issgd_cli.database.records import Chunk, ChunkScores, Event, Layout, Published, Records, Split, Weights
 
 # Small documents that have one writer each.
 Topic = Literal[

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli.equations import Float64s
+from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.errors import DatabaseError, RecordError
 
 Split = Literal["train", "valid", "test"]
@@ -16,6 +16,16 @@ LARGEST_VERSION = 2**31 - 1  # they are kept as int32
 
 Float32s = NDArray[np.float32]
 Int32s = NDArray[np.int32]
+
+
+class Event(NamedTuple):
+    """One actor's operation."""
+
+    actor: str  # master, worker-0, monitor
+    start: float  # seconds since the run's start
+    end: float
+    event: str  # the name of an actors.actor.Operation
+    version: int  # of the parameters it concerned
 
 
 class Field(NamedTuple):

@@ -42,6 +42,7 @@ from issgd_cli.database.records import (
     SPLITS,
     Chunk,
     ChunkScores,
+    Event,
     Layout,
     Published,
     Records,
@@ -54,7 +55,6 @@ from issgd_cli.database.records import (
 from issgd_cli.database.replies import GONE, explained, refuse_unfit
 from issgd_cli.database.urls import arguments
 from issgd_cli.errors import AwayError, DatabaseError, GoneError
-from issgd_cli.traces import Event
 
 PIECE = 4 * 2**20  # of a parameter vector: one value of 76 MB would keep other clients waiting
 FAREWELL_SECONDS = 24 * 3600  # how long a cleared run still tells its workers to leave

@@ -3,9 +3,8 @@
 import numpy as np
 
 from issgd_cli.database.protocol import Database
-from issgd_cli.database.records import SPLITS, ChunkScores, Layout, Published
+from issgd_cli.database.records import SPLITS, ChunkScores, Event, Layout, Published
 from issgd_cli.errors import DatabaseError
-from issgd_cli.traces import Event
 
 LAYOUT = Layout(train=3, valid=1, test=1, chunk_size=2)
 

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from issgd_cli.claims.evidence import Run, Runs
+from issgd_cli.claims.quantiles import BINS, SEEDS_FOR_AN_INTERVAL, Axis, Bands, bands, bands_at
 from issgd_cli.figures import style
-from issgd_cli.quantiles import BINS, SEEDS_FOR_AN_INTERVAL, Axis, Bands, bands, bands_at
 
 Source = Literal["database", "audit"]
 PREFIX: dict[Source, str] = {"database": "", "audit": "audit/"}

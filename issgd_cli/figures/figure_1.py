@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from issgd_cli import traces
+from issgd_cli.database.records import Event
 from issgd_cli.figures import style
-from issgd_cli.runs import RunFolder
+from issgd_cli.runs import traces
+from issgd_cli.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ class Timeline:
     mode: Mode
     run: str  # <experiment>/<run>/<seed>
     state: str
-    events: "pd.DataFrame"  # columns of traces.Event, in the window, neighbours of a kind merged
+    events: "pd.DataFrame"  # columns of Event, in the window, neighbours of a kind merged
     lanes: tuple[str, ...]  # from top to bottom
     start: float  # seconds since the run's start
     end: float
@@ -152,7 +153,7 @@ def merged(events: "pd.DataFrame", gap: float) -> "pd.DataFrame":
             continue
         last[key] = row
         rows.append(row)
-    return pd.DataFrame(rows, columns=list(traces.Event._fields))
+    return pd.DataFrame(rows, columns=list(Event._fields))
 
 
 def _window(events: "pd.DataFrame") -> tuple[float, float] | None:

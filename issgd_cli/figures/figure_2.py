@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from issgd_cli.claims.evidence import Runs, setting_title
+from issgd_cli.claims.quantiles import Axis
 from issgd_cli.figures import style
 from issgd_cli.figures.curves import Panel, Source, draw_panel, method_curves, runs_note
-from issgd_cli.quantiles import Axis
 
 ROWS = {"loss/train": "training loss", "error/train": "training prediction error"}
 TITLE = "Training loss and training prediction error"

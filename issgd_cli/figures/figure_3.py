@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from issgd_cli.claims.evidence import Runs, setting_title
+from issgd_cli.claims.quantiles import Axis
 from issgd_cli.figures import style
 from issgd_cli.figures.curves import Panel, Source, draw_panel, method_curves, runs_note
-from issgd_cli.quantiles import Axis
 
 TITLE = "Test prediction error"
 ROW_COUNT = 1

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from issgd_cli.claims.evidence import Runs, setting_title, smoothing_label
-from issgd_cli.equations import Float64s
+from issgd_cli.claims.quantiles import TRACE_BINS, Axis, Bands
+from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.figures import style
 from issgd_cli.figures.curves import PREFIX, SOURCES, Curve, Panel, Source, draw_panel, sampled_bands
-from issgd_cli.quantiles import TRACE_BINS, Axis, Bands
 
 TITLE = "Square root of the trace of the gradient's covariance"
 ROW_COUNT = 1

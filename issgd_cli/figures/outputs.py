@@ -8,13 +8,13 @@ from typing import Any
 
 from issgd_cli.claims import Runs, Verdict, as_json, judge, load_run
 from issgd_cli.claims.evidence import Run
+from issgd_cli.claims.quantiles import Axis
 from issgd_cli.errors import RunError
 from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, report, staleness, style, table_1
 from issgd_cli.figures import run as run_figure
 from issgd_cli.figures.curves import PREFIX, Source
 from issgd_cli.files import write_text, writing
-from issgd_cli.quantiles import Axis
-from issgd_cli.runs import RunFolder, hash_of
+from issgd_cli.runs.folder import RunFolder, hash_of
 
 # The figures of an experiment's curves, by their number in the paper. Figure 1 is of single runs.
 FIGURES: dict[int, ModuleType] = {2: figure_2, 3: figure_3, 4: figure_4}

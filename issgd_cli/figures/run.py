@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from issgd_cli.claims.evidence import Run
+from issgd_cli.claims.quantiles import Series
 from issgd_cli.figures import style
-from issgd_cli.quantiles import Series
 
 # Quantity (without audit/), label, colour, dashes.
 Line = tuple[str, str, str, object]

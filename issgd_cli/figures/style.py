@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from issgd_cli.claims.quantiles import Axis
 from issgd_cli.files import replacing, writing
-from issgd_cli.quantiles import Axis
 
 # The original plotting code's colours; further methods take the rest in turn.
 GREEN, BLUE, ORANGE = "#00a65a", "#0000FF", "#FF8000"

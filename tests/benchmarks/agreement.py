@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli import traces
-from issgd_cli.clusters import training
-from issgd_cli.clusters.clock import from_run
 from issgd_cli.config import Clock, Cluster, Config, assignments, resolve
 from issgd_cli.database import SPLITS, Layout
+from issgd_cli.experiments import run as training
 from issgd_cli.figures import style
 from issgd_cli.files import write_text
-from issgd_cli.runs import RunFolder
+from issgd_cli.runs import traces
+from issgd_cli.runs.folder import RunFolder
+from issgd_cli.simulation.clock import from_run
 from tests.benchmarks.report import checkout, machine
 
 RESULTS = Path(__file__).parents[2] / "results" / "reference" / "agreement"

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from issgd_cli.drawing import Draws
+from issgd_cli.methods.drawing import Draws
+from issgd_cli.methods.proposal import Proposal
 from issgd_cli.randomness import generator
-from issgd_cli.sampling import Proposal
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale

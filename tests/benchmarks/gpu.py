@@ -13,10 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from issgd_cli.gradient_norms import score
-from issgd_cli.models.losses import cross_entropy
-from issgd_cli.models.mlp import initialise, mlp
-from issgd_cli.models.reduced import Reduced
+from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.networks.mlp import initialise, mlp
+from issgd_cli.networks.reduced import Reduced
+from issgd_cli.scores import score
 from tests.benchmarks.report import COLUMNS, RESULTS, Row, machine, write
 from tests.benchmarks.scale import FULL, QUICK, Scale
 from tests.benchmarks.timing import interleaved

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from issgd_cli.actors.master import Master
+from issgd_cli.actors.worker import Worker
 from issgd_cli.database import Published
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.figures import style
-from issgd_cli.master import Master
-from issgd_cli.models.mlp import flatten_parameters
-from issgd_cli.runs import RunFolder
-from issgd_cli.worker import Worker
+from issgd_cli.networks.mlp import flatten_parameters
+from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import processes, stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale

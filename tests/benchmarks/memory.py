@@ -6,14 +6,14 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from issgd_cli.actors.actor import Operation, Task
+from issgd_cli.actors.master import Master
+from issgd_cli.actors.monitor import Monitor
+from issgd_cli.actors.worker import Worker
 from issgd_cli.database import Published
 from issgd_cli.database.redis import RedisDatabase
-from issgd_cli.master import Master
-from issgd_cli.models.mlp import flatten_parameters
-from issgd_cli.monitor import Monitor
-from issgd_cli.operations import Operation, Task
-from issgd_cli.runs import RunFolder
-from issgd_cli.worker import Worker
+from issgd_cli.networks.mlp import flatten_parameters
+from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import processes, stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale

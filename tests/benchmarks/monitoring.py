@@ -1,9 +1,9 @@
 """The monitor's hot path, eq. 6-9 with six smoothing constants, and the search for the variance-optimal constant."""
 
-from issgd_cli import equations
-from issgd_cli.monitor import quantities
-from issgd_cli.sampling import FLOOR
-from issgd_cli.smoothing import smoothed, variance_optimal_constant
+from issgd_cli.actors.monitor import quantities
+from issgd_cli.equations import alain2015 as equations
+from issgd_cli.methods.proposal import FLOOR
+from issgd_cli.methods.smoothing import smoothed, variance_optimal_constant
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale

@@ -10,10 +10,10 @@ import numpy as np
 import redis
 import torch
 
+from issgd_cli.actors.actor import Operation, Task
+from issgd_cli.actors.master import Master
 from issgd_cli.database import Published
 from issgd_cli.database.redis import RedisDatabase
-from issgd_cli.master import Master
-from issgd_cli.operations import Operation, Task
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale

@@ -4,9 +4,9 @@ from functools import partial
 
 import numpy as np
 
+from issgd_cli.actors.exchange import Exchange
 from issgd_cli.database import Published
-from issgd_cli.exchange import Exchange
-from issgd_cli.sampling import Proposal
+from issgd_cli.methods.proposal import Proposal
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale

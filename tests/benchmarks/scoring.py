@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from issgd_cli import datasets
+from issgd_cli.datasets.examples import Examples
 from issgd_cli.errors import DataError
-from issgd_cli.examples import Examples
-from issgd_cli.gradient_norms import score
-from issgd_cli.models.reduced import Reduced
+from issgd_cli.networks.reduced import Reduced
+from issgd_cli.scores import score
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row, cpu
 from tests.benchmarks.scale import Scale

@@ -18,8 +18,8 @@ from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.database.server import serving
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.datasets.prepared import Split as PreparedSplit
-from issgd_cli.models.mlp import initialise, mlp
-from issgd_cli.runs import RunFolder
+from issgd_cli.networks.mlp import initialise, mlp
+from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks.scale import Scale
 
 HELD_OUT = 2048  # examples of the validation and of the test split

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from issgd_cli.actors.actor import Operation, Task
+from issgd_cli.actors.master import Master
 from issgd_cli.config import Config
+from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import ConfigError
-from issgd_cli.examples import Examples
-from issgd_cli.master import Master
-from issgd_cli.models.losses import cross_entropy
-from issgd_cli.operations import Operation, Task
-from issgd_cli.runs import RunFolder
+from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale

@@ -15,7 +15,7 @@ import pytest
 import scipy.io
 import torch
 
-from issgd_cli.gradient_norms import score
+from issgd_cli.scores import score
 from tests.benchmarks import __main__ as suite
 from tests.benchmarks import gpu, growth, preparing, processes, report, scoring, stage
 from tests.benchmarks.report import Row

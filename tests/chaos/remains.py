@@ -4,8 +4,8 @@ import shutil
 
 import pandas as pd
 
-from issgd_cli import traces
-from issgd_cli.runs import RunFolder
+from issgd_cli.runs import traces
+from issgd_cli.runs.folder import RunFolder
 from tests.chaos.run import Run
 from tests.chaos.soak import Outcome
 from tests.end_to_end.conftest import comparable

@@ -9,7 +9,7 @@ import pytest
 from issgd_cli.clusters import local
 from issgd_cli.clusters.launch import Snapshot
 from issgd_cli.clusters.restarts import LONG_LIFE_SECONDS, LONGEST_BACKOFF_SECONDS, Restarts, end_of, hint, was_killed
-from issgd_cli.runs import RunFolder
+from issgd_cli.runs.folder import RunFolder
 
 
 def test_pauses_double_up_to_a_limit_and_end() -> None:

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Published, Records, Split
 from issgd_cli.database import redis as redis_database
 from issgd_cli.database.memory import MemoryDatabase
-from issgd_cli.database.records import FIELDS
+from issgd_cli.database.records import FIELDS, Event
 from issgd_cli.database.redis import KEPT_VERSIONS, PIECE, RedisDatabase
 from issgd_cli.database.server import Server
 from issgd_cli.errors import AwayError, DatabaseError, GoneError
-from issgd_cli.traces import Event
 from tests.servers import administered
 
 LAYOUT = Layout(train=23, valid=5, test=10, chunk_size=10)  # 3, 1 and 1 chunks

@@ -16,10 +16,10 @@ import redis
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Layout, Published
 from issgd_cli.database.binaries import binary_version
 from issgd_cli.database.guard import listening
+from issgd_cli.database.records import Event
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.database.server import Server
 from issgd_cli.errors import DatabaseError
-from issgd_cli.traces import Event
 from tests.processes import eventually, is_alive
 from tests.servers import NAMES, administered, binary, free_port
 

@@ -13,8 +13,11 @@ import pytest
 import redis
 import torch
 
+from issgd_cli.actors.master import Master
+from issgd_cli.actors.monitor import Monitor
+from issgd_cli.actors.recorder import Recorder
+from issgd_cli.actors.worker import Worker
 from issgd_cli.clusters.launch import set_back
-from issgd_cli.clusters.recording import Recorder
 from issgd_cli.config import Config, resolve
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Layout, Published, Topic
 from issgd_cli.database.documents import read_topic
@@ -23,10 +26,7 @@ from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.database.server import Server
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import DatabaseError, IssgdError, RecordError
-from issgd_cli.master import Master
-from issgd_cli.monitor import Monitor
-from issgd_cli.runs import RunFolder
-from issgd_cli.worker import Worker
+from issgd_cli.runs.folder import RunFolder
 from tests.servers import administered
 
 RUN = "intruders/a/seed-000-0"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from issgd_cli import traces
 from issgd_cli.cli import main
+from issgd_cli.runs import traces
 from tests.processes import PATIENCE, processes
 from tests.processes import eventually as wait_until
 

@@ -106,7 +106,7 @@ def test_a_killed_reproduce_ends_with_the_same_and_does_no_finished_run_again(
 
 def test_a_second_reproduce_on_the_same_folder_is_refused(issgd: CommandLine) -> None:
     (issgd.place / "tiny.toml").write_text(TINY)
-    from issgd_cli.runs import locked
+    from issgd_cli.runs.folder import locked
 
     with locked(Path(issgd.place / "results" / "tiny"), "a test"):
         refused = issgd("reproduce", "tiny.toml", "--data-dir", issgd.data_dir)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from issgd_cli import traces
+from issgd_cli.runs import traces
 from tests.end_to_end.conftest import EXPERIMENTS, CommandLine
 from tests.processes import PATIENCE, is_alive
 

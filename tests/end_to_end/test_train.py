@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import redis
 
-from issgd_cli import traces
 from issgd_cli.database.redis import RedisDatabase
+from issgd_cli.runs import traces
 from tests.end_to_end.conftest import CommandLine, comparable
 from tests.processes import PATIENCE, is_alive, servers_of
 from tests.servers import administered

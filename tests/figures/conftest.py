@@ -10,9 +10,10 @@ import pytest
 
 from issgd_cli.claims import Runs, load
 from issgd_cli.config import resolve
+from issgd_cli.database.records import Event
 from issgd_cli.randomness import generator
-from issgd_cli.runs import RunFolder, run_folder
-from issgd_cli.traces import Event, Row, TraceWriter
+from issgd_cli.runs.folder import RunFolder, run_folder
+from issgd_cli.runs.traces import Row, TraceWriter
 
 SETTINGS = {"a": (0.01, 10.0), "b": (0.001, 1.0)}
 STEPS = 3000

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
+from issgd_cli.database.records import Event
 from issgd_cli.figures import figure_1, style
-from issgd_cli.runs import RunFolder
-from issgd_cli.traces import Event
+from issgd_cli.runs.folder import RunFolder
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from issgd_cli.claims import Runs, load
 from issgd_cli.errors import RunError
 from issgd_cli.figures import outputs, report
-from issgd_cli.runs import RunFolder, hash_of
-from issgd_cli.traces import Row
+from issgd_cli.runs.folder import RunFolder, hash_of
+from issgd_cli.runs.traces import Row
 
 COMMAND = ["issgd", "plot", "quick"]
 

@@ -8,11 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from issgd_cli.claims import Runs, load
+from issgd_cli.claims.quantiles import Axis, Bands
 from issgd_cli.figures import figure_2, figure_3, figure_4, style
 from issgd_cli.figures.curves import Curve, Panel
-from issgd_cli.quantiles import Axis, Bands
-from issgd_cli.runs import RunFolder
-from issgd_cli.traces import Row
+from issgd_cli.runs.folder import RunFolder
+from issgd_cli.runs.traces import Row
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 
 from issgd_cli.claims import load_run
 from issgd_cli.figures import run as run_figure
-from issgd_cli.runs import RunFolder
-from issgd_cli.traces import Row
+from issgd_cli.runs.folder import RunFolder
+from issgd_cli.runs.traces import Row
 
 
 def test_records_are_lines_and_audits_circles(make_run: Callable[..., RunFolder]) -> None:

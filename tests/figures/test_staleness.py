@@ -7,8 +7,8 @@ import pytest
 
 from issgd_cli.claims import Runs
 from issgd_cli.errors import RunError
+from issgd_cli.experiments.staleness_map import Cell, as_csv
 from issgd_cli.figures import staleness, style
-from issgd_cli.staleness_map import Cell, as_csv
 
 
 def write_map(path: Path, worse_from: int = 10**9) -> Path:

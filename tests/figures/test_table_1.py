@@ -10,8 +10,8 @@ import pytest
 from issgd_cli.claims import Runs, load
 from issgd_cli.claims.generalisation import score
 from issgd_cli.figures import table_1
-from issgd_cli.runs import RunFolder
-from issgd_cli.traces import Row
+from issgd_cli.runs.folder import RunFolder
+from issgd_cli.runs.traces import Row
 
 Change = Callable[[Row], Row | None]
 

@@ -1,0 +1,1 @@
+"""The papers' numbered results, one pure function each."""

@@ -1,0 +1,230 @@
+"""An experiment: a TOML file x its settings x its methods x seeds -> runs."""
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from issgd_cli.config import Config, StalenessMap, merged, read_toml, resolve, resolve_map
+from issgd_cli.errors import ConfigError
+from issgd_cli.runs.folder import RunFolder, run_folder
+
+Table = Mapping[str, Any]
+Mode = Literal["exact", "relaxed"]
+
+TIMELINE = "timeline"  # stands for the setting in the names of figure 1's runs
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an experiment.
+
+    Attributes:
+        config: Every value resolved. Data from a file of the user's are named by its content, not by its path.
+        setting: Name of its setting.
+        method: Name of its method.
+        data_file: The user's file, where the data come from one.
+    """
+
+    config: Config
+    setting: str
+    method: str
+    data_file: Path | None = None
+
+    def folder(self, results: Path) -> RunFolder:
+        """Where it lies."""
+        return run_folder(results, self.config, self.setting, self.method)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """For the manifest."""
+        return {"setting": self.setting, "method": self.method}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a TOML file says.
+
+    Attributes:
+        where: The file, for messages.
+        values: The sections that all runs share.
+        settings: Name -> overrides; one nameless setting where the file has none.
+        methods: Likewise; issgd and sgd where the file has none.
+        seeds: As the file lists them.
+        timelines: Overrides for the two short runs that figure 1 is drawn from; None: no such runs.
+        map: What a map of the proposal's variance covers; None: no map.
+    """
+
+    where: str
+    values: Table
+    settings: Mapping[str, Table]
+    methods: Mapping[str, Table]
+    seeds: Sequence[int]
+    timelines: Table | None = None
+    map: StalenessMap | None = None
+
+    def run(self, setting: str, method: str, overrides: Table) -> Run:
+        """Precedence: file < setting < method < overrides.
+
+        Raises:
+            ConfigError: Unknown keys or values out of range.
+            DataError: The data come from a file that cannot be read.
+        """
+        return _run(self.config(setting, method, overrides), setting, method)
+
+    def config(self, setting: str, method: str, overrides: Table) -> Config:
+        """Of `run`; a file of the user's own data is still named by its path, and need not be there."""
+        return resolve(merged(self.values, self.settings[setting], self.methods[method], overrides), self.where)
+
+    def one(self, setting: str | None, method: str | None, overrides: Table) -> Run:
+        """The run of `issgd train`: the first setting and method unless named; seed 0 unless set."""
+        return self.run(_named(setting, self.settings, "setting"), _named(method, self.methods, "method"), overrides)
+
+    def runs(
+        self, seeds: Sequence[int] | None = None, only: Mapping[str, str] | None = None, overrides: Table | None = None
+    ) -> list[Run]:
+        """Every run, seed by seed, so that an interrupted experiment has whole seeds.
+
+        Args:
+            seeds: Instead of the file's.
+            only: `setting` and `method` -> the one to keep.
+            overrides: On top of everything.
+        """
+        only = only or {}
+        settings = [_named(only["setting"], self.settings, "setting")] if "setting" in only else list(self.settings)
+        methods = [_named(only["method"], self.methods, "method")] if "method" in only else list(self.methods)
+        return [
+            self.run(setting, method, merged(overrides or {}, {"seed": seed}))
+            for seed, setting, method in itertools.product(self.seeds if seeds is None else seeds, settings, methods)
+        ]
+
+    def timeline_runs(self, overrides: Table) -> dict[Mode, Run]:
+        """The runs of figure 1: ISSGD in the first setting, once with barriers and once without."""
+        return {mode: _run(config, TIMELINE, mode) for mode, config in self.timeline_configs(overrides).items()}
+
+    def timeline_configs(self, overrides: Table) -> dict[Mode, Config]:
+        """Of `timeline_runs`, as `config`."""
+        if self.timelines is None:
+            return {}
+        setting, seed = next(iter(self.settings.values())), {"seed": self.seeds[0]}
+        values = merged(self.values, setting, {"proposal": {"method": "issgd"}}, self.timelines, overrides, seed)
+        modes: dict[Mode, Table] = {
+            # A limit in seconds does not apply behind barriers.
+            "exact": {"master": {"mode": "exact"}, "proposal": {"staleness_limit_seconds": None}},
+            "relaxed": {"master": {"mode": "relaxed"}},
+        }
+        return {mode: resolve(merged(values, changes), self.where) for mode, changes in modes.items()}
+
+
+def _run(config: Config, setting: str, method: str) -> Run:
+    if not config.data.name.endswith(".npz"):
+        return Run(config, setting, method)
+    from issgd_cli.datasets import directory_of  # here: few runs need it, and who mistypes need not wait for numpy
+
+    file, data = Path(config.data.name), config.data
+    data = data.model_copy(update={"name": directory_of(data.name, Path(data.dir)).name})
+    return Run(config.model_copy(update={"data": data}), setting, method, file)
+
+
+def single() -> Experiment:
+    """`issgd train` without a file: the defaults, paper-a's."""
+    return Experiment("the command line", {}, {"": {}}, _METHODS, [0])
+
+
+_METHODS: dict[str, Table] = {"issgd": {"proposal": {"method": "issgd"}}, "sgd": {"proposal": {"method": "sgd"}}}
+
+
+def _methods(values: Table) -> Mapping[str, Table]:
+    """Of a file without [[methods]]: the one that it sets itself, for instance a run's config.toml, or both."""
+    section = values.get("proposal")
+    own = section.get("method") if isinstance(section, Mapping) else None
+    return {own: {}} if isinstance(own, str) else _METHODS
+
+
+def read(path: Path) -> Experiment:
+    """Reads an experiment's TOML file and what it extends.
+
+    Raises:
+        ConfigError: Not readable, unknown keys, or files that extend each other in a circle.
+    """
+    values = _extended(path, ())
+    settings = _tables(values.pop("settings", None), path, "settings") or {"": {}}
+    methods = _tables(values.pop("methods", None), path, "methods") or _methods(values)
+    seeds = parse_seeds(str(values.pop("seeds", values.get("seed", 0))))
+    timelines = values.pop("timelines", None)
+    mapped = values.pop("map", None)
+    values.setdefault("name", path.stem)
+    map_ = resolve_map(mapped, str(path)) if mapped is not None else None
+    experiment = Experiment(str(path), values, settings, methods, seeds, timelines, map_)
+    for setting, method in itertools.product(settings, methods):
+        experiment.config(setting, method, {})  # wrong keys are found now, not at the fortieth run
+    experiment.timeline_configs({})
+    return experiment
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-49`, `3` or `0-4,7`, as a list without repetitions.
+
+    Raises:
+        ConfigError: Not such a list.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ConfigError(f"seeds {text!r}: write 0-49, 3, or 0-4,7.")
+        seeds += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def parse_only(text: str) -> dict[str, str]:
+    """`setting=a,method=issgd` as a mapping.
+
+    Raises:
+        ConfigError: Another key, or no equals sign.
+    """
+    only: dict[str, str] = {}
+    for part in text.split(",") if text else []:
+        key, equals, value = part.strip().partition("=")
+        if not equals or key not in ("setting", "method"):
+            raise ConfigError(f"--only {text}: write setting=a, method=issgd, or both with a comma.")
+        only[key] = value
+    return only
+
+
+def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    real = Path(os.path.realpath(path))  # resolve() raises at links that run in a circle
+    if real in seen:
+        raise ConfigError(f"{path}: `extends` runs in a circle: {' -> '.join(p.name for p in (*seen, path))}.")
+    values = read_toml(path)
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends = {parent!r} must be the name of a TOML file beside it.")
+    inherited = _extended(path.parent / parent, (*seen, real))
+    inherited.pop("name", None)  # a file's own name, or else its stem: two experiments never share a folder
+    return merged(inherited, values)
+
+
+def _tables(tables: Any, path: Path, key: str) -> dict[str, Table]:
+    """[[settings]] or [[methods]] by name."""
+    named: dict[str, Table] = {}
+    if tables is not None and not isinstance(tables, list):
+        raise ConfigError(f"{path}: {key} is a list of named tables; write [[{key}]], with two brackets.")
+    for table in tables or []:
+        name = table.get("name") if isinstance(table, dict) else None
+        if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum() or name in named:
+            raise ConfigError(f"{path}: each of [[{key}]] needs a `name` of its own, of letters, digits, - and _.")
+        named[name] = {k: v for k, v in table.items() if k != "name"}
+    return named
+
+
+def _named(wanted: str | None, tables: Mapping[str, Table], what: str) -> str:
+    if wanted is None:
+        return next(iter(tables))
+    if wanted not in tables:
+        raise ConfigError(f"No {what} {wanted!r}. There is {', '.join(repr(name) for name in tables)}.")
+    return wanted

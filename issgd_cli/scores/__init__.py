@@ -1,0 +1,6 @@
+"""Exact per-example gradient norms without per-example gradients (section 3.3)."""
+
+from issgd_cli.scores.gradient_norm import Scores, refuse_unsupported, score
+from issgd_cli.scores.rules import squared_norms, supported_layers
+
+__all__ = ["Scores", "refuse_unsupported", "score", "squared_norms", "supported_layers"]

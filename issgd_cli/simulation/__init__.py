@@ -1,0 +1,1 @@
+"""The simulated cluster: a virtual clock, and what takes how long on it."""

@@ -1,0 +1,347 @@
+"""An experiment's file: what it extends, its settings x methods x seeds, and who wins."""
+
+from pathlib import Path
+
+import pytest
+
+from issgd_cli.config import as_toml
+from issgd_cli.errors import ConfigError, DataError
+from issgd_cli.experiments.experiment import parse_only, parse_seeds, read, single
+
+BASE = """
+name = "paper"
+seeds = "0-2"
+[data]
+name = "house-numbers"
+[master]
+steps = 10
+[optimizer]
+learning_rate = 0.5
+[[settings]]
+name = "a"
+optimizer.learning_rate = 0.01
+proposal.smoothing = 10.0
+[[settings]]
+name = "b"
+optimizer.learning_rate = 0.001
+proposal.smoothing = 1.0
+[[methods]]
+name = "issgd"
+[[methods]]
+name = "sgd"
+proposal.method = "sgd"
+[[methods]]
+name = "uniformly-smoothed"
+proposal.smoothing = 1000.0
+"""
+
+
+def write(directory: Path, name: str, text: str) -> Path:
+    path = directory / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write(tmp_path, "base.toml", BASE)
+
+
+def test_the_runs_are_settings_x_methods_x_seeds_whole_seeds_first(base: Path) -> None:
+    runs = read(base).runs()
+    assert [(run.config.seed, run.setting, run.method) for run in runs] == [
+        (seed, setting, method)
+        for seed in (0, 1, 2)
+        for setting in ("a", "b")
+        for method in ("issgd", "sgd", "uniformly-smoothed")
+    ]
+    assert {run.config.name for run in runs} == {"paper"}
+
+
+def test_precedence_is_file_then_setting_then_method_then_overrides(base: Path) -> None:
+    experiment = read(base)
+    run = experiment.run("b", "issgd", {})
+    assert (run.config.optimizer.learning_rate, run.config.proposal.smoothing) == (0.001, 1.0)  # setting over file
+    run = experiment.run("b", "uniformly-smoothed", {})
+    assert run.config.proposal.smoothing == 1000.0  # method over setting
+    run = experiment.run("b", "uniformly-smoothed", {"proposal": {"smoothing": 3.0}, "optimizer": {"momentum": 0.5}})
+    assert (run.config.proposal.smoothing, run.config.optimizer.momentum) == (3.0, 0.5)  # overrides over all
+    assert run.config.optimizer.learning_rate == 0.001
+    assert run.config.master.steps == 10
+
+
+def test_a_method_brings_its_own_defaults(base: Path) -> None:
+    experiment = read(base)
+    assert experiment.run("a", "issgd", {}).config.worker.count == 3
+    assert experiment.run("a", "sgd", {}).config.worker.count == 1
+
+
+def test_every_run_has_a_folder_of_its_own(base: Path, tmp_path: Path) -> None:
+    folders = [run.folder(tmp_path).path for run in read(base).runs()]
+    assert len(set(folders)) == len(folders) == 18
+
+
+def test_seeds_and_only_choose_among_the_runs(base: Path) -> None:
+    runs = read(base).runs([7, 3], {"setting": "b", "method": "sgd"}, {"master": {"steps": 4}})
+    assert [(run.config.seed, run.setting, run.method) for run in runs] == [(7, "b", "sgd"), (3, "b", "sgd")]
+    assert {run.config.master.steps for run in runs} == {4}
+    assert {run.method for run in read(base).runs(only={"method": "sgd"})} == {"sgd"}
+
+
+def test_only_what_is_there_can_be_chosen(base: Path) -> None:
+    with pytest.raises(ConfigError, match=r"No setting 'c'.*'a', 'b'"):
+        read(base).runs(only={"setting": "c"})
+    with pytest.raises(ConfigError, match=r"No method 'adam'.*'issgd'"):
+        read(base).one("a", "adam", {})
+
+
+def test_train_takes_the_first_setting_and_method_unless_named(base: Path) -> None:
+    experiment = read(base)
+    run = experiment.one(None, None, {"seed": 4})
+    assert (run.setting, run.method, run.config.seed) == ("a", "issgd", 4)
+    run = experiment.one("b", "sgd", {})
+    assert (run.setting, run.method) == ("b", "sgd")
+    assert run.labels == {"setting": "b", "method": "sgd"}
+
+
+def test_without_a_file_the_run_is_the_papers() -> None:
+    assert single().one(None, None, {}).config.proposal.method == "issgd"
+    assert single().one(None, "sgd", {}).config.proposal.method == "sgd"
+    assert single().one(None, None, {}).config.name == "train"
+
+
+def test_a_runs_own_configuration_is_run_again_as_it_was(tmp_path: Path) -> None:
+    before = single().one(None, "sgd", {"seed": 3, "master": {"steps": 5}}).config
+    (tmp_path / "config.toml").write_text(as_toml(before))
+    assert read(tmp_path / "config.toml").one(None, None, {}).config == before
+    assert read(tmp_path / "config.toml").one(None, None, {"seed": 4}).config.seed == 4
+
+
+def test_a_file_without_settings_and_methods_compares_issgd_with_sgd(tmp_path: Path) -> None:
+    runs = read(write(tmp_path, "plain.toml", "master.steps = 5\n")).runs()
+    assert [(run.setting, run.method, run.config.proposal.method) for run in runs] == [
+        ("", "issgd", "issgd"),
+        ("", "sgd", "sgd"),
+    ]
+    assert runs[0].config.name == "plain"
+
+
+# Data of one's own
+
+OWN = """
+cluster.kind = "simulated"
+data.name = "mine.npz"
+timelines.master.steps = 6
+[[settings]]
+name = "a"
+[[settings]]
+name = "b"
+data.name = "sub/mine.npz"
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of data, and a copy of it in sub/; both in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.npz", "sub/mine.npz"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"data")
+    return tmp_path / "mine.npz"
+
+
+def test_a_relative_path_and_an_absolute_one_are_the_same_run(mine: Path, tmp_path: Path) -> None:
+    for plan in (single(), read(write(tmp_path, "own.toml", OWN))):
+        runs = [
+            plan.one(None, None, {"data": {"name": name}})
+            for name in ("mine.npz", "./mine.npz", "sub/mine.npz", str(mine), "sub/../mine.npz")
+        ]
+        assert {run.config.data.name for run in runs} == {"mine-3a6eb079"}
+        assert len({run.folder(tmp_path).path for run in runs}) == 1
+        assert runs[2].data_file == Path("sub/mine.npz")
+        by_name = plan.one(None, None, {"data": {"name": "mine-3a6eb079"}})  # which needs no file
+        assert (by_name.config, by_name.data_file) == (runs[0].config, None)
+
+
+def test_own_data_are_known_by_their_content_in_every_setting_and_in_figure_1s_runs(mine: Path, tmp_path: Path) -> None:
+    plan = read(write(tmp_path, "own.toml", OWN))
+    runs = [*plan.runs(), *plan.timeline_runs({}).values()]
+    assert {run.config.data.name for run in runs} == {"mine-3a6eb079"}
+    assert [run.data_file for run in runs] == [
+        Path(f) for f in ("mine.npz",) * 2 + ("sub/mine.npz",) * 2 + ("mine.npz",) * 2
+    ]
+
+
+def test_a_file_of_own_data_is_looked_for_only_when_a_run_uses_it(mine: Path, tmp_path: Path) -> None:
+    mine.unlink()
+    plan = read(write(tmp_path, "own.toml", OWN))
+    assert plan.one("b", None, {}).config.data.name == "mine-3a6eb079"
+    assert plan.one("a", None, {"data": {"name": "mnist"}}).config.data.name == "mnist"
+    with pytest.raises(DataError, match=r"mine\.npz cannot be read: No such file"):
+        plan.runs()
+
+
+# extends
+
+
+def test_a_file_wins_over_what_it_extends_key_by_key_and_has_its_own_name(base: Path, tmp_path: Path) -> None:
+    child = read(write(tmp_path, "child.toml", 'extends = "base.toml"\nseeds = 9\n[master]\nminibatch_size = 4\n'))
+    run = child.runs()[0]
+    assert run.config.name == "child"
+    assert (run.config.master.minibatch_size, run.config.master.steps, run.config.seed) == (4, 10, 9)
+    assert list(child.settings) == ["a", "b"]
+
+
+def test_a_chain_of_files_is_followed_and_its_methods_replaced_as_a_whole(base: Path, tmp_path: Path) -> None:
+    write(tmp_path, "middle.toml", 'extends = "base.toml"\n[[methods]]\nname = "only"\n')
+    (tmp_path / "deeper").mkdir()
+    last = read(write(tmp_path / "deeper", "last.toml", 'extends = "../middle.toml"\nname = "mine"\n'))
+    assert list(last.methods) == ["only"]
+    assert list(last.settings) == ["a", "b"]
+    assert last.runs()[0].config.name == "mine"
+
+
+def test_files_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a.toml", 'extends = "b.toml"\n')
+    write(tmp_path, "b.toml", 'extends = "a.toml"\n')
+    with pytest.raises(ConfigError, match=r"circle: a\.toml -> b\.toml -> a\.toml"):
+        read(tmp_path / "a.toml")
+    with pytest.raises(ConfigError, match="circle"):
+        read(write(tmp_path, "self.toml", 'extends = "self.toml"\n'))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "nowhere.toml"\n', r"No file .*nowhere\.toml"),
+        ("extends = 3\n", "must be the name of a TOML file"),
+        ("[optimizer]\nlearning_rat = 1\n", r"bad\.toml: unknown key optimizer\.learning_rat; did you mean"),
+        ('[[settings]]\nname = "a"\noptimizer.rate = 1\n', r"unknown key optimizer\.rate"),
+        ('[[methods]]\nname = "m"\nproposal.method = "adam"\n', r"proposal\.method"),
+        ("[[settings]]\noptimizer.momentum = 0.5\n", r"each of \[\[settings\]\] needs a `name`"),
+        ('[[settings]]\nname = "a"\n[[settings]]\nname = "a"\n', "a `name` of its own"),
+        ('[[methods]]\nname = "../up"\n', "a `name` of its own"),
+        ('[settings]\nname = "a"\n', r"\[\[settings\]\]"),
+        ("settings = 3\n", r"\[\[settings\]\]"),
+        ('seeds = "3-1"\n', "seeds '3-1'"),
+        ("seeds = [1, 2]\n", "seeds"),
+    ],
+)
+def test_a_wrong_file_is_refused_at_once_by_what_is_wrong_in_it(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(write(tmp_path, "bad.toml", text))
+
+
+# Figure 1's runs
+
+
+def test_the_timelines_are_issgds_first_setting_with_barriers_and_without(tmp_path: Path) -> None:
+    timelines = "[timelines]\nmaster.steps = 6\nproposal.smoothing = 2.0\n"
+    limit = "[proposal]\nstaleness_limit_seconds = 4.0\n"
+    runs = read(write(tmp_path, "t.toml", BASE + timelines + limit)).timeline_runs({"worker": {"count": 2}})
+    assert {mode: run.config.master.mode for mode, run in runs.items()} == {"exact": "exact", "relaxed": "relaxed"}
+    for mode, run in runs.items():
+        assert (run.setting, run.method) == ("timeline", mode)
+        assert run.config.proposal.method == "issgd"
+        assert (run.config.master.steps, run.config.proposal.smoothing, run.config.worker.count) == (6, 2.0, 2)
+        assert run.config.optimizer.learning_rate == 0.01
+    # A limit in seconds does not apply behind barriers.
+    assert runs["exact"].config.proposal.staleness_limit_seconds is None
+    assert runs["relaxed"].config.proposal.staleness_limit_seconds == 4.0
+
+
+def test_a_file_without_timelines_has_no_such_runs(base: Path) -> None:
+    assert read(base).timeline_runs({}) == {}
+
+
+# Seeds and --only
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("3", [3]),
+        ("0-3", [0, 1, 2, 3]),
+        ("0-1,7", [0, 1, 7]),
+        ("2, 0-2", [2, 0, 1]),
+        ("5-5", [5]),
+        ("0-49", [*range(50)]),
+    ],
+)
+def test_seeds_are_ranges_and_numbers_without_repetitions(text: str, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "1,,2", "1.5", "0-2-4", "²"])
+def test_what_is_no_list_of_seeds_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="write 0-49, 3, or 0-4,7"):
+        parse_seeds(text)
+
+
+def test_only_names_a_setting_a_method_or_both() -> None:
+    assert parse_only("") == {}
+    assert parse_only("setting=a") == {"setting": "a"}
+    assert parse_only("setting=a, method=issgd") == {"setting": "a", "method": "issgd"}
+
+
+@pytest.mark.parametrize("text", ["a", "seed=3", "setting", "setting=a,,method=b"])
+def test_other_words_after_only_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--only"):
+        parse_only(text)
+
+
+# The files that come with the project
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda p: p.name)
+def test_every_experiment_that_comes_with_the_project_is_valid_for_all_its_seeds(path: Path) -> None:
+    experiment = read(path)
+    assert len(experiment.runs()) == len(experiment.seeds) * len(experiment.settings) * len(experiment.methods)
+
+
+# The names of their runs' folders, the hash included: what has been run is found again by these.
+RUNS = {
+    "cifar10.toml": (
+        "a-issgd-16b104fb a-sgd-36df6969 b-issgd-9b8b8f66 b-sgd-698a5e19 timeline-exact-605c99bc "
+        "timeline-relaxed-2a2e3a20"
+    ),
+    "own-norms.toml": "a-issgd-50a5cd3e a-issgd-own-norms-bb4cbd44 b-issgd-a0e77254 b-issgd-own-norms-602c8c4f",
+    "paper-a-simulated.toml": (
+        "cifar10-issgd-bd04d3a9 cifar10-sgd-3ad8190b house-numbers-issgd-78d5fbee house-numbers-sgd-944de54d"
+    ),
+    "paper-a.toml": "a-issgd-37a65115 a-sgd-f2320238 timeline-exact-e48be485 timeline-relaxed-83c8c464",
+    "paper-b-simulated.toml": (
+        "cifar10-issgd-093868d2 cifar10-sgd-9a98ca76 house-numbers-issgd-c6ccbfc8 house-numbers-sgd-5975d5ee"
+    ),
+    "paper-b.toml": "b-issgd-21d674f4 b-sgd-54ad0ab8 timeline-exact-5715b79b timeline-relaxed-a3cc61db",
+    "quick.toml": (
+        "a-issgd-9b033e5f a-sgd-43e637da b-issgd-79fa0362 b-sgd-d199665f timeline-exact-9f1ed368 "
+        "timeline-relaxed-c4cd445d"
+    ),
+    "smoke.toml": "issgd-9657d222 sgd-42b0ac4f",
+    "staleness.toml": (
+        "a-0-workers-5e854291 a-1-workers-plus-1-30dfaff9 a-1-workers-variance-optimal-00c3f670 "
+        "a-3-workers-plus-1-a21119a6 a-3-workers-variance-optimal-fcf52702 a-32-workers-plus-1-8493ba0f "
+        "a-32-workers-variance-optimal-fe1edff7 a-1024-workers-plus-1-efb4fcaf "
+        "a-1024-workers-variance-optimal-a8a1429e b-0-workers-1a5837d2 b-1-workers-plus-1-b3540342 "
+        "b-1-workers-variance-optimal-4075a577 b-3-workers-plus-1-876ee258 b-3-workers-variance-optimal-82aa09c8 "
+        "b-32-workers-plus-1-2b0af4e6 b-32-workers-variance-optimal-38a9da22 b-1024-workers-plus-1-9c6ef484 "
+        "b-1024-workers-variance-optimal-316eca7f"
+    ),
+    "svhn-small.toml": (
+        "a-issgd-4fdea786 a-sgd-da5fca8c a-issgd-variance-optimal-261399e4 b-issgd-3ee92b31 b-sgd-c97c271b "
+        "b-issgd-variance-optimal-651d7cc3 timeline-exact-94844cf7 timeline-relaxed-7ecc038d"
+    ),
+    "threshold.toml": (
+        "b-limit-1s-a6831ad8 b-limit-4s-87774856 b-limit-20s-ada86f90 b-no-limit-e12d214f b-shuffled-45992530"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXPERIMENTS.glob("*.toml")))
+def test_no_run_of_an_experiment_that_comes_with_the_project_gets_another_name(name: str) -> None:
+    experiment = read(EXPERIMENTS / name)
+    runs = [*experiment.runs(experiment.seeds[:1]), *experiment.timeline_runs({}).values()]
+    assert [run.folder(Path()).path.parent.name for run in runs] == RUNS[name].split()

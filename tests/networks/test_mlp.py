@@ -1,0 +1,125 @@
+"""The model's shape, its initial weights, and its parameters as one vector."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from issgd_cli.networks.mlp import fingerprint, flatten_parameters, initialise, mlp
+
+
+def linear_layers(model: nn.Sequential) -> list[nn.Linear]:
+    return [layer for layer in model if isinstance(layer, nn.Linear)]
+
+
+def stds(model: nn.Sequential) -> list[float]:
+    return [float(layer.weight.detach().std()) for layer in linear_layers(model)]
+
+
+def test_layers_are_linear_with_relu_between_and_logits_at_the_end() -> None:
+    model = mlp(7, [5, 4], 3)
+    assert [type(layer).__name__ for layer in model] == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert [tuple(layer.weight.shape) for layer in linear_layers(model)] == [(5, 7), (4, 5), (3, 4)]
+    assert not any(layer.inplace for layer in model if isinstance(layer, nn.ReLU))
+
+
+def test_the_papers_model_has_its_number_of_parameters() -> None:
+    with torch.device("meta"):
+        model = mlp(3072, [2048] * 4, 10)
+    assert sum(p.numel() for p in model.parameters()) == 3073 * 2048 + 3 * 2049 * 2048 + 2049 * 10
+
+
+def test_below_width_2048_the_hidden_layers_after_the_first_start_wider() -> None:
+    model = mlp(600, [128, 256, 512], 200)
+    initialise(model, 0)
+    expected = [0.01, 0.01 * math.sqrt(2048 / 128), 0.01 * math.sqrt(2048 / 256), 0.01]
+    assert stds(model) == pytest.approx(expected, rel=0.02)
+
+
+def test_at_width_2048_every_layer_starts_as_the_originals() -> None:
+    model = mlp(50, [2048, 2048], 100)
+    initialise(model, 0)
+    assert stds(model) == pytest.approx([0.01] * 3, rel=0.02)
+
+
+def test_a_given_std_is_every_layers() -> None:
+    model = mlp(300, [128, 128], 200)
+    initialise(model, 0, std=0.3)
+    assert stds(model) == pytest.approx([0.3] * 3, rel=0.02)
+
+
+def test_weights_are_normal_with_mean_zero_and_biases_zero() -> None:
+    model = mlp(1000, [300], 10)
+    initialise(model, 0)
+    weights = linear_layers(model)[0].weight.detach().numpy().ravel() / 0.01
+    assert abs(weights.mean()) < 4 / math.sqrt(weights.size)
+    assert (np.abs(weights) > 2).mean() == pytest.approx(0.0455, rel=0.05)  # a normal's tails
+    assert all((layer.bias == 0).all() for layer in linear_layers(model))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
+    vectors = []
+    for seed in (0, 0, 1):
+        model = mlp(6, [5, 5], 3)
+        initialise(model, seed)
+        vectors.append(flatten_parameters(model).clone())
+    assert torch.equal(vectors[0], vectors[1])
+    assert not torch.equal(vectors[0], vectors[2])
+
+
+def test_layers_of_one_shape_start_different() -> None:
+    model = mlp(5, [5, 5], 5)
+    initialise(model, 0, std=1.0)
+    first, second, third = (layer.weight for layer in linear_layers(model))
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+
+
+def test_initial_weights_owe_nothing_to_the_global_generators() -> None:
+    model = mlp(6, [5], 3)
+    state = torch.get_rng_state()
+    initialise(model, 0)
+    assert torch.equal(torch.get_rng_state(), state)
+    before = flatten_parameters(model).clone()
+    torch.randn(7)
+    initialise(model, 0)
+    assert torch.equal(flatten_parameters(model), before)
+
+
+def test_writing_the_flat_vector_changes_the_model_and_the_other_way_round() -> None:
+    model = mlp(4, [3], 2)
+    initialise(model, 0)
+    expected = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    flat = flatten_parameters(model)
+    assert torch.equal(flat, expected)
+    inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    flat.zero_()
+    assert (model(inputs) == 0).all()
+    with torch.no_grad():
+        linear_layers(model)[1].bias.fill_(2.0)
+    assert flat[-2:].tolist() == [2, 2]
+    assert (model(inputs) == 2).all()
+
+
+def test_a_flat_models_gradients_are_the_same_and_its_parameters_still_trained() -> None:
+    model, plain = mlp(4, [3], 2), mlp(4, [3], 2)
+    for one in (model, plain):
+        initialise(one, 0, std=0.5)
+    flatten_parameters(model)
+    inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    for one in (model, plain):
+        one(inputs).square().sum().backward()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert ours.requires_grad
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_the_fingerprint_is_of_the_shapes_alone() -> None:
+    mine = fingerprint(12, [8, 4], 3)
+    assert fingerprint(12, [8, 4], 3) == mine
+    assert len(mine) == 16
+    others = [fingerprint(13, [8, 4], 3), fingerprint(12, [4, 8], 3), fingerprint(12, [8, 4, 4], 3)]
+    others += [fingerprint(12, [8, 4], 4), fingerprint(12, [8], 3)]
+    assert len({mine, *others}) == 6
