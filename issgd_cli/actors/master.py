@@ -16,13 +16,11 @@ from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.exchange import Exchange, OwnNorms, Refreshed
 from issgd_cli.config import Config
 from issgd_cli.database import Database, Document, Published, Records, Split
-from issgd_cli.datasets.examples import Examples
-from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
-from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.methods.drawing import Draws
 from issgd_cli.methods.proposal import Proposal
-from issgd_cli.networks.mlp import flatten_parameters, initialise, mlp
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs.checkpoints import (
     Arrays,
@@ -56,18 +54,16 @@ class Master:
     def __init__(
         self,
         config: Config,
-        data: Prepared,
+        problem: Problem,
         database: Database,
         folder: RunFolder,
         device: torch.device,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         """A master at step 0, or where `checkpoint` left off."""
-        self.config, self.data, self.database, self.folder = config, data, database, folder
-        self.examples = Examples(data, data.splits["train"], device)
-        model = mlp(data.features, config.model.hidden, data.classes)
-        initialise(model, config.seed, config.model.initial_weight_std)
-        self.model = model.to(device)
+        self.config, self.problem, self.database, self.folder = config, problem, database, folder
+        self.examples = problem.examples("train", device)
+        self.model = problem.initial_network(config.seed, device)
         self.parameters = flatten_parameters(self.model)
         self.outgoing = torch.empty(self.parameters.shape, pin_memory=device.type == "cuda")  # what is being published
         # torch's own first step would start from zeros, too: its buffer becomes a copy of the gradient.
@@ -141,10 +137,10 @@ class Master:
         indices, factors = self.draws.draw(generator(self.config.seed, "draws", self.step), size)
         inputs, labels = self.examples[indices]
         if self.exchange.own is None:
-            loss = (factors * cross_entropy(self.model(inputs), labels)).mean()  # section 4.1
+            loss = (factors * self.problem.loss(self.model(inputs), labels)).mean()  # section 4.1
             gradients = torch.autograd.grad(loss, self.tensors)
         else:  # the same, and the minibatch's norms taken along
-            scores = score(self.model, inputs, labels, with_gradient=True, factors=factors / size)
+            scores = score(self.problem.loss, self.model, inputs, labels, with_gradient=True, factors=factors / size)
             loss = (factors * scores.losses).mean()
             assert scores.gradients is not None
             gradients = scores.gradients
@@ -199,7 +195,7 @@ class Master:
             DataError: The data have changed since they were loaded, and with them what may have been trained on.
             RunError: Parameters or momentum are not finite, or the disk is full. The last checkpoint stays.
         """
-        self.data.refuse_changed()
+        self.problem.data.refuse_changed()
         self._refuse_nonfinite()
         self.checkpointed_at = now
         # In relaxed mode versions up to the reserved one may be published before the next checkpoint; a resumed run

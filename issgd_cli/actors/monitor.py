@@ -16,13 +16,14 @@ from issgd_cli.config import Config
 from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
 from issgd_cli.database.records import Event
 from issgd_cli.datasets.examples import Examples
-from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import alain2015 as equations
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.errors import RunError
+from issgd_cli.losses import Loss
 from issgd_cli.methods.proposal import Proposal, floored
 from issgd_cli.methods.smoothing import smoothed
-from issgd_cli.networks.mlp import flatten_parameters, mlp
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs import traces
 from issgd_cli.runs.checkpoints import Audit, load_audit, total_work
@@ -41,11 +42,11 @@ class Monitor:
     """See the module."""
 
     def __init__(
-        self, config: Config, data: Prepared, database: Database, folder: RunFolder, device: torch.device
+        self, config: Config, problem: Problem, database: Database, folder: RunFolder, device: torch.device
     ) -> None:
         """A monitor that goes on with the trace that the folder holds."""
-        self.config, self.data, self.database, self.folder, self.device = config, data, database, folder, device
-        self.examples = {split: Examples(data, data.splits[split], device) for split in SPLITS}
+        self.config, self.problem, self.database, self.folder, self.device = config, problem, database, folder, device
+        self.examples = {split: problem.examples(split, device) for split in SPLITS}
         self.layout = database.layout()
         self.trace = TraceWriter(folder.trace, Row._fields, BLOCK_ENDS)
         self.events = TraceWriter(folder.events, Event._fields)
@@ -113,7 +114,7 @@ class Monitor:
 
     def audit(self, point: Audit) -> Generator[Operation]:
         """Everything exactly, at the parameters of one audit point, and its rows."""
-        model = mlp(self.data.features, self.config.model.hidden, self.data.classes).to(self.device)
+        model = self.problem.network(self.device)
         parameters = flatten_parameters(model)
         if (len(point.parameters), len(point.weights)) != (len(parameters), self.layout.train):
             raise RunError(
@@ -122,9 +123,9 @@ class Monitor:
         parameters.copy_(torch.from_numpy(point.parameters))
         draws = generator(self.config.seed, "audit_draws", point.step)
         values = yield from exact_quantities(
-            model, self.examples, self.layout, point, self.config.monitor.extra_smoothings, draws
+            self.problem.loss, model, self.examples, self.layout, point, self.config.monitor.extra_smoothings, draws
         )
-        self.data.refuse_changed()  # nothing of other examples is written
+        self.problem.data.refuse_changed()  # nothing of other examples is written
         values["trace/in_use"] = values.pop("trace/in_use")  # ends the block
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
 
@@ -238,6 +239,7 @@ def quantities(
 
 
 def exact_quantities(
+    loss: Loss,
     model: torch.nn.Module,
     examples: Mapping[Split, Examples],
     layout: Layout,
@@ -272,7 +274,7 @@ def exact_quantities(
                 if len(part) == 0:
                     continue
                 rows = torch.from_numpy(part).to(device)
-                scores = score(model, inputs[rows], labels[rows], with_gradient=split == "train")
+                scores = score(loss, model, inputs[rows], labels[rows], with_gradient=split == "train")
                 losses[span.start + part] = scores.losses.double().cpu().numpy()
                 errors[span.start + part] = scores.errors.double().cpu().numpy()
                 if (gradient := scores.gradient) is not None:
@@ -285,7 +287,7 @@ def exact_quantities(
     values["trace/in_use"] = equations.trace_of_covariance(squared_norms[drawn], point.weights[drawn], drawn_norm2)
     if not drawn.all():
         values["trace/uniform_in_use"] = equations.uniform_trace(squared_norms[drawn], drawn_norm2)
-    error_norm2 = yield from _error_norm2(model, examples["train"], point, gradients.sum(0) / layout.train, draws)
+    error_norm2 = yield from _error_norm2(loss, model, examples["train"], point, gradients.sum(0) / layout.train, draws)
     if values["trace/in_use"] > 0:
         values["estimator/error_ratio"] = equations.error_ratio(error_norm2, AUDIT_DRAWS, values["trace/in_use"])
     previous = None if np.isnan(point.table).any() else point.table
@@ -293,7 +295,12 @@ def exact_quantities(
 
 
 def _error_norm2(
-    model: torch.nn.Module, examples: Examples, point: Audit, true_gradient: torch.Tensor, draws: np.random.Generator
+    loss: Loss,
+    model: torch.nn.Module,
+    examples: Examples,
+    point: Audit,
+    true_gradient: torch.Tensor,
+    draws: np.random.Generator,
 ) -> Generator[Operation, None, float]:
     """Squared distance from the true gradient, shape (P,), of a mean gradient over draws by the weights in use."""
     indices, weights = Proposal.of(point.weights).draw(draws, AUDIT_DRAWS)
@@ -302,7 +309,7 @@ def _error_norm2(
         part = slice(first, first + AUDIT_MINIBATCH)
         yield Operation("audit", examples=len(indices[part]))
         inputs, labels = examples[indices[part]]
-        scores = score(model, inputs, labels, True, torch.from_numpy(weights[part]).to(inputs))
+        scores = score(loss, model, inputs, labels, True, torch.from_numpy(weights[part]).to(inputs))
         if (gradient := scores.gradient) is not None:
             total += gradient
     return float((total / AUDIT_DRAWS - true_gradient).square().sum())

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from issgd_cli.actors.actor import Operation
 from issgd_cli.config import Config
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Split
-from issgd_cli.datasets.examples import Examples
-from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import DatabaseError, RecordError, RunError
-from issgd_cli.networks.mlp import flatten_parameters, mlp
+from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.networks.reduced import Reduced
+from issgd_cli.problem import Problem
 from issgd_cli.scores import score
 
 POLL_SECONDS = 0.01
@@ -28,11 +27,12 @@ OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 class Scorer:
     """What a worker scores with: a model that takes any version's parameters. Workers of one process can share one."""
 
-    def __init__(self, config: Config, data: Prepared, layout: Layout, device: torch.device) -> None:
+    def __init__(self, config: Config, problem: Problem, layout: Layout, device: torch.device) -> None:
         """A scorer without parameters."""
         self.layout, self.gradient_every_chunks = layout, config.worker.gradient_every_chunks
-        self.examples = {split: Examples(data, data.splits[split], device) for split in SPLITS}
-        self.model = mlp(data.features, config.model.hidden, data.classes).to(device)
+        self.loss = problem.loss
+        self.examples = {split: problem.examples(split, device) for split in SPLITS}
+        self.model = problem.network(device)
         self.parameters = flatten_parameters(self.model)
         self.reduced = Reduced(self.model) if config.worker.precision == "bfloat16" else None
         self.version = 0
@@ -50,7 +50,8 @@ class Scorer:
         inputs, labels = self.examples[chunk.split][self.layout.span(chunk.split, chunk.number)]
         with_gradient = chunk.split == "train" and self._gives_gradient(chunk.number, version)
         # ||g_B||^2 is for the trace, not for a proposal: never in reduced precision.
-        scores = score(self.model if with_gradient else self.reduced or self.model, inputs, labels, with_gradient)
+        model = self.model if with_gradient else self.reduced or self.model
+        scores = score(self.loss, model, inputs, labels, with_gradient)
         norm2 = None
         if (gradient := scores.gradient) is not None:
             norm2 = float(gradient.square().sum(dtype=torch.float64)) / len(labels) ** 2
@@ -80,15 +81,15 @@ class Worker:
     def __init__(
         self,
         config: Config,
-        data: Prepared,
+        problem: Problem,
         database: Database,
         device: torch.device,
         scorer: Scorer | None = None,
     ) -> None:
         """A worker without parameters, and with a scorer of its own unless it is given one to share."""
-        self.config, self.data, self.database = config, data, database
+        self.config, self.problem, self.database = config, problem, database
         self.layout = database.layout()
-        self.scorer = scorer or Scorer(config, data, self.layout, device)
+        self.scorer = scorer or Scorer(config, problem, self.layout, device)
         self.version = 0
         self.parameters: NDArray[np.float32] | None = None
         self.turn = self.left = 0
@@ -142,7 +143,7 @@ class Worker:
         self.is_scored = True
         yield Operation("push", self.version, bytes=sum(array.nbytes for array in scores[:3]))
         self.chunk, self.is_scored = None, False
-        self.data.refuse_changed()  # else the scores may be of other examples than the master's
+        self.problem.data.refuse_changed()  # else the scores may be of other examples than the master's
         try:
             self.database.push(chunk, self.version, scores)
         except RecordError as error:

@@ -25,7 +25,7 @@ from issgd_cli.database import Document, Layout
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.errors import ConfigError, DatabaseError, DataError, GoneError, IssgdError, RunError
 from issgd_cli.files import telling
-from issgd_cli.networks.mlp import fingerprint
+from issgd_cli.problem import Problem
 from issgd_cli.runs.checkpoints import load_checkpoint
 from issgd_cli.runs.folder import RunFolder, locked
 
@@ -124,7 +124,8 @@ def _take_part(
             f"{config.data.name} in {data_dir} is not the dataset of run {run} (fingerprint {data.fingerprint[:16]}, "
             f"not {description['dataset'][:16]}). Prepare it with the same source, size and seed."
         )
-    if fingerprint(data.features, config.model.hidden, data.classes) != description["model"]:
+    problem = Problem(config, data)
+    if problem.fingerprint != description["model"]:
         raise RunError(f"This issgd builds another model than the one that run {run} trains. Use the same version.")
     layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
     if database.layout() != layout:
@@ -132,7 +133,7 @@ def _take_part(
     place = torch.device(device or device_of(config, kind, index or 0))
     if kind == "worker":
         name = f"worker-{socket.gethostname()}-{os.getpid()}" if index is None else f"worker-{index}"
-        Execution(name, Worker(config, data, database, place), database).run()
+        Execution(name, Worker(config, problem, database, place), database).run()
         return
     if folder is None:
         raise RunError(f"The {kind} needs --folder, the run's folder.")
@@ -141,9 +142,9 @@ def _take_part(
     with locked(there.checkpoint.parent if kind == "master" else there.logs, f"another {kind}"):
         if kind == "master":
             checkpoint = load_checkpoint(there.checkpoint) if description["resumed"] else None
-            actor: Actor = Master(config, data, database, there, place, checkpoint)
+            actor: Actor = Master(config, problem, database, there, place, checkpoint)
         else:
-            actor = Monitor(config, data, database, there, place)
+            actor = Monitor(config, problem, database, there, place)
         Execution(kind, actor, database).run()
 
 

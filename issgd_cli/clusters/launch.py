@@ -12,7 +12,7 @@ from issgd_cli.config import Config
 from issgd_cli.database import SPLITS, Database, Layout
 from issgd_cli.datasets.prepared import Prepared, verify
 from issgd_cli.errors import RunError
-from issgd_cli.networks.mlp import fingerprint, size
+from issgd_cli.problem import Problem
 from issgd_cli.runs import traces
 from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, recover, refuse_other
 from issgd_cli.runs.folder import RunFolder
@@ -120,12 +120,13 @@ def last_checkpoint(folder: RunFolder, notices: list[str]) -> Checkpoint | None:
 
 
 def set_back(
-    database: Database, folder: RunFolder, config: Config, data: Prepared, checkpoint: Checkpoint | None
+    database: Database, folder: RunFolder, config: Config, problem: Problem, checkpoint: Checkpoint | None
 ) -> None:
     """Sets the database to the run's start, or to its checkpoint, and cuts back to it what the folder holds."""
+    data = problem.data
     layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
     if checkpoint is not None:
-        refuse_other(folder.checkpoint, checkpoint, layout, size(data.features, config.model.hidden, data.classes))
+        refuse_other(folder.checkpoint, checkpoint, layout, problem.size)
     seconds, step = (0.0, 0) if checkpoint is None else (checkpoint.seconds, checkpoint.step)
     if checkpoint is None or not checkpoint.moment:  # else the simulated cluster cuts, to the bit
         traces.drop_from(folder.trace, step)
@@ -145,7 +146,7 @@ def set_back(
     description = {
         "config": config.model_dump(mode="json", exclude_none=True, exclude={"database"}),
         "dataset": data.fingerprint,
-        "model": fingerprint(data.features, config.model.hidden, data.classes),
+        "model": problem.fingerprint,
         "resumed": checkpoint is not None,
     }
     database.put("description", description)

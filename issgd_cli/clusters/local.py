@@ -33,6 +33,7 @@ from issgd_cli.database.redis import CLOCK_STEP_SECONDS, PATIENCE_SECONDS, Redis
 from issgd_cli.database.server import Server, serving
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import AwayError, DatabaseError, GoneError, IssgdError, RunError
+from issgd_cli.problem import Problem
 from issgd_cli.runs.checkpoints import save_checkpoint
 from issgd_cli.runs.folder import RunFolder
 
@@ -148,7 +149,7 @@ class _Launch:
                     checkpoint = checkpoint.renumbered(RESERVED_VERSIONS)
                     save_checkpoint(self.folder.checkpoint, checkpoint)
                 self.gone_back_to = self._checkpointed_at()
-                set_back(self.database, self.folder, self.config, self.data, checkpoint)
+                set_back(self.database, self.folder, self.config, Problem(self.config, self.data), checkpoint)
                 return
             except DatabaseError as error:
                 killed = self._server_is_gone()  # while it started, or while it was being filled

@@ -33,7 +33,7 @@ from issgd_cli.experiments.experiment import Experiment
 from issgd_cli.files import write_text
 from issgd_cli.methods.proposal import proposal
 from issgd_cli.methods.smoothing import smoothing
-from issgd_cli.networks.mlp import size
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.scores import score
 from issgd_cli.simulation.clock import resolved
@@ -121,7 +121,7 @@ def compute(wanted: Sequence[Part], asked: StalenessMap, watch: Watch) -> None:
     device = torch.device(device_of(config, "master", 0))
     layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
     clock = resolved(config.cluster.clock, layout.train, lambda: measured(config, data, device))
-    parameters = size(data.features, config.model.hidden, data.classes)
+    parameters = Problem(config, data).size
     schedules = []
     for workers, every in product(asked.workers, asked.publish_every_steps):
         watch(f"the schedule of {workers} workers, publishing every {every} steps")
@@ -146,7 +146,8 @@ def _compute(
     name = f"{part.setting} seed {part.seed}"
     database = MemoryDatabase(lambda: 0.0)
     database.begin(layout, 0.0, {split: layout.empty(split) for split in SPLITS})
-    master = Master(part.config, data, database, RunFolder(part.path.parent), device)  # it only trains: no file of its
+    problem, folder = Problem(part.config, data), RunFolder(part.path.parent)
+    master = Master(part.config, problem, database, folder, device)  # it only trains: no file of its
     path = trajectory(master, layout, asked, schedules[0].steps, lambda step: watch(f"{name}, step {step:,}"))
     watch(f"{name}, looking up")
     rows = [row for one in schedules for row in cells(path, one, layout, asked.smoothings)]
@@ -199,7 +200,7 @@ def _scored(master: Master, layout: Layout, with_gradient: bool) -> tuple[NDArra
     total = torch.zeros(master.parameters.shape, dtype=torch.float64)
     for first in range(0, layout.train, MINIBATCH):
         span = slice(first, min(first + MINIBATCH, layout.train))
-        scores = score(master.model, *master.examples[span], with_gradient)
+        scores = score(master.problem.loss, master.model, *master.examples[span], with_gradient)
         norms[span] = scores.norms.cpu().numpy()
         if (gradient := scores.gradient) is not None:
             total += gradient.cpu()

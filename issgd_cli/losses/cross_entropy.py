@@ -1,4 +1,4 @@
-"""The training loss."""
+"""Classification into one of several classes: the paper's loss."""
 
 from typing import Any
 
@@ -32,14 +32,24 @@ class _CrossEntropy(torch.autograd.Function):
         return jacobian * output_gradients[0][:, None], None
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Each example's softmax cross-entropy, not averaged.
+class CrossEntropy:
+    """Softmax cross-entropy."""
 
-    Args:
-        logits: Shape (B, classes).
-        labels: Class numbers, int64, shape (B,).
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Each example's cross-entropy, not averaged.
 
-    Returns:
-        Shape (B,), >= 0.
-    """
-    return _CrossEntropy.apply(logits, labels)  # type: ignore[no-any-return,no-untyped-call]
+        Args:
+            outputs: Logits, shape (B, classes).
+            targets: Class numbers, int64, shape (B,).
+
+        Returns:
+            Shape (B,), >= 0.
+        """
+        return _CrossEntropy.apply(outputs, targets)  # type: ignore[no-any-return,no-untyped-call]
+
+    def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Where the largest logit is not the label's, boolean, shape (B,)."""
+        return outputs.argmax(1) != targets
+
+
+cross_entropy = CrossEntropy()

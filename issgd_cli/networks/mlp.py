@@ -1,13 +1,13 @@
 """The paper's model: a multi-layer perceptron with ReLU units and a softmax at its output."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from issgd_cli.config import Model
 from issgd_cli.randomness import generator
 
 ORIGINAL_WIDTH = 2048
@@ -45,28 +45,17 @@ def initialise(model: nn.Module, seed: int, std: float | None = None) -> None:
             layer.bias.zero_()
 
 
-def flatten_parameters(model: nn.Module) -> Tensor:
-    """Moves the parameters into one contiguous vector, of which each becomes a view; returns the vector.
+class MLP:
+    """The paper's network as a configuration describes it."""
 
-    So a set of parameters is published, loaded and saved as one copy.
-    """
-    parameters = list(model.parameters())
-    flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
-    offset = 0
-    for parameter in parameters:
-        parameter.data = flat[offset : offset + parameter.numel()].view_as(parameter)
-        offset += parameter.numel()
-    return flat
+    def __init__(self, settings: Model) -> None:
+        """Of the section [model]."""
+        self.settings = settings
 
+    def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
+        """For inputs of this shape, flat or not, and so many classes; not yet initialised."""
+        return mlp(math.prod(shape), self.settings.hidden, outputs)
 
-def size(features: int, hidden: Sequence[int], classes: int) -> int:
-    """P, how many numbers a flat vector of the parameters holds."""
-    return sum((inputs + 1) * outputs for inputs, outputs in pairwise([features, *hidden, classes]))
-
-
-def fingerprint(features: int, hidden: Sequence[int], classes: int) -> str:
-    """Sixteen hex digits of the parameters' names and shapes: what a flat vector of parameters means."""
-    with torch.device("meta"):  # shapes without memory
-        model = mlp(features, hidden, classes)
-    layout = ";".join(f"{name}:{tuple(parameter.shape)}" for name, parameter in model.named_parameters())
-    return hashlib.sha256(layout.encode()).hexdigest()[:16]
+    def initialise(self, model: nn.Module, seed: int) -> None:
+        """See `initialise`."""
+        initialise(model, seed, self.settings.initial_weight_std)

@@ -7,18 +7,22 @@ Its gradient norms are good enough for a proposal (off by a percent or so); what
 import torch
 from torch import Tensor, nn
 
+from issgd_cli.errors import LayerError
+
 
 class Reduced(nn.Module):
     """Linear layers in bfloat16 but for the last, and the activations between."""
 
-    def __init__(self, model: nn.Sequential) -> None:
+    def __init__(self, model: nn.Module) -> None:
         """A copy of this model's shape, on its device, without its parameters yet: `load` brings them."""
         super().__init__()
+        if not isinstance(model, nn.Sequential) or any(type(layer) not in (nn.Linear, nn.ReLU) for layer in model):
+            raise LayerError("worker.precision = 'bfloat16' is for multi-layer perceptrons alone. Use 'float32'.")
         *lower, last = [_like(layer) for layer in model]
         self.lower = nn.Sequential(*lower).bfloat16()
         self.last = last
 
-    def load(self, model: nn.Sequential) -> None:
+    def load(self, model: nn.Module) -> None:
         """Casts the model's parameters into this copy: once per version, not once per chunk."""
         with torch.no_grad():
             for own, given in zip(self.parameters(), model.parameters(), strict=True):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from issgd_cli.errors import LayerError
-from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.losses import Loss
 from issgd_cli.scores.rules import departure, squared_norms
 
 
@@ -80,7 +80,12 @@ def refuse_unsupported(model: nn.Module) -> None:
 
 
 def score(
-    model: nn.Module, inputs: Tensor, labels: Tensor, with_gradient: bool = False, factors: Tensor | None = None
+    loss: Loss,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    with_gradient: bool = False,
+    factors: Tensor | None = None,
 ) -> Scores:
     """Losses, errors and exact gradient norms of a chunk.
 
@@ -88,9 +93,10 @@ def score(
     mixes or reorders rows, such as subtracting their mean, which is not noticed.
 
     Args:
-        model: Maps inputs to logits; every layer with parameters must have a rule.
+        loss: Of an example.
+        model: Maps inputs to the loss's outputs; every layer with parameters must have a rule.
         inputs: Shape (B, ...).
-        labels: Class numbers, int64, shape (B,).
+        targets: As the loss wants them, shape (B, ...).
         with_gradient: Also compute the chunk's own gradient: about 0.6 of a scoring pass more.
         factors: What each example's loss counts for in the gradient, positive, shape (B,); losses and norms stay those
             of the example's own loss. None: 1.
@@ -103,8 +109,8 @@ def score(
     names = {layer: name or "the model itself" for name, layer in model.named_modules() if _trained(layer)}
     parameters = [parameter for layer in names for parameter in _trained(layer)]
     with _captured(list(names)) as captured, torch.enable_grad():
-        logits = model(inputs)
-        losses = cross_entropy(logits, labels)  # (B,)
+        outputs = model(inputs)
+        losses = loss(outputs, targets)  # (B,)
         for call in captured:
             if (call.inputs._version, call.output._version) != call.versions:
                 # autograd.grad would silently return the gradient after the in-place operation, and a rule read what
@@ -114,13 +120,13 @@ def score(
                     "nn.ReLU(inplace=False) and the like."
                 )
         _refuse_other_uses(losses, names, captured)
-        outputs = [call.output for call in captured]
-        wanted = [*outputs, *(parameters if with_gradient else [])]
+        of_layers = [call.output for call in captured]
+        wanted = [*of_layers, *(parameters if with_gradient else [])]
         # Only what these need is computed: no weight gradient where no parameter is among them.
         summed = losses.sum() if factors is None else losses @ factors
         gradients = torch.autograd.grad(summed, wanted, allow_unused=True)
     total = torch.zeros(len(losses), dtype=torch.promote_types(losses.dtype, torch.float32), device=losses.device)
-    for call, delta in zip(captured, gradients[: len(outputs)], strict=True):
+    for call, delta in zip(captured, gradients[: len(of_layers)], strict=True):
         label = names[call.layer]
         if delta is None:
             raise LayerError(f"{label}: its output has no part in the loss, but its weights have, beside its call.")
@@ -130,8 +136,8 @@ def score(
         total += of_layer
     if factors is not None:  # else an ideal proposal, whose factors are as 1 / norm, would make all norms equal
         total /= factors.square()
-    errors = (logits.detach().argmax(1) != labels).to(losses.dtype)
-    return Scores(losses.detach(), errors, total, gradients[len(outputs) :] if with_gradient else None)
+    errors = loss.errors(outputs.detach(), targets).to(losses.dtype)
+    return Scores(losses.detach(), errors, total, gradients[len(of_layers) :] if with_gradient else None)
 
 
 def _trained(layer: nn.Module) -> list[nn.Parameter]:

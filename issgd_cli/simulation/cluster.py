@@ -31,6 +31,7 @@ from issgd_cli.clusters.launch import (
 from issgd_cli.config import Clock, Config
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import IssgdError
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation import moment
 from issgd_cli.simulation.clock import deaths, durations, resolved
@@ -126,13 +127,14 @@ class _Simulation:
             deaths(clock),
         )
         self.database = self.time.database
-        set_back(self.database, folder, config, data, checkpoint)
+        problem = Problem(config, data)
+        set_back(self.database, folder, config, problem, checkpoint)
         if checkpoint is not None and self.moment:
             moment.cut_back(folder, checkpoint)
-        self.master = Master(config, data, self.database, folder, device, checkpoint)
-        scorer = Scorer(config, data, self.database.layout(), device)
-        self.monitor = Monitor(config, data, self.database, folder, device)
-        self.workers = [Worker(config, data, self.database, device, scorer) for _ in range(config.worker.count)]
+        self.master = Master(config, problem, self.database, folder, device, checkpoint)
+        scorer = Scorer(config, problem, self.database.layout(), device)
+        self.monitor = Monitor(config, problem, self.database, folder, device)
+        self.workers = [Worker(config, problem, self.database, device, scorer) for _ in range(config.worker.count)]
         self.time.add("monitor", self.monitor)
         self.time.add("master", self.master)
         for index, worker in enumerate(self.workers):

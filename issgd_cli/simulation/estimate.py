@@ -20,6 +20,7 @@ from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import Layout
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.clock import SCORING_SHARE, resolved
 
@@ -83,7 +84,7 @@ def measured(config: Config, data: Prepared, device: torch.device) -> Clock:
     with tempfile.TemporaryDirectory(prefix="issgd-") as place:
         master = _master(config, data, device, Path(place))
         database, layout = master.database, master.database.layout()
-        worker = Worker(config, data, database, device)
+        worker = Worker(config, Problem(config, data), database, device)
         parameters = master.parameters.cpu().numpy()
         found = {"step_seconds": _seconds(_step_of(master))}
         versions = iter(range(1, 10 * TIMED))
@@ -119,7 +120,7 @@ def _master(config: Config, data: Prepared, device: torch.device, folder: Path) 
     run_folder = RunFolder(folder)
     if folder != Path():
         run_folder.checkpoint.parent.mkdir()
-    return Master(config, data, database, run_folder, device)
+    return Master(config, Problem(config, data), database, run_folder, device)
 
 
 def _step_of(master: Master) -> Callable[[], float]:

@@ -21,6 +21,7 @@ from issgd_cli.config import Clock, Config, merged, resolve
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Layout, Published, Weights
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared, Split
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.clock import Durations, deaths, durations
 from issgd_cli.simulation.virtual import VirtualTime
@@ -124,20 +125,21 @@ def schedule(config: Config, layout: Layout, parameters: int, clock: Clock) -> S
         parameters: P of the real model.
         clock: A resolved one.
     """
-    cpu, data = torch.device("cpu"), _nothing(layout)
+    cpu = torch.device("cpu")
     small = resolve(
         merged(config.model_dump(exclude_none=True), {"model": {"hidden": [1]}, "proposal": {"method": "sgd"}}),
         "a replay",
     )
+    problem = Problem(small, _nothing(layout))
     time = VirtualTime(small, _durations(clock, parameters), deaths=deaths(clock))
     database = time.database = _Notebook(lambda: time.now)
     database.begin(layout, 0.0, {split: layout.empty(split) for split in SPLITS})
-    scorer = Scorer(small, data, layout, cpu)
+    scorer = Scorer(small, problem, layout, cpu)
     with tempfile.TemporaryDirectory() as folder:
-        master = _Counting(small, data, database, RunFolder(Path(folder)), cpu)
+        master = _Counting(small, problem, database, RunFolder(Path(folder)), cpu)
         life = time.add("master", master)
         for index in range(config.worker.count):
-            time.add(f"worker-{index}", _Idle(small, data, database, cpu, scorer))
+            time.add(f"worker-{index}", _Idle(small, problem, database, cpu, scorer))
         while not life.over:
             time.turn()
     step_of = np.vectorize(database.step_of.__getitem__, otypes=[np.int64])

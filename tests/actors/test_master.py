@@ -25,6 +25,7 @@ from issgd_cli.errors import DataError, RunError, WeightError
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.methods.proposal import FLOOR
 from issgd_cli.methods.smoothing import entropy_constant, variance_optimal_constant
+from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs import traces
 from issgd_cli.runs.checkpoints import load_audit, load_checkpoint
@@ -43,7 +44,7 @@ def hired(data: Prepared, begun: Begun, new_folder: NewFolder) -> Callable[[Conf
     """A master at step 0 with a database and a folder of its own."""
 
     def of(config: Config) -> Master:
-        return Master(config, data, begun(config), new_folder("run"), CPU)
+        return Master(config, Problem(config, data), begun(config), new_folder("run"), CPU)
 
     return of
 
@@ -139,7 +140,13 @@ def test_a_steps_draws_depend_on_seed_and_step_alone(
     master = hired(relaxed(configured))
     score_everything(master.database, 1)
     again, other = (
-        Master(configured("master.mode=relaxed", f"seed={seed}"), data, master.database, master.folder, CPU)
+        Master(
+            configured("master.mode=relaxed", f"seed={seed}"),
+            Problem(configured("master.mode=relaxed", f"seed={seed}"), data),
+            master.database,
+            master.folder,
+            CPU,
+        )
         for seed in (0, 1)
     )
     other.parameters.copy_(master.parameters)
@@ -334,7 +341,7 @@ def test_shuffled_weights_are_the_same_values_at_other_examples(
     masters = []
     for source in ("workers", "shuffled"):
         config = relaxed(configured, *settings, f"proposal.source={source}")
-        masters.append(master := Master(config, data, begun(config), new_folder(source), CPU))
+        masters.append(master := Master(config, Problem(config, data), begun(config), new_folder(source), CPU))
         for number in range(10):
             score_chunk(master.database, number, 3 if number < 6 else 1, np.arange(1.0, 11)[: 10 if number < 9 else 5])
         master.version = 4
@@ -356,7 +363,7 @@ def test_how_weights_are_shuffled_depends_on_seed_and_step_alone(
 ) -> None:
     def order(seed: int, step: int, scale: float) -> list[int]:
         config = relaxed(configured, "proposal.source=shuffled", f"seed={seed}", "proposal.smoothing=0")
-        master = Master(config, data, begun(config), new_folder(f"{seed}-{step}-{scale}"), CPU)
+        master = Master(config, Problem(config, data), begun(config), new_folder(f"{seed}-{step}-{scale}"), CPU)
         for number, size in enumerate(master.database.layout().sizes("train")):
             score_chunk(master.database, number, 1, scale * (1 + 10 * number + np.arange(size)))
         master.step, master.version = step, 5
@@ -479,7 +486,7 @@ def test_own_norms_are_those_of_each_examples_own_loss_and_change_no_step(
     masters = []
     for reuse in ("false", "true"):
         config = relaxed(configured, "proposal.limit_mode=fill", f"master.reuse_own_norms={reuse}")
-        masters.append(Master(config, data, begun(config), new_folder(reuse), CPU))
+        masters.append(Master(config, Problem(config, data), begun(config), new_folder(reuse), CPU))
         score_everything(masters[-1].database, 1)
         masters[-1].refresh()
     plain, reusing = masters
@@ -616,9 +623,9 @@ def failure(play: Play, data: Prepared, master: Master, until: Until) -> str:
         with pytest.raises(RunError) as told:
             play(master, until=until)
     else:
-        monitor = Monitor(config, data, database, master.folder, CPU)
+        monitor = Monitor(config, Problem(config, data), database, master.folder, CPU)
         with pytest.raises(RunError) as told:
-            play(monitor, master, Worker(config, data, database, CPU), until=until)
+            play(monitor, master, Worker(config, Problem(config, data), database, CPU), until=until)
         monitor.trace.close()
         monitor.events.close()
     return str(told.value)
@@ -701,7 +708,7 @@ def test_no_checkpoint_is_saved_that_may_be_of_changed_data(
         configured, "master.steps=12", "master.publish_every_steps=2", "master.checkpoint_every_seconds=1e-6"
     )
     database, folder = begun(config), new_folder("run")
-    master = Master(config, prepared.load(place), database, folder, CPU)
+    master = Master(config, Problem(config, prepared.load(place)), database, folder, CPU)
     path = place / "test-images.npy"
 
     def spoilt(actor: Actor, operation: Operation) -> bool:
@@ -720,7 +727,7 @@ def test_no_checkpoint_is_saved_that_may_be_of_changed_data(
     (tmp_path / "copy").rename(place)
     again = begun(config)
     again.begin(again.layout(), checkpoint.seconds, checkpoint.records)
-    resumed = Master(config, prepared.load(place), again, folder, CPU, checkpoint)
+    resumed = Master(config, Problem(config, prepared.load(place)), again, folder, CPU, checkpoint)
     play(resumed)
     assert again.get("finished") is not None
 
@@ -747,8 +754,8 @@ def play_all(
 ) -> None:
     """The whole run of this master, with its monitor and workers, to its end or until all are killed."""
     config, database = master.config, master.database
-    workers = [Worker(config, data, database, CPU) for _ in range(config.worker.count)]
-    monitor = Monitor(config, data, database, master.folder, CPU)
+    workers = [Worker(config, Problem(config, data), database, CPU) for _ in range(config.worker.count)]
+    monitor = Monitor(config, Problem(config, data), database, master.folder, CPU)
     play(monitor, master, *workers, until=until or (lambda actor, operation: False))
     monitor.trace.close()
     monitor.events.close()
@@ -786,9 +793,9 @@ def test_a_killed_exact_run_goes_on_from_its_checkpoint_to_the_same_bits(
         "master.steps=14", "master.checkpoint_every_seconds=1e-6", "monitor.audit_every_steps=4", *settings
     )
     whole, broken = new_folder("whole"), new_folder("broken")
-    play_all(play, data, Master(config, data, begun(config), whole, CPU))
+    play_all(play, data, Master(config, Problem(config, data), begun(config), whole, CPU))
 
-    master = Master(config, data, begun(config), broken, CPU)
+    master = Master(config, Problem(config, data), begun(config), broken, CPU)
 
     def killed(actor: Actor, operation: Operation) -> bool:
         return actor is master and operation.name == "train" and master.step == stopped_at + 1
@@ -801,7 +808,7 @@ def test_a_killed_exact_run_goes_on_from_its_checkpoint_to_the_same_bits(
     database = begun(config)
     database.begin(database.layout(), checkpoint.seconds, checkpoint.records)
     database.put("proposal", checkpoint.proposal)
-    master = Master(config, data, database, broken, CPU, checkpoint)
+    master = Master(config, Problem(config, data), database, broken, CPU, checkpoint)
     assert master.step == stopped_at
     play_all(play, data, master)
 
@@ -817,7 +824,7 @@ def test_a_relaxed_run_goes_on_above_every_version_that_may_have_been_issued(
 ) -> None:
     config = relaxed(configured, "master.steps=1000000", "master.publish_every_steps=1")
     folder, database = new_folder("run"), begun(config)
-    master = Master(config, data, database, folder, CPU)
+    master = Master(config, Problem(config, data), database, folder, CPU)
     issued: list[int] = []
 
     def until(actor: Actor, operation: Operation) -> bool:
@@ -827,7 +834,7 @@ def test_a_relaxed_run_goes_on_above_every_version_that_may_have_been_issued(
         return len(issued) == 1500
 
     play(master, until=until)  # long enough to pass the versions that the first checkpoint reserved
-    resumed = Master(config, data, database, folder, CPU, load_checkpoint(folder.checkpoint))
+    resumed = Master(config, Problem(config, data), database, folder, CPU, load_checkpoint(folder.checkpoint))
     assert resumed.version > max(issued)
     assert resumed.step <= master.step
 
@@ -846,7 +853,7 @@ def test_a_relaxed_masters_weights_keep_their_age_in_versions_when_it_is_resumed
     checkpoint = load_checkpoint(master.folder.checkpoint)
     again = begun(config)
     again.begin(again.layout(), checkpoint.seconds, checkpoint.records)
-    resumed = Master(config, data, again, master.folder, CPU, checkpoint)
+    resumed = Master(config, Problem(config, data), again, master.folder, CPU, checkpoint)
     resumed.refresh()
     np.testing.assert_array_equal(resumed.proposal.weights, master.proposal.weights)
     assert report(resumed)["staleness/mean_versions"] == report(master)["staleness/mean_versions"]
@@ -858,7 +865,7 @@ def test_an_interrupted_relaxed_master_saves_where_it_is_and_an_exact_one_does_n
     for mode, saved in (("relaxed", True), ("exact", False)):
         config = configured(f"master.mode={mode}")
         folder = new_folder(mode)
-        master = Master(config, data, begun(config), folder, CPU)
+        master = Master(config, Problem(config, data), begun(config), folder, CPU)
         master.refresh()
         master.train()
         master.stop()

@@ -28,9 +28,12 @@ from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import alain2015 as equations
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.errors import DamagedError, DataError, RunError
+from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.methods.proposal import FLOOR, Proposal
 from issgd_cli.methods.smoothing import smoothed
-from issgd_cli.networks.mlp import flatten_parameters, initialise, mlp
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.networks.mlp import initialise, mlp
+from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs import traces
 from issgd_cli.runs.checkpoints import Audit, load_audit, save_audit, total_work
@@ -67,7 +70,7 @@ def watching(data: Prepared) -> Iterator[Watching]:
     monitors: list[Monitor] = []
 
     def of(config: Config, database: MemoryDatabase, folder: RunFolder) -> Monitor:
-        monitors.append(Monitor(config, data, database, folder, CPU))
+        monitors.append(Monitor(config, Problem(config, data), database, folder, CPU))
         return monitors[-1]
 
     yield of
@@ -209,7 +212,9 @@ def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dro
     weights, table = random.exponential(1.0, 95) + 0.1, random.exponential(1.0, 95)
     weights[random.permutation(95)[:dropped]] = 0
     values = result(
-        exact_quantities(model, examples_of(data), LAYOUT, point_of(model, weights, table), (0.0, 1.0), draws())
+        exact_quantities(
+            cross_entropy, model, examples_of(data), LAYOUT, point_of(model, weights, table), (0.0, 1.0), draws()
+        )
     )
     for split in SPLITS:
         losses, errors, _ = one_by_one(model, data, split)
@@ -248,7 +253,7 @@ def test_the_error_ratio_is_that_of_the_very_draws_about_the_mean_gradient_of_al
     weights = np.random.default_rng(0).exponential(1.0, 95)
     weights[:30] = 0
     point = point_of(model, weights, np.ones(95))
-    values = result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,), draws(4)))
+    values = result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws(4)))
     _, _, gradients = one_by_one(model, data, "train")
     indices, factors = Proposal.of(weights).draw(draws(4), AUDIT_DRAWS)
     estimate = (factors[:, None] * gradients[indices]).mean(0)
@@ -269,7 +274,7 @@ def test_the_error_ratio_is_1_on_average_for_any_positive_weights_and_shows_the_
     for omega in (weights, dropping):
         point = point_of(model, omega, np.ones(95))
         ratios = [
-            result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,), draws(step)))[
+            result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws(step)))[
                 "estimator/error_ratio"
             ]
             for step in range(30)
@@ -283,7 +288,7 @@ def test_an_audit_of_uniform_weights_is_eq_8(data: Prepared) -> None:
     model = mlp(16, [7], 3)
     initialise(model, 3, 0.6)
     point = point_of(model, np.ones(95), np.full(95, np.nan))
-    values = result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,), draws()))
+    values = result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws()))
     assert values["trace/in_use"] == pytest.approx(values["trace/uniform"], rel=1e-6)
     assert not any(name.startswith("trace/stale") for name in values)  # never all scored
 
@@ -297,7 +302,7 @@ def test_an_audit_does_not_depend_on_how_the_examples_fall_into_minibatches(
     found = []
     for size in (1, 10, 1000):
         monkeypatch.setattr("issgd_cli.actors.monitor.AUDIT_MINIBATCH", size)
-        found.append(result(exact_quantities(model, examples_of(data), LAYOUT, point, (0.0,), draws())))
+        found.append(result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws())))
     for values in found[1:]:
         assert values == pytest.approx(found[0], rel=1e-5)
 
@@ -309,8 +314,8 @@ def played(
     play: Play, watching: Watching, data: Prepared, config: Config, database: MemoryDatabase, folder: RunFolder
 ) -> tuple[Monitor, Any]:
     monitor = watching(config, database, folder)
-    workers = [Worker(config, data, database, CPU) for _ in range(config.worker.count)]
-    play(monitor, Master(config, data, database, folder, CPU), *workers)
+    workers = [Worker(config, Problem(config, data), database, CPU) for _ in range(config.worker.count)]
+    play(monitor, Master(config, Problem(config, data), database, folder, CPU), *workers)
     return monitor, traces.read(folder.trace)
 
 
@@ -685,7 +690,7 @@ def test_no_audit_of_changed_data_is_written_and_its_point_stays(
     database.put("finished", {"step": 12, "version": 1})
     folder = prepared_audits(data, config, new_folder("run"))
     changed = replace(data, stamps={**data.stamps, "valid-images.npy": [1, 1]})
-    monitor = Monitor(config, changed, database, folder, CPU)
+    monitor = Monitor(config, Problem(config, changed), database, folder, CPU)
     with pytest.raises(DataError, match=r"valid-images\.npy has been changed .*--resume"):
         play(monitor)
     monitor.trace.close()
@@ -722,8 +727,8 @@ def test_audits_happen_after_the_last_step_only_and_in_order(
     config, folder = configured("monitor.audit_every_steps=2"), new_folder("run")
     database = begun(config)
     monitor = watching(config, database, folder)
-    master = Master(config, data, database, folder, CPU)
-    announced = play(monitor, master, *(Worker(config, data, database, CPU) for _ in range(2)))
+    master = Master(config, Problem(config, data), database, folder, CPU)
+    announced = play(monitor, master, *(Worker(config, Problem(config, data), database, CPU) for _ in range(2)))
     names = [operation.name for _, operation in announced]
     assert names.index("audit") > max(
         place for place, name in enumerate(names) if name in ("train", "publish", "score")
@@ -756,13 +761,13 @@ def test_the_weights_in_use_are_those_of_the_last_draw_smoothing_included(
 ) -> None:
     config, folder = configured("proposal.smoothing=0.75"), new_folder("run")
     database = begun(config)
-    master = Master(config, data, database, folder, CPU)
-    monitor = Monitor(config, data, database, folder, CPU)
+    master = Master(config, Problem(config, data), database, folder, CPU)
+    monitor = Monitor(config, Problem(config, data), database, folder, CPU)
 
     def finished(actor: Actor, operation: Operation) -> bool:
         return operation.name == "audit"
 
-    play(monitor, master, *(Worker(config, data, database, CPU) for _ in range(2)), until=finished)
+    play(monitor, master, *(Worker(config, Problem(config, data), database, CPU) for _ in range(2)), until=finished)
     monitor.trace.close()
     monitor.events.close()
     point = load_audit(folder.audits / "step-00000009.npz")

@@ -77,7 +77,7 @@ class Stage:
         """Norms of a chunk, shape (size,)."""
         inputs, labels = self.gather(slice(size))
         model: nn.Module = self.reduced if precision == "bfloat16" else self.model
-        return score(model, inputs, labels).norms
+        return score(cross_entropy, model, inputs, labels).norms
 
 
 def rows(scale: Scale, device: torch.device) -> list[Row]:

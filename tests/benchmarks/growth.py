@@ -17,7 +17,8 @@ from issgd_cli.database import Published
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.figures import style
-from issgd_cli.networks.mlp import flatten_parameters
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import processes, stage
 from tests.benchmarks.report import Row
@@ -78,7 +79,13 @@ def _against_n(scale: Scale, data: Prepared, examples: int) -> list[Row]:
     layout = stage.layout(scale, examples)
     with stage.real_database(layout) as (database, _, _):
         # Neither of the two writes anything into its folder.
-        master = Master(stage.config(scale), _resized(data, examples), database, RunFolder(Path()), stage.CPU)
+        master = Master(
+            stage.config(scale),
+            Problem(stage.config(scale), _resized(data, examples)),
+            database,
+            RunFolder(Path()),
+            stage.CPU,
+        )
         master.version = stage.NEXT_VERSION
         master.refresh()
         timings = interleaved({STEP: master.train, REFRESH: master.refresh}, scale.repeats)
@@ -130,7 +137,7 @@ def _rate(barrier: Barrier, scale: Scale, url: str, folder: Path) -> float:
     """Examples a second; in a process of its own, a worker's life for a while, begun and ended with the others'."""
     torch.set_num_threads(1)
     data, database = stage.opened(folder, scale.classes), RedisDatabase(url, "bench")
-    operations = Worker(stage.config(scale), data, database, stage.CPU).run()
+    operations = Worker(stage.config(scale), Problem(stage.config(scale), data), database, stage.CPU).run()
     for operation in operations:
         if operation.name == "push":  # it is warm
             break

@@ -12,7 +12,8 @@ from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Worker
 from issgd_cli.database import Published
 from issgd_cli.database.redis import RedisDatabase
-from issgd_cli.networks.mlp import flatten_parameters
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import processes, stage
 from tests.benchmarks.report import Row
@@ -87,9 +88,9 @@ def _actor(kind: Kind, scale: Scale, url: str, data_folder: Path, folder: RunFol
     data, database = stage.opened(data_folder, scale.classes), RedisDatabase(url, "bench")
     config = stage.config(scale, "master.publish_every_steps=2")
     if kind == "worker":
-        return Worker(config, data, database, stage.CPU)
+        return Worker(config, Problem(config, data), database, stage.CPU)
     if kind == "monitor":
-        return Monitor(config, data, database, folder, stage.CPU)
-    master = Master(config, data, database, folder, stage.CPU)
+        return Monitor(config, Problem(config, data), database, folder, stage.CPU)
+    master = Master(config, Problem(config, data), database, folder, stage.CPU)
     master.version = stage.NEXT_VERSION + 1
     return master

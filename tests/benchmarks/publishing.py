@@ -14,6 +14,7 @@ from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.master import Master
 from issgd_cli.database import Published
 from issgd_cli.database.redis import RedisDatabase
+from issgd_cli.problem import Problem
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale
@@ -39,7 +40,7 @@ def rows(scale: Scale) -> list[Row]:
         masters = {}
         for name, every in ((OURS, WATCHED), (QUIET, 10**6)):
             config = stage.config(scale, f"master.publish_every_steps={every}")
-            master = Master(config, data, database, folder, stage.CPU)
+            master = Master(config, Problem(config, data), database, folder, stage.CPU)
             master.version = stage.NEXT_VERSION
             masters[name] = _steps(master)
         with quiet():

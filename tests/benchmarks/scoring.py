@@ -16,6 +16,7 @@ from torch.nn import functional
 from issgd_cli import datasets
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.errors import DataError
+from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.networks.reduced import Reduced
 from issgd_cli.scores import score
 from tests.benchmarks import stage
@@ -48,8 +49,8 @@ def rivals(model: nn.Sequential) -> dict[str, SquaredNorms]:
     reduced = Reduced(model)
     reduced.load(model)
     ways = {
-        OURS: lambda inputs, labels: score(model, inputs, labels).squared_norms,
-        REDUCED: lambda inputs, labels: score(reduced, inputs, labels).squared_norms,
+        OURS: lambda inputs, labels: score(cross_entropy, model, inputs, labels).squared_norms,
+        REDUCED: lambda inputs, labels: score(cross_entropy, reduced, inputs, labels).squared_norms,
         "matmuls by hand": _by_hand(copy.deepcopy(model)),
         "hooks and a full backward": _hooks(copy.deepcopy(model)),
     }
@@ -95,8 +96,8 @@ def _excess(scale: Scale) -> Row:
     model, inputs, labels, what = _trained(scale)
     reduced = Reduced(model)
     reduced.load(model)
-    q = score(reduced, inputs, labels).norms.double().numpy()
-    scores = score(copy.deepcopy(model).double(), inputs.double(), labels)
+    q = score(cross_entropy, reduced, inputs, labels).norms.double().numpy()
+    scores = score(cross_entropy, copy.deepcopy(model).double(), inputs.double(), labels)
     error = f"training error {float(scores.errors.mean()):.2f}"
     value = Quartiles.exactly(excess_second_moment(q, scores.norms.numpy()))
     note = f"mean(q) mean(n^2/q) / mean(n)^2 - 1, q the bfloat16 norms, n the float64 ones; {what}, {error}"

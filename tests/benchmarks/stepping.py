@@ -14,6 +14,7 @@ from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import ConfigError
 from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
@@ -80,7 +81,7 @@ def _rows(timings: Timings, size: int, names: list[str]) -> list[Row]:
 
 def _master(config: Config, data: Prepared, folder: RunFolder) -> Master:
     layout = stage.layout_of(data, config)
-    master = Master(config, data, stage.memory_database(layout), folder, stage.CPU)
+    master = Master(config, Problem(config, data), stage.memory_database(layout), folder, stage.CPU)
     master.version = stage.NEXT_VERSION
     master.refresh()
     return master

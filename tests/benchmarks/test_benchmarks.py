@@ -15,6 +15,7 @@ import pytest
 import scipy.io
 import torch
 
+from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.scores import score
 from tests.benchmarks import __main__ as suite
 from tests.benchmarks import gpu, growth, preparing, processes, report, scoring, stage
@@ -84,14 +85,14 @@ def test_the_gpu_benchmark_trains_and_scores(precision: gpu.Precision) -> None:
     assert torch.isfinite(tiny.step(8, precision))
     assert all(not torch.equal(old, new) for old, new in zip(before, tiny.model.parameters(), strict=True))
     tiny.reduced.load(tiny.model)
-    exact = score(tiny.model, *tiny.gather(slice(8))).norms
+    exact = score(cross_entropy, tiny.model, *tiny.gather(slice(8))).norms
     torch.testing.assert_close(tiny.score(8, precision), exact, rtol=1e-5 if precision == "float32" else 0.1, atol=0)
 
 
 def test_every_way_to_the_norms_gives_the_same() -> None:
     model = stage.network(QUICK)
     inputs, labels = stage.minibatch(QUICK, 32)
-    exact = score(model.double(), inputs.double(), labels).squared_norms.float()
+    exact = score(cross_entropy, model.double(), inputs.double(), labels).squared_norms.float()
     for name, way in scoring.rivals(model.float()).items():
         for _ in range(2):  # what they keep between calls does no harm
             found = way(inputs, labels).detach()

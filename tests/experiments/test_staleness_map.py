@@ -18,7 +18,7 @@ from issgd_cli.errors import ConfigError
 from issgd_cli.experiments import experiment, staleness_map
 from issgd_cli.experiments.staleness_map import Trajectory, cells
 from issgd_cli.methods.proposal import proposal
-from issgd_cli.networks.mlp import size
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.clock import deaths, durations, resolved
 from issgd_cli.simulation.schedule import Schedule, _Notebook, schedule
@@ -52,15 +52,15 @@ def test_a_schedule_is_what_the_real_actors_table_goes_through(
     settings += ["master.mode=relaxed", "proposal.limit_mode=fill", f"worker.count={workers}"]
     config = configured(*settings, *SIMULATED, *(constants if workers else []))
     clock = resolved(config.cluster.clock, LAYOUT.train, Clock)
-    found = schedule(config, LAYOUT, size(data.features, config.model.hidden, data.classes), clock)
+    found = schedule(config, LAYOUT, Problem(config, data).size, clock)
 
     time = VirtualTime(config, durations(clock), deaths=deaths(clock))
     database = time.database = _Notebook(lambda: time.now)
     database.begin(LAYOUT, 0.0, {split: LAYOUT.empty(split) for split in SPLITS})
-    master = Watching(config, data, database, new_folder("real"), torch.device("cpu"))
+    master = Watching(config, Problem(config, data), database, new_folder("real"), torch.device("cpu"))
     life = time.add("master", master)
     for index in range(workers):
-        time.add(f"worker-{index}", Worker(config, data, database, master.examples.device))
+        time.add(f"worker-{index}", Worker(config, Problem(config, data), database, master.examples.device))
     seen: dict[int, Weights] = {}
     while not life.over:
         time.turn()

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from issgd_cli.networks.mlp import fingerprint, flatten_parameters, initialise, mlp
+from issgd_cli.networks import flat
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.networks.mlp import initialise, mlp
 
 
 def linear_layers(model: nn.Sequential) -> list[nn.Linear]:
@@ -117,6 +119,9 @@ def test_a_flat_models_gradients_are_the_same_and_its_parameters_still_trained()
 
 
 def test_the_fingerprint_is_of_the_shapes_alone() -> None:
+    def fingerprint(features: int, hidden: list[int], classes: int) -> str:
+        return flat.fingerprint(mlp(features, hidden, classes))
+
     mine = fingerprint(12, [8, 4], 3)
     assert fingerprint(12, [8, 4], 3) == mine
     assert len(mine) == 16

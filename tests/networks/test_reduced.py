@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from issgd_cli.networks.mlp import flatten_parameters, initialise, mlp
+from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.networks.mlp import initialise, mlp
 from issgd_cli.networks.reduced import Reduced
 from issgd_cli.scores import score
 
@@ -29,8 +31,8 @@ def test_norms_in_bfloat16_cost_next_to_no_variance() -> None:
     model, inputs, labels = trained_a_little()
     reduced = Reduced(model)
     reduced.load(model)
-    scores = score(reduced, inputs, labels)
-    exact = score(model.double(), inputs.double(), labels)
+    scores = score(cross_entropy, reduced, inputs, labels)
+    exact = score(cross_entropy, model.double(), inputs.double(), labels)
     q, norms = scores.norms.double(), exact.norms
     excess = float(q.mean() * (norms.square() / q).mean() / norms.mean().square() - 1)
     assert 0 <= excess < 1e-3
@@ -62,8 +64,8 @@ def test_a_confident_examples_norm_does_not_vanish() -> None:
         model[-1].weight.mul_(4)  # type: ignore[operator]
     reduced = Reduced(model)
     reduced.load(model)
-    exact = score(model.double(), inputs.double(), labels)
+    exact = score(cross_entropy, model.double(), inputs.double(), labels)
     assert float(exact.norms.min()) < 1e-4
-    found = score(reduced, inputs, labels).norms
+    found = score(cross_entropy, reduced, inputs, labels).norms
     assert float(found.min()) > 0
     assert float((found.double() / exact.norms).log().abs().median()) == pytest.approx(0, abs=0.3)

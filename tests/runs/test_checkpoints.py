@@ -17,7 +17,8 @@ import torch
 from issgd_cli.database import SPLITS, Layout, Records
 from issgd_cli.database.records import FIELDS
 from issgd_cli.errors import DamagedError, RunError
-from issgd_cli.networks.mlp import flatten_parameters, initialise, mlp
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.networks.mlp import initialise, mlp
 from issgd_cli.runs import checkpoints
 from issgd_cli.runs.checkpoints import (
     Audit,

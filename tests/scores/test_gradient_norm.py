@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +14,13 @@ from torch.nn import functional
 from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from issgd_cli import scores
 from issgd_cli.errors import LayerError
+from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.networks.mlp import mlp
-from issgd_cli.scores import refuse_unsupported, score, supported_layers
+from issgd_cli.scores import refuse_unsupported, supported_layers
 
+score = partial(scores.score, cross_entropy)
 CLASSES = 5
 
 

@@ -24,6 +24,7 @@ from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.figures import figure_1
+from issgd_cli.problem import Problem
 from issgd_cli.runs import traces
 from issgd_cli.runs.checkpoints import load_checkpoint, save_checkpoint
 from issgd_cli.runs.folder import RunFolder
@@ -232,8 +233,11 @@ def test_exact_mode_gives_the_bits_that_actors_give_who_take_turns(
     folder = new_folder("turns")
     config = configured(*EXACT, ONE_CHECKPOINT, *settings)
     database = begun(config)
-    monitor, master = Monitor(config, data, database, folder, CPU), Master(config, data, database, folder, CPU)
-    play(monitor, master, *(Worker(config, data, database, CPU) for _ in range(2)))
+    monitor, master = (
+        Monitor(config, Problem(config, data), database, folder, CPU),
+        Master(config, Problem(config, data), database, folder, CPU),
+    )
+    play(monitor, master, *(Worker(config, Problem(config, data), database, CPU) for _ in range(2)))
     monitor.trace.close()
     monitor.events.close()
     assert len(lasting(folder)) > 100
