@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import Split
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from issgd_cli.actors.actor import Actor, Operation, Task
-from issgd_cli.config import Config, assignments, merged, resolve
+from issgd_cli.config.config import Config
+from issgd_cli.config.layers import assignments, merged
+from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Layout
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets import prepared, writing

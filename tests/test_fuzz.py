@@ -17,7 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from issgd_cli.config import Config, as_toml, assignments, read_toml, resolve, without_password
+from issgd_cli.config.config import Config
+from issgd_cli.config.layers import assignments
+from issgd_cli.config.passwords import without_password
+from issgd_cli.config.toml import as_toml, read_toml
+from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Layout
 from issgd_cli.database.documents import UnfitError, read_events, read_layout, read_pointer, read_start, read_status
 from issgd_cli.database.records import FIELDS, Event, flaw

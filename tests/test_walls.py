@@ -234,7 +234,8 @@ def test_a_run_waits_for_nothing_that_is_slow_to_load(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         from issgd_cli.experiments import run as training
-        from issgd_cli.config import assignments, resolve
+        from issgd_cli.config.layers import assignments
+        from issgd_cli.config.validation import resolve
         from issgd_cli.runs.folder import RunFolder
         settings = ["data.name={images}", "data.dir={tmp_path}", "cluster.kind=simulated", "master.steps=4",
                     "model.hidden=[4]", "worker.chunk_size=20", "master.minibatch_size=4"]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import Database, Layout, Published, Weights
 from issgd_cli.equations import alain2015 as equations
 from issgd_cli.equations.alain2015 import Float64s

@@ -14,7 +14,7 @@ from torch.optim.sgd import sgd  # not the class: it loads torch's compiler, whi
 
 from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.exchange import Exchange, OwnNorms, Refreshed
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import Database, Document, Published, Records, Split
 from issgd_cli.errors import RunError
 from issgd_cli.methods.drawing import Draws

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
 from issgd_cli.database.records import Event
 from issgd_cli.datasets.examples import Examples

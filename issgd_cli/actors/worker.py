@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Split
 from issgd_cli.errors import DatabaseError, RecordError, RunError
 from issgd_cli.networks.flat import flatten_parameters

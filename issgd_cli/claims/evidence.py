@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from issgd_cli.claims.quantiles import Axis, Series, series
-from issgd_cli.config import Config, parse_smoothing
+from issgd_cli.config.config import Config
+from issgd_cli.config.values import parse_smoothing
 from issgd_cli.errors import RunError
 from issgd_cli.runs import traces
 from issgd_cli.runs.folder import RunFolder, State

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from issgd_cli.config.passwords import without_password
 from issgd_cli.errors import ConfigError, DatabaseError, GoneError
 from issgd_cli.files import read_text
 
@@ -93,8 +94,6 @@ def refuse_passwords(arguments: list[str]) -> None:
     for argument in arguments:
         if "://" not in argument and "password=" not in argument:
             continue
-        from issgd_cli.config import without_password  # heavy, and seldom needed
-
         if without_password(argument) != argument:
             raise ConfigError(
                 "A password on the command line can be read by every user of this machine. Put the URL into the "

@@ -38,7 +38,7 @@ def reproduce(
     """Do every run of an experiment, skipping the finished ones, and draw its figures, table and report."""
     from issgd_cli.cli.plot import map_files, write_outputs
     from issgd_cli.cli.signals import stopping
-    from issgd_cli.config import assignments, merged
+    from issgd_cli.config.layers import assignments, merged
     from issgd_cli.errors import RunError
     from issgd_cli.experiments import experiment as experiments
     from issgd_cli.runs import folder as run_folders

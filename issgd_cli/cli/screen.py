@@ -17,7 +17,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from issgd_cli.clusters.launch import Snapshot, Watch
-    from issgd_cli.config import Config
+    from issgd_cli.config.config import Config
     from issgd_cli.runs.folder import RunFolder
 
 LINE_SECONDS = 5.0

@@ -10,7 +10,7 @@ from issgd_cli.cli.address import DatabaseFile, address, blaming, on_default
 from issgd_cli.cli.prepare import prepare_files
 
 if TYPE_CHECKING:
-    from issgd_cli.config import Config
+    from issgd_cli.config.config import Config
     from issgd_cli.runs.folder import RunFolder
 
 
@@ -37,7 +37,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
 ) -> None:
     """Train once: start Redis, a master, workers and a monitor, show them live, leave a run folder."""
-    from issgd_cli.config import assignments, merged
+    from issgd_cli.config.layers import assignments, merged
     from issgd_cli.experiments import experiment as experiments
     from issgd_cli.runs import folder as runs
 

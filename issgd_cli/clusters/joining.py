@@ -20,7 +20,8 @@ from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.recorder import Recorder
 from issgd_cli.actors.worker import Worker
-from issgd_cli.config import Config, resolve
+from issgd_cli.config.config import Config
+from issgd_cli.config.validation import resolve
 from issgd_cli.database import Document, Layout
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.errors import ConfigError, DatabaseError, DataError, GoneError, IssgdError, RunError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from issgd_cli import datasets
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Database, Layout
 from issgd_cli.datasets.prepared import Prepared, verify
 from issgd_cli.errors import RunError

@@ -28,7 +28,7 @@ from issgd_cli.clusters.launch import (
     set_back,
 )
 from issgd_cli.clusters.restarts import Process, Restarts, end_of, hint, was_killed
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database.redis import CLOCK_STEP_SECONDS, PATIENCE_SECONDS, RedisDatabase
 from issgd_cli.database.server import Server, serving
 from issgd_cli.datasets.prepared import Prepared

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from issgd_cli.config import without_password
+from issgd_cli.config.passwords import without_password
 from issgd_cli.database.permissions import KEYS, OWNER_COMMANDS, allowed
 from issgd_cli.errors import AwayError, DatabaseError, GoneError
 

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from issgd_cli.config import Config, StalenessMap, merged, read_toml, resolve, resolve_map
+from issgd_cli.config.config import Config
+from issgd_cli.config.layers import merged
+from issgd_cli.config.sections import StalenessMap
+from issgd_cli.config.toml import read_toml
+from issgd_cli.config.validation import resolve, resolve_map
 from issgd_cli.errors import ConfigError
 from issgd_cli.runs.folder import RunFolder, run_folder
 

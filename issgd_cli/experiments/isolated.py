@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from issgd_cli.clusters.launch import Snapshot, Watch, environment
-from issgd_cli.config import Config, resolve
+from issgd_cli.config.config import Config
+from issgd_cli.config.validation import resolve
 from issgd_cli.errors import IssgdError, RunError
 from issgd_cli.experiments import run as training
 from issgd_cli.runs.folder import RunFolder

@@ -5,7 +5,7 @@ import threading
 
 from issgd_cli.clusters import local
 from issgd_cli.clusters.launch import ActorError, Interrupted, Watch, dataset_of, refuse_other_data
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.errors import ConfigError, RunError
 from issgd_cli.files import telling
 from issgd_cli.runs import folder as runs

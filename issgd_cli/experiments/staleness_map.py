@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 from issgd_cli.actors.master import Master
 from issgd_cli.clusters.joining import device_of
 from issgd_cli.clusters.launch import dataset_of
-from issgd_cli.config import Config, StalenessMap, merged, resolve
+from issgd_cli.config.config import Config
+from issgd_cli.config.layers import merged
+from issgd_cli.config.sections import StalenessMap
+from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Layout
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared

@@ -9,7 +9,7 @@ import numpy as np
 from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.generalisation import Score, chosen
 from issgd_cli.claims.verdicts import Verdict
-from issgd_cli.config import PAPER_EXAMPLES
+from issgd_cli.config.sections import PAPER_EXAMPLES
 from issgd_cli.figures import table_1
 
 # The paper's scale. Source: section 5.1 and Table 1.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from issgd_cli.config import parse_smoothing
+from issgd_cli.config.values import parse_smoothing
 from issgd_cli.equations.alain2015 import Float64s, entropy
 
 # Called with the weights to be smoothed, and the pairs (old norms, new norms) of the same examples at two versions.

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from issgd_cli.config import Model
+from issgd_cli.config.sections import Model
 from issgd_cli.randomness import generator
 
 ORIGINAL_WIDTH = 2048

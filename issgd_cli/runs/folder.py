@@ -16,7 +16,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args
 
-from issgd_cli.config import Config, as_toml, read_toml, resolve, without_password
+from issgd_cli.config.config import Config
+from issgd_cli.config.passwords import without_password
+from issgd_cli.config.toml import as_toml, read_toml
+from issgd_cli.config.validation import resolve
 from issgd_cli.errors import RunError
 from issgd_cli.files import write_text, writing
 from issgd_cli.locks import HeldError, held, is_held

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.config import PAPER_EXAMPLES, Clock
+from issgd_cli.config.sections import PAPER_EXAMPLES, Clock
 from issgd_cli.errors import RunError
 from issgd_cli.runs import traces
 from issgd_cli.runs.folder import RunFolder

@@ -28,7 +28,8 @@ from issgd_cli.clusters.launch import (
     last_checkpoint,
     set_back,
 )
-from issgd_cli.config import Clock, Config
+from issgd_cli.config.config import Config
+from issgd_cli.config.sections import Clock
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import IssgdError
 from issgd_cli.problem import Problem

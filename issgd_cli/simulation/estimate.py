@@ -14,7 +14,8 @@ from issgd_cli.actors.master import Master
 from issgd_cli.actors.worker import Worker
 from issgd_cli.clusters.joining import device_of, threads
 from issgd_cli.clusters.launch import dataset_of
-from issgd_cli.config import Clock, Config
+from issgd_cli.config.config import Config
+from issgd_cli.config.sections import Clock
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Published
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import Layout

@@ -17,7 +17,10 @@ from issgd_cli.actors.actor import Operation
 from issgd_cli.actors.exchange import Refreshed
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.worker import Scorer, Worker
-from issgd_cli.config import Clock, Config, merged, resolve
+from issgd_cli.config.config import Config
+from issgd_cli.config.layers import merged
+from issgd_cli.config.sections import Clock
+from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Layout, Published, Weights
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared, Split

@@ -15,7 +15,7 @@ from issgd_cli.actors.actor import Actor, Operation, Task
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Worker
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import Chunk, ChunkScores, Database, Published
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets import prepared

@@ -18,7 +18,7 @@ from issgd_cli.actors.actor import Actor, Operation
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import AUDIT_DRAWS, AUDIT_MINIBATCH, WORK, Monitor, exact_quantities, quantities
 from issgd_cli.actors.worker import Worker
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Layout, Published, Records, Split
 from issgd_cli.database.documents import UnfitError, read_topic
 from issgd_cli.database.memory import MemoryDatabase

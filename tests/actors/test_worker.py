@@ -15,7 +15,7 @@ from issgd_cli.actors.actor import Actor, Operation
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import LEAST_LEASE_SECONDS, Worker, turns_of_splits
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Published, Split
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets import prepared

@@ -30,7 +30,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli.config import Clock, Cluster, Config, assignments, resolve
+from issgd_cli.config.config import Config
+from issgd_cli.config.layers import assignments
+from issgd_cli.config.sections import Clock, Cluster
+from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Layout
 from issgd_cli.experiments import run as training
 from issgd_cli.figures import style

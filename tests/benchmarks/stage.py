@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from issgd_cli.config import Config, assignments, resolve
+from issgd_cli.config.config import Config
+from issgd_cli.config.layers import assignments
+from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Layout, Records, Split
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.redis import RedisDatabase

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.master import Master
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import ConfigError

@@ -12,7 +12,7 @@ from issgd_cli.claims import JUDGES, Run, Runs, as_json, judge
 from issgd_cli.claims.evidence import empty_trace
 from issgd_cli.claims.paired import mean_difference
 from issgd_cli.claims.verdicts import PerSeed
-from issgd_cli.config import resolve
+from issgd_cli.config.validation import resolve
 from issgd_cli.runs.folder import State
 from issgd_cli.runs.traces import Row
 

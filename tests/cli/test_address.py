@@ -10,7 +10,7 @@ import pytest
 
 from issgd_cli import cli
 from issgd_cli.cli.address import VARIABLE, address, blaming, on_default
-from issgd_cli.config import assignments, merged
+from issgd_cli.config.layers import assignments, merged
 from issgd_cli.errors import AwayError, ConfigError, DatabaseError, GoneError
 from issgd_cli.experiments.experiment import Experiment, single
 

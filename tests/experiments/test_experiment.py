@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from issgd_cli.config import as_toml
+from issgd_cli.config.toml import as_toml
 from issgd_cli.errors import ConfigError, DataError
 from issgd_cli.experiments.experiment import parse_only, parse_seeds, read, single
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from issgd_cli.clusters import local
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
 from issgd_cli.experiments import run as training

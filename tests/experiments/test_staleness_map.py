@@ -10,7 +10,8 @@ import torch
 from issgd_cli.actors.exchange import Refreshed
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.worker import Worker
-from issgd_cli.config import Clock, Config, StalenessMap
+from issgd_cli.config.config import Config
+from issgd_cli.config.sections import Clock, StalenessMap
 from issgd_cli.database import SPLITS, Layout, Weights
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import alain2015 as equations

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from issgd_cli.claims import Runs, load
-from issgd_cli.config import resolve
+from issgd_cli.config.validation import resolve
 from issgd_cli.database.records import Event
 from issgd_cli.randomness import generator
 from issgd_cli.runs.folder import RunFolder, run_folder
@@ -80,7 +80,7 @@ def write_run(
 
 def begin_folder(folder: RunFolder, config: Any, setting: str, method: str, state: str) -> None:
     """The folder with config.toml and a manifest like the launcher's."""
-    from issgd_cli.config import as_toml
+    from issgd_cli.config.toml import as_toml
 
     folder.path.mkdir(parents=True)
     folder.config.write_text(as_toml(config))

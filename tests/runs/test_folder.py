@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
 from issgd_cli.runs.folder import RunFolder, begin, end, find, hash_of, is_locked, locked, run_folder, surroundings
 from tests import disks

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from issgd_cli.clusters.launch import Snapshot
-from issgd_cli.config import Config
+from issgd_cli.config.config import Config
 from issgd_cli.database import Split
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.datasets.prepared import Split as PreparedSplit

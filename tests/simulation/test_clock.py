@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.config import Clock, Config, as_toml
+from issgd_cli.config.config import Config
+from issgd_cli.config.sections import Clock
+from issgd_cli.config.toml import as_toml
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
 from issgd_cli.runs.folder import RunFolder

@@ -1,0 +1,171 @@
+"""The sections of a configuration: their keys, with defaults and limits."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from issgd_cli.config.values import (
+    Duration,
+    Fraction,
+    Index,
+    Number,
+    Positive,
+    Rate,
+    Seconds,
+    Section,
+    Smoothing,
+    Text,
+    Whole,
+    Width,
+    like,
+)
+
+PAPER_EXAMPLES = 570_000  # N, section 5.1; 574,168 in the original code
+
+
+class Data(Section):
+    """What is learned."""
+
+    name: Text = "svhn"  # svhn, svhn-train, cifar10, mnist, house-numbers, or of an own .npz, stem-hash or path
+    dir: Text = "data"
+    validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.05
+    split_seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 42
+    train_size: Positive | None = None  # the first so many of the stored, shuffled training examples
+
+
+class Model(Section):
+    """The multi-layer perceptron."""
+
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)] = (2048, 2048, 2048, 2048)
+    initial_weight_std: Annotated[Number, Field(gt=0)] | None = (
+        None  # None: 0.01, more below width 2048 (networks/mlp.py)
+    )
+
+
+class Optimizer(Section):
+    """SGD with momentum."""
+
+    learning_rate: Annotated[Number, Field(gt=0)] = 0.01
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.95
+    nesterov: bool = True
+
+
+class ProposalSection(Section):
+    """The distribution that the master draws from."""
+
+    method: Literal["issgd", "sgd"] = "issgd"
+    # oracle: fresh weights before every step, at no virtual cost (section 4.1); shuffled: those of others (4.2)
+    source: Literal["workers", "oracle", "shuffled"] = "workers"
+    smoothing: Smoothing = 10.0  # a constant, "variance-optimal", or "entropy:0.9" (a fraction of log N)
+    staleness_limit_seconds: Seconds | None = None
+    staleness_limit_versions: Positive | None = None
+    limit_mode: Literal["drop", "fill"] = "drop"
+    minimum_usable_fraction: Fraction = 0.1
+
+
+class Master(Section):
+    """The actor that trains. At least one of steps and seconds ends the run."""
+
+    mode: Literal["relaxed", "exact"] = "relaxed"
+    minibatch_size: Positive = 128
+    steps: Positive | None = None
+    seconds: Seconds | None = None
+    publish_every_steps: Positive
+    checkpoint_every_seconds: Seconds = 60.0
+    reuse_own_norms: bool = False
+
+
+class Worker(Section):
+    """The actors that keep recomputing norms."""
+
+    count: Annotated[Whole, Field(ge=0, le=10_000)]
+    chunk_size: Positive = 2048
+    pull_every_chunks: Positive = 10
+    shares: tuple[Positive, Positive, Positive] = (20, 1, 1)  # train : valid : test
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_every_chunks: Positive = 20
+
+
+class Monitor(Section):
+    """The actor that writes the trace."""
+
+    every_seconds: Seconds = 2.0
+    every_steps: Positive = 1
+    audit_every_steps: Positive | None = None
+    extra_smoothings: tuple[Annotated[Number, Field(ge=0)], ...] = (0.0, 1.0, 10.0)
+
+
+class Clock(Section):
+    """How long everything takes on the virtual clock of the simulated cluster: a preset, and what replaces it.
+
+    The preset's examples_per_second are scaled by N / 570,000 where the training split is smaller, so that a sweep
+    takes as many steps as the paper's; give chunks of 2048 * N / 570,000 examples with it.
+    """
+
+    preset: Literal["k20", "h200", "measured"] = "k20"  # simulation/clock.py says where their values come from
+    step_seconds: Seconds | None = None  # one minibatch
+    examples_per_second: Rate | None = None  # a worker's scoring; never scaled
+    # Publishing, refreshing, pulling and pushing take the latency, and their bytes at this rate.
+    latency_seconds: Duration | None = None
+    bytes_per_second: Rate | None = None
+    # Constants that replace the model of one operation.
+    publish_seconds: Duration | None = None
+    refresh_seconds: Duration | None = None
+    pull_seconds: Duration | None = None
+    score_seconds: Duration | None = None  # one chunk
+    push_seconds: Duration | None = None
+    checkpoint_seconds: Duration | None = None
+    slow: dict[Index, Rate] = Field(default={})  # worker -> how many times longer everything takes it
+    dies: dict[Index, Duration] = Field(default={})  # worker -> the second at which it stops for ever
+
+
+class Cluster(Section):
+    """Where the actors run."""
+
+    kind: Literal["local", "simulated"] = "local"
+    # Dealt out in turn: master, then workers, then the monitor. All are at the first on the simulated cluster.
+    devices: Annotated[tuple[Text, ...], Field(min_length=1)] = ("auto",)
+    # Of torch, an actor. None: 1 in exact mode and on the simulated cluster, else the cores shared out.
+    threads: Annotated[Whole, Field(gt=0, le=1024)] | None = None
+    # Of float32 products, torch's words: "high" is TF32 where the hardware has it, "medium" bfloat16.
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    # How often in a row one is started again: a worker or the monitor that has lived for less than a minute; the master
+    # or the server without a new checkpoint in between.
+    restarts: Annotated[Whole, Field(ge=0)] = 5
+    clock: Clock = Clock()  # of the simulated cluster
+
+
+class Database(Section):
+    """The database's address; empty: a server of our own."""
+
+    url: Annotated[str, Field(repr=False)] = ""  # may hold a password
+    # HOST:PORT where a server of our own listens for workers on other machines; empty: on no address.
+    listen: Annotated[
+        str,
+        like(
+            r"([\w.*-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}|",
+            "must be HOST:PORT, for instance 0.0.0.0:6379 or [::1]:6379, or empty",
+        ),
+    ] = ""
+
+
+class StalenessMap(Section):
+    """An experiment's [map]: over which clusters and smoothings the proposal's variance is mapped."""
+
+    workers: Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], Field(min_length=1)]
+    publish_every_steps: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    smoothings: Annotated[tuple[Smoothing, ...], Field(min_length=1)]
+    steps: Positive  # of the trajectory
+    audit_every_steps: Positive
+    audit_from_step: Annotated[Whole, Field(ge=0)] = (
+        0  # earlier ones, before all is scored once, say little of staleness
+    )
+
+    @model_validator(mode="after")
+    def _agreements(self) -> "StalenessMap":
+        if self.audit_from_step > self.steps:
+            raise ValueError("audit_from_step lies behind the last of the steps")
+        shortest = min(self.publish_every_steps)
+        if any(steps % shortest for steps in (*self.publish_every_steps, self.audit_every_steps)):
+            raise ValueError("publish_every_steps and audit_every_steps must be multiples of the shortest interval")
+        return self

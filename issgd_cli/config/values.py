@@ -1,0 +1,84 @@
+"""The types of the configuration's values, each with its limits, and what every section is."""
+
+import contextlib
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from issgd_cli.errors import ConfigError
+
+
+def _number(given: Any) -> Any:
+    """A number however it is written: .5, 5., +1e-3, 1_000 or "0.5". What is none is left for its type to refuse."""
+    if isinstance(given, bool):
+        raise ValueError("must be a number, not true or false")
+    if isinstance(given, str):
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(given)
+    return given
+
+
+def like(pattern: str, words: str) -> AfterValidator:
+    """Of texts: who writes another one reads these words, not the pattern."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
+
+def _smoothing(given: Any) -> float | str:
+    """As `parse_smoothing` knows it; the same one is always written the same."""
+    kind, number = parse_smoothing(_number(given))
+    if kind == "constant":
+        return number
+    return kind if kind == "variance-optimal" else f"{kind}:{repr(number).removesuffix('.0')}"
+
+
+def parse_smoothing(setting: float | str) -> tuple[Literal["constant", "entropy", "variance-optimal"], float]:
+    """Kind and number of a `proposal.smoothing`: the constant, the entropy's fraction of log N, or nan.
+
+    Raises:
+        ConfigError: None of the three.
+    """
+    kind, colon, fraction = setting.partition(":") if isinstance(setting, str) else ("constant", "", str(setting))
+    try:
+        number = float(fraction) if fraction else math.nan
+    except ValueError:
+        number = math.nan
+    if kind == "constant" and not colon and math.isfinite(number) and number >= 0:
+        return "constant", number
+    if kind == "entropy" and 0 < number <= 1:
+        return "entropy", number
+    if setting == "variance-optimal":
+        return "variance-optimal", math.nan
+    raise ConfigError(
+        f"smoothing {setting!r} is unknown: use a constant >= 0 (10.0), 'variance-optimal', or 'entropy:0.9', "
+        "a fraction of log N in (0, 1]"
+    )
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[Whole, Field(gt=0, lt=2**53)]
+Width = Annotated[Whole, Field(gt=0, le=2**17)]
+Text = Annotated[  # a path may hold much, but no line's end
+    str, like(r"[^\x00-\x1f\x7f]{0,4096}", "must be one line of at most 4,096 letters, for instance data/svhn")
+]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Seconds = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Index = Annotated[Whole, Field(ge=0)]
+Smoothing = Annotated[float | str, PlainValidator(_smoothing)]
+
+
+class Section(BaseModel):
+    """Frozen and strict about its keys: a misspelt one is an error that names the nearest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
