@@ -17,7 +17,6 @@ from issgd_cli.config.config import Config
 from issgd_cli.database import Database, Layout, Published, Weights
 from issgd_cli.equations import alain2015 as equations
 from issgd_cli.equations.alain2015 import Float64s
-from issgd_cli.methods.drawing import Draws
 from issgd_cli.methods.proposal import Proposal, proposal, usable_norms
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.randomness import generator
@@ -32,18 +31,18 @@ class Refreshed:
     """What a round brings back.
 
     Attributes:
-        draws: From the new proposal, on the master's device.
+        proposal: To draw from, on the master's device.
         norms: The table that it was made of, NaN for examples never scored, shape (N,).
         smoothing: The constant that was added.
     """
 
-    draws: Draws
+    proposal: Proposal
     norms: Float32s
     smoothing: float
 
     def state(self) -> dict[str, Any]:
         """As numbers and arrays."""
-        made = self.draws.proposal
+        made = self.proposal
         flags = {"floored": made.floored, "fallback": made.fallback}
         return {"weights": made.weights, "norms": self.norms, "smoothing": self.smoothing, **flags}
 
@@ -51,7 +50,7 @@ class Refreshed:
     def restored(cls, state: Mapping[str, Any], device: torch.device) -> "Refreshed":
         """From `state()`: the same draws, to the bit."""
         made = Proposal.of(state["weights"], int(state["floored"]), bool(state["fallback"]))
-        return cls(Draws(made, device), state["norms"], float(state["smoothing"]))
+        return cls(made.on(device), state["norms"], float(state["smoothing"]))
 
 
 @dataclass
@@ -158,7 +157,7 @@ class Exchange:
             newest, now, made, constant, float(usable.mean()), _ages(versions, seconds, counts, fresh, newest, now)
         )
         known = np.where(np.repeat(versions > 0, counts), norms, np.float32("nan"))
-        return Refreshed(Draws(made, self.device), known, constant)
+        return Refreshed(made.on(self.device), known, constant)
 
     def _shuffled(self, norms: Float32s, usable: NDArray[np.bool_], step: int) -> Float32s:
         """The usable norms dealt out anew among their examples: weights that say nothing (section 4.2)."""

@@ -17,7 +17,6 @@ from issgd_cli.actors.exchange import Exchange, OwnNorms, Refreshed
 from issgd_cli.config.config import Config
 from issgd_cli.database import Database, Document, Published, Records, Split
 from issgd_cli.errors import RunError
-from issgd_cli.methods.drawing import Draws
 from issgd_cli.methods.proposal import Proposal
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.problem import Problem
@@ -134,7 +133,8 @@ class Master:
     def train(self) -> torch.Tensor:
         """One step of importance-sampled SGD; returns the minibatch's weighted loss, still on the device."""
         size = self.config.master.minibatch_size
-        indices, factors = self.draws.draw(generator(self.config.seed, "draws", self.step), size)
+        indices, factors = self.proposal.draw(generator(self.config.seed, "draws", self.step), size)
+        indices, factors = indices.to(self.examples.device), factors.float().to(self.examples.device)
         inputs, labels = self.examples[indices]
         if self.exchange.own is None:
             loss = (factors * self.problem.loss(self.model(inputs), labels)).mean()  # section 4.1
@@ -183,10 +183,9 @@ class Master:
         """Draws from this proposal from now on; from the uniform one before the first."""
         self.task, self.refreshed = None, refreshed
         if refreshed is None:
-            self.draws = Draws(Proposal.uniform(len(self.examples)), self.examples.device)
+            self.proposal = Proposal.uniform(len(self.examples)).on(self.examples.device)
         else:
-            self.draws = refreshed.draws
-        self.proposal = self.draws.proposal
+            self.proposal = refreshed.proposal
 
     def checkpoint(self, now: float) -> None:
         """Saves all that `--resume` needs, as of the next publication; `now` by the database's clock.

@@ -308,8 +308,8 @@ def _error_norm2(
     for first in range(0, AUDIT_DRAWS, AUDIT_MINIBATCH):
         part = slice(first, first + AUDIT_MINIBATCH)
         yield Operation("audit", examples=len(indices[part]))
-        inputs, labels = examples[indices[part]]
-        scores = score(loss, model, inputs, labels, True, torch.from_numpy(weights[part]).to(inputs))
+        inputs, labels = examples[indices[part].to(examples.device)]
+        scores = score(loss, model, inputs, labels, True, weights[part].to(inputs))
         if (gradient := scores.gradient) is not None:
             total += gradient
     return float((total / AUDIT_DRAWS - true_gradient).square().sum())

@@ -8,21 +8,24 @@ Source of all: Alain, Lamb, Sankar, Courville, Bengio, "Variance Reduction in SG
 2015 (arXiv:1511.06481).
 """
 
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Float64s = NDArray[np.float64]
+Vector = TypeVar("Vector")  # NumPy's or torch's
 
 
-def importance_weights(probability_weights: ArrayLike, indices: ArrayLike, mean: float | None = None) -> Float64s:
+def importance_weights(probability_weights: Vector, indices: Any, mean: Any = None) -> Vector:
     """Factors that make the drawn examples' mean gradient unbiased: mean(omega) / omega[i].
 
     Examples of weight 0 can't be drawn and stand outside: the mean is over the others (appendix B.1), and the
     estimate is unbiased for *their* mean gradient. With no zero among the weights that is the whole training set's.
 
     Args:
-        probability_weights: omega, shape (N,), non-negative, not all zero.
-        indices: Drawn examples, shape (M,).
+        probability_weights: omega, float64, shape (N,), non-negative, not all zero: NumPy's or torch's, on any device.
+        indices: Drawn examples, shape (M,), of the same kind.
         mean: mean(omega) over the positive weights, where it is known already.
 
     Returns:
@@ -30,10 +33,10 @@ def importance_weights(probability_weights: ArrayLike, indices: ArrayLike, mean:
 
     Source: section 4.1, the loss of a minibatch.
     """
-    omega = np.asarray(probability_weights, np.float64)
+    omega: Any = probability_weights
     if mean is None:
-        mean = omega.sum() / np.count_nonzero(omega)
-    weights: Float64s = mean / omega[np.asarray(indices)]
+        mean = omega.sum() / (omega > 0).sum()
+    weights: Vector = mean / omega[indices]
     return weights
 
 

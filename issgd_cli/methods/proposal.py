@@ -1,11 +1,12 @@
 """From the table of norms to a proposal, and from a proposal to drawn examples with their importance weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from issgd_cli.equations.alain2015 import Float64s, importance_weights
 from issgd_cli.errors import WeightError
@@ -24,17 +25,19 @@ class Proposal:
 
     Attributes:
         weights: omega, float64, shape (N,); 0 for examples that can't be drawn.
-        cumulative: Running sums of the weights, shape (N,).
         support: How many weights are positive.
+        total: The last of the running sums.
         last: The last example that can be drawn.
+        searched: Running sums of the weights, and the weights, where draws are searched for, float64, shapes (N,).
         floored: How many usable weights were raised to the floor.
         fallback: True when too few weights were usable and the draws are uniform over all N.
     """
 
     weights: Float64s
-    cumulative: Float64s
     support: int
+    total: float
     last: int
+    searched: tuple[Tensor, Tensor]
     floored: int = 0
     fallback: bool = False
 
@@ -52,31 +55,43 @@ class Proposal:
         if not (omega.min() >= 0 and omega.max() < np.inf):
             _refuse(omega, ~np.isfinite(omega), "NaN or infinite")
             _refuse(omega, omega < 0, "negative")
-        cumulative = torch.from_numpy(omega).cumsum(0).numpy()  # NumPy's to the bit, six times faster
-        if not 0 < cumulative[-1] < np.inf:
-            raise WeightError(f"The {omega.size} probability weights sum to {cumulative[-1]}: nothing can be drawn.")
+        weights = torch.from_numpy(omega)
+        cumulative = weights.cumsum(0)  # NumPy's to the bit, six times faster
+        total = float(cumulative[-1])
+        if not 0 < total < np.inf:
+            raise WeightError(f"The {omega.size} probability weights sum to {total}: nothing can be drawn.")
         # Where the sums reach their total: an index past it would have no weight.
-        last = int(np.searchsorted(cumulative, cumulative[-1], side="left"))
-        return cls(omega, cumulative, int(np.count_nonzero(omega)), last, floored, fallback)
+        last = int(torch.searchsorted(cumulative, total))
+        return cls(omega, int(np.count_nonzero(omega)), total, last, (cumulative, weights), floored, fallback)
 
     @classmethod
     def uniform(cls, examples: int, fallback: bool = False) -> "Proposal":
         """Plain SGD's proposal."""
         return cls.of(np.ones(examples), fallback=fallback)
 
-    def draw(self, generator: np.random.Generator, size: int) -> tuple[NDArray[np.int64], Float64s]:
+    def on(self, device: torch.device) -> "Proposal":
+        """The same, searched for its draws on the device, if that is CUDA: not every other one has float64."""
+        if device.type != "cuda":
+            return self
+        cumulative, weights = self.searched
+        return replace(self, searched=(cumulative.to(device), weights.to(device)))
+
+    def draw(self, generator: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Examples drawn with replacement, and the factor that each one's loss is multiplied by.
 
+        The same ones wherever they are searched for, to the bit: random numbers always come from the CPU's generator.
+
         Returns:
-            Indices, shape (size,); importance weights, shape (size,).
+            Indices, int64, shape (size,); importance weights, float64, shape (size,); both where they are searched for.
 
         Source: section 4.1.
         """
-        total = self.cumulative[-1]
-        # side="right" never lands on a zero weight; where random() * total rounds up to the total it runs off the end.
-        indices = np.searchsorted(self.cumulative, generator.random(size) * total, side="right")
-        indices = np.minimum(indices, self.last)
-        return indices, importance_weights(self.weights, indices, mean=total / self.support)
+        cumulative, weights = self.searched
+        places = torch.from_numpy(generator.random(size) * self.total).to(cumulative.device, non_blocking=True)
+        # right=True never lands on a zero weight; where random() * total rounds up to the total it runs off the end.
+        indices = torch.searchsorted(cumulative, places, right=True).clamp_(max=self.last)
+        mean = torch.tensor(self.total / self.support, dtype=torch.float64)  # a number would be divided inexactly
+        return indices, importance_weights(weights, indices, mean)
 
 
 def usable_norms(norms: ArrayLike, usable: NDArray[np.bool_]) -> Float64s:

@@ -89,7 +89,7 @@ def test_steps_are_torchs_own_to_the_bit(
         model.parameters(), chosen.learning_rate, chosen.momentum, nesterov=nesterov, fused=True
     )
     for step in range(6):
-        indices, factors = master.draws.draw(generator(master.config.seed, "draws", step), 8)
+        indices, factors = master.proposal.draw(generator(master.config.seed, "draws", step), 8)
         inputs, labels = master.examples[indices]
         optimizer.zero_grad()
         (factors * cross_entropy(model(inputs), labels)).mean().backward()  # type: ignore[no-untyped-call]
@@ -119,7 +119,7 @@ def test_steps_follow_the_originals_nesterov_formula(
         for layer in range(0, len(leaves), 2):
             hidden = functional.linear(hidden.relu() if layer else hidden, leaves[layer], leaves[layer + 1])
         losses = functional.cross_entropy(hidden, labels, reduction="none")
-        loss = (torch.from_numpy(weights) * losses).mean()
+        loss = (weights * losses).mean()
         gradients = torch.autograd.grad(loss, leaves)
         v_new = [mu * old - rate * g for old, g in zip(v, gradients, strict=True)]
         for part, old, new in zip(p, v, v_new, strict=True):
@@ -491,7 +491,7 @@ def test_own_norms_are_those_of_each_examples_own_loss_and_change_no_step(
         masters[-1].refresh()
     plain, reusing = masters
     before = copy.deepcopy(reusing.model)
-    indices, factors = reusing.draws.draw(generator(0, "draws", 0), 8)
+    indices, factors = reusing.proposal.draw(generator(0, "draws", 0), 8)
     assert len(set(factors.tolist())) > 1
     assert float(reusing.train()) == pytest.approx(float(plain.train()), rel=1e-6)
     torch.testing.assert_close(reusing.parameters, plain.parameters, rtol=1e-5, atol=1e-7)

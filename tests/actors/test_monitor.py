@@ -255,7 +255,7 @@ def test_the_error_ratio_is_that_of_the_very_draws_about_the_mean_gradient_of_al
     point = point_of(model, weights, np.ones(95))
     values = result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws(4)))
     _, _, gradients = one_by_one(model, data, "train")
-    indices, factors = Proposal.of(weights).draw(draws(4), AUDIT_DRAWS)
+    indices, factors = (part.numpy() for part in Proposal.of(weights).draw(draws(4), AUDIT_DRAWS))
     estimate = (factors[:, None] * gradients[indices]).mean(0)
     error_norm2 = float(((estimate - gradients.mean(0)) ** 2).sum())
     expected = error_norm2 * AUDIT_DRAWS / values["trace/in_use"]

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from issgd_cli.methods.drawing import Draws
 from issgd_cli.methods.proposal import Proposal
 from issgd_cli.randomness import generator
 from tests.benchmarks import stage
@@ -53,7 +52,7 @@ def _candidates(omega: np.ndarray[Any, np.dtype[np.float64]], size: int) -> dict
     count = PER_REFRESH * size
 
     def ours() -> None:
-        draws = Draws(Proposal.of(omega), stage.CPU)
+        draws = Proposal.of(omega)
         for step in range(PER_REFRESH):
             draws.draw(generator(0, "draws", step), size)
 
@@ -72,7 +71,7 @@ def _exactness(omega: np.ndarray[Any, np.dtype[np.float64]]) -> list[Row]:
     """By how much the probabilities that are really drawn with are off, and how many are zero, in both precisions."""
     found = []
     for name, dtype in ((OURS, np.float64), ("float32 cumulative sums", np.float32)):
-        cumulative = Proposal.of(omega).cumulative if dtype is np.float64 else np.cumsum(omega.astype(dtype))
+        cumulative = Proposal.of(omega).searched[0].numpy() if dtype is np.float64 else np.cumsum(omega.astype(dtype))
         drawn = np.diff(cumulative.astype(np.float64), prepend=0.0)
         drawn /= drawn.sum()
         off = float(np.abs(drawn / (omega / omega.sum()) - 1).max())

@@ -4,12 +4,14 @@ from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from issgd_cli.equations.alain2015 import Float64s, trace_of_covariance
 from issgd_cli.errors import WeightError
 from issgd_cli.methods.proposal import FLOOR, LimitMode, Proposal, proposal
 from issgd_cli.methods.smoothing import smoothing
+from issgd_cli.randomness import generator
 
 LAST_RANDOM = 1 - 2.0**-53  # the largest number that a generator's random() gives
 N = 12
@@ -27,6 +29,11 @@ def fixed(numbers: ArrayLike) -> np.random.Generator:
     return cast(np.random.Generator, Fixed())
 
 
+def drawn_by(distribution: Proposal, random: np.random.Generator, size: int) -> tuple[NDArray[np.int64], Float64s]:
+    indices, factors = distribution.draw(random, size)
+    return indices.numpy(), factors.numpy()
+
+
 def drawn_at(distribution: Proposal, numbers: ArrayLike) -> list[int]:
     """The indices that these outcomes of random() draw."""
     return [int(i) for i in distribution.draw(fixed(numbers), np.size(numbers))[0]]
@@ -34,15 +41,15 @@ def drawn_at(distribution: Proposal, numbers: ArrayLike) -> list[int]:
 
 def probabilities(distribution: Proposal) -> Float64s:
     """Chance of each index: the share of [0, 1) whose numbers fall into its step of the running sums."""
-    return np.asarray(np.diff(distribution.cumulative, prepend=0.0) / distribution.cumulative[-1])
+    return np.asarray(np.diff(distribution.searched[0].numpy(), prepend=0.0) / distribution.searched[0].numpy()[-1])
 
 
 def expected_gradient(distribution: Proposal, gradients: Float64s) -> Float64s:
     """Mean of the weighted gradient over every draw, each made by `draw` itself and weighted with its probability."""
     q = probabilities(distribution)
     drawable = np.flatnonzero(q)
-    middles = distribution.cumulative[drawable] / distribution.cumulative[-1] - q[drawable] / 2
-    indices, factors = distribution.draw(fixed(middles), len(middles))
+    middles = distribution.searched[0].numpy()[drawable] / distribution.searched[0].numpy()[-1] - q[drawable] / 2
+    indices, factors = drawn_by(distribution, fixed(middles), len(middles))
     np.testing.assert_array_equal(indices, drawable)
     return np.asarray((q[drawable] * factors) @ gradients[drawable])
 
@@ -169,7 +176,7 @@ def test_a_number_on_a_boundary_draws_the_example_that_begins_there() -> None:
 )
 def test_examples_of_weight_zero_are_never_drawn_wherever_they_stand(weights: list[float]) -> None:
     distribution = Proposal.of(weights)
-    boundaries = distribution.cumulative / distribution.cumulative[-1]
+    boundaries = distribution.searched[0].numpy() / distribution.searched[0].numpy()[-1]
     numbers = np.concatenate(
         [[0.0, LAST_RANDOM], np.linspace(0, LAST_RANDOM, 1001), boundaries, np.nextafter(boundaries, 0)]
     )
@@ -185,7 +192,7 @@ def test_600_000_float32_norms_of_any_size_can_all_be_drawn() -> None:
     distribution = proposal(norms, np.ones(norms.size, bool), 0.0)
     q = probabilities(distribution)
     assert q.min() > 2.0**-53  # finer than random()'s own steps none need be
-    middles = distribution.cumulative / distribution.cumulative[-1] - q / 2
+    middles = distribution.searched[0].numpy() / distribution.searched[0].numpy()[-1] - q / 2
     indices, _ = distribution.draw(fixed(middles), norms.size)
     np.testing.assert_array_equal(indices, np.arange(norms.size))
 
@@ -195,9 +202,9 @@ def test_ten_million_weights_are_drawn_in_proportion() -> None:
     weights = random.exponential(1.0, 10_000_000)
     distribution = Proposal.of(weights)
     some = random.integers(0, weights.size, 2000)
-    middles = (distribution.cumulative[some] - weights[some] / 2) / weights.sum()
+    middles = (distribution.searched[0].numpy()[some] - weights[some] / 2) / weights.sum()
     assert np.mean(np.array(drawn_at(distribution, middles)) == some) > 0.999
-    indices, factors = distribution.draw(random, 200_000)
+    indices, factors = drawn_by(distribution, random, 200_000)
     np.testing.assert_allclose(factors, weights.mean() / weights[indices], rtol=1e-9)
     tenth = np.bincount(indices // 1_000_000, minlength=10)
     expected = 200_000 * weights.reshape(10, -1).sum(1) / weights.sum()
@@ -267,7 +274,7 @@ def test_the_covariance_trace_of_drawn_minibatches_agrees_with_eq_6_divided_by_m
     gradients = random.normal(0.2, 1, (examples, 5)) * 10 ** random.uniform(-1, 1, (examples, 1))
     norms = np.linalg.norm(gradients, axis=1) * random.uniform(0.5, 2, examples)  # stale
     distribution = proposal(norms, np.ones(examples, bool), constant)
-    indices, factors = distribution.draw(np.random.default_rng(4), size * minibatches)
+    indices, factors = drawn_by(distribution, np.random.default_rng(4), size * minibatches)
     weighted = (factors[:, None] * gradients[indices]).reshape(minibatches, size, 5).mean(1)
     distances = ((weighted - gradients.mean(0)) ** 2).sum(1)
     eq_6 = trace_of_covariance((gradients**2).sum(1), distribution.weights, (gradients.mean(0) ** 2).sum())
@@ -279,7 +286,7 @@ def test_the_covariance_trace_of_drawn_minibatches_agrees_with_eq_6_divided_by_m
 def test_the_running_sums_are_numpys_to_the_bit() -> None:
     """They are computed by torch, which is faster; draws must not depend on that."""
     omega = np.random.default_rng(2).lognormal(0, 3, 100_001)
-    np.testing.assert_array_equal(Proposal.of(omega).cumulative, np.cumsum(omega))
+    np.testing.assert_array_equal(Proposal.of(omega).searched[0].numpy(), np.cumsum(omega))
 
 
 def test_a_proposal_does_not_change_with_the_array_that_it_was_made_from() -> None:
@@ -287,3 +294,49 @@ def test_a_proposal_does_not_change_with_the_array_that_it_was_made_from() -> No
     proposal = Proposal.of(omega)
     omega[:] = 7
     assert proposal.weights.tolist() == [1.0, 2.0]
+
+
+# Where the search runs
+
+
+def test_a_random_number_that_rounds_up_to_the_end_lands_on_the_last_positive_weight() -> None:
+    class AtTheEnd(np.random.Generator):
+        def random(self, size: int) -> np.ndarray:  # type: ignore[override]
+            return np.ones(size)
+
+    indices, factors = Proposal.of(np.array([1.0, 2.0, 0.0])).draw(AtTheEnd(np.random.PCG64(0)), 4)
+    assert indices.tolist() == [1] * 4
+    np.testing.assert_allclose(factors.numpy(), 1.5 / 2)
+
+
+def test_a_random_number_exactly_at_a_boundary_draws_the_example_above_it() -> None:
+    """[0, 1) is cut into half-open steps: an example of weight 0 has none, and each its own lower end."""
+
+    class At(np.random.Generator):
+        def random(self, size: int) -> np.ndarray:  # type: ignore[override]
+            return np.array([0.0, 0.25, 0.5, 0.75])
+
+    indices, factors = Proposal.of(np.array([0.0, 1.0, 1.0, 0.0, 2.0])).draw(At(np.random.PCG64(0)), 4)
+    assert indices.tolist() == [1, 2, 4, 4]
+    np.testing.assert_allclose(factors.numpy(), [4 / 3, 4 / 3, 2 / 3, 2 / 3], rtol=1e-12)
+
+
+def test_the_search_finds_what_numpys_finds() -> None:
+    omega = np.random.default_rng(3).lognormal(0, 3, 1000)
+    omega[600:] = 0
+    for step in range(50):
+        indices, factors = drawn_by(Proposal.of(omega), generator(0, "draws", step), 64)
+        places = generator(0, "draws", step).random(64) * np.cumsum(omega)[-1]
+        np.testing.assert_array_equal(indices, np.searchsorted(np.cumsum(omega), places, side="right"))
+        np.testing.assert_array_equal(factors, np.cumsum(omega)[-1] / 600 / omega[indices])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_draws_as_the_cpu_does() -> None:
+    here = Proposal.of(np.random.default_rng(3).lognormal(0, 3, 100_000))
+    there = here.on(torch.device("cuda"))
+    for step in range(20):
+        for one, other in zip(
+            here.draw(generator(0, "draws", step), 128), there.draw(generator(0, "draws", step), 128), strict=True
+        ):
+            assert torch.equal(one, other.cpu())
