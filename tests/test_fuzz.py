@@ -31,17 +31,10 @@ from issgd_cli.errors import ConfigError, DataError, IssgdError, RunError
 from issgd_cli.experiments import experiment
 from issgd_cli.networks.mlp import mlp
 from issgd_cli.runs import traces
-from issgd_cli.runs.checkpoints import (
-    Audit,
-    Checkpoint,
-    load_audit,
-    load_checkpoint,
-    load_parameters,
-    save_audit,
-    save_checkpoint,
-    save_parameters,
-)
+from issgd_cli.runs.audits import Audit, load_audit, save_audit
+from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from issgd_cli.runs.folder import RunFolder
+from issgd_cli.runs.parameters import load_parameters, save_parameters
 from issgd_cli.runs.traces import Row, TraceWriter
 
 LAYOUT = Layout(23, 5, 7, 10)

@@ -21,16 +21,11 @@ from issgd_cli.methods.proposal import Proposal
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
-from issgd_cli.runs.checkpoints import (
-    Arrays,
-    Audit,
-    Checkpoint,
-    save_audit,
-    save_checkpoint,
-    save_parameters,
-    total_work,
-)
+from issgd_cli.runs.arrays import Arrays
+from issgd_cli.runs.audits import Audit, save_audit
+from issgd_cli.runs.checkpoints import Checkpoint, save_checkpoint, total_work
 from issgd_cli.runs.folder import RunFolder
+from issgd_cli.runs.parameters import save_parameters
 from issgd_cli.scores import score
 
 POLL_SECONDS = 0.005

@@ -26,7 +26,8 @@ from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs import traces
-from issgd_cli.runs.checkpoints import Audit, load_audit, total_work
+from issgd_cli.runs.audits import Audit, load_audit
+from issgd_cli.runs.checkpoints import total_work
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.traces import BLOCK_ENDS, Row, TraceWriter
 from issgd_cli.scores import score

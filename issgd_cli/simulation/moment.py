@@ -19,7 +19,8 @@ from issgd_cli.actors.worker import Worker
 from issgd_cli.errors import DamagedError
 from issgd_cli.files import writing
 from issgd_cli.runs import traces
-from issgd_cli.runs.checkpoints import START_AGAIN, Arrays, Checkpoint
+from issgd_cli.runs.arrays import START_AGAIN, Arrays
+from issgd_cli.runs.checkpoints import Checkpoint
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.virtual import Life, VirtualTime
 

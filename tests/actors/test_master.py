@@ -28,7 +28,8 @@ from issgd_cli.methods.smoothing import entropy_constant, variance_optimal_const
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs import traces
-from issgd_cli.runs.checkpoints import load_audit, load_checkpoint
+from issgd_cli.runs.audits import load_audit
+from issgd_cli.runs.checkpoints import load_checkpoint
 from issgd_cli.runs.folder import RunFolder
 
 CPU = torch.device("cpu")

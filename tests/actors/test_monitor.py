@@ -36,7 +36,8 @@ from issgd_cli.networks.mlp import initialise, mlp
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs import traces
-from issgd_cli.runs.checkpoints import Audit, load_audit, save_audit, total_work
+from issgd_cli.runs.audits import Audit, load_audit, save_audit
+from issgd_cli.runs.checkpoints import total_work
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.traces import BLOCK_ENDS
 from tests import disks

@@ -2,36 +2,20 @@
 
 import io
 import os
-import pickle
 import shutil
 import zipfile
-from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from issgd_cli.database import SPLITS, Layout, Records
 from issgd_cli.database.records import FIELDS
 from issgd_cli.errors import DamagedError, RunError
-from issgd_cli.networks.flat import flatten_parameters
-from issgd_cli.networks.mlp import initialise, mlp
-from issgd_cli.runs import checkpoints
-from issgd_cli.runs.checkpoints import (
-    Audit,
-    Checkpoint,
-    load_audit,
-    load_checkpoint,
-    load_parameters,
-    recover,
-    save_audit,
-    save_checkpoint,
-    save_parameters,
-    total_work,
-)
+from issgd_cli.runs.arrays import save_arrays
+from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, recover, save_checkpoint, total_work
 from tests import disks
 
 LAYOUT = Layout(23, 5, 7, 10)
@@ -156,63 +140,6 @@ def test_a_damaged_checkpoint_is_refused_by_one_clear_error(tmp_path: Path, dama
         load_checkpoint(path)
 
 
-def test_every_flipped_byte_is_found_unless_it_means_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.npz"
-    save_checkpoint(path, checkpoint())
-    content = path.read_bytes()
-    refused, places = 0, range(0, len(content), 31)
-    for place in places:
-        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
-        try:
-            found = load_checkpoint(path)
-        except DamagedError:
-            refused += 1
-        else:  # a date, say, in an archive's directory
-            assert_same(found, checkpoint())
-    assert refused > 0.75 * len(places)
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("parameters", lambda array: np.where(np.arange(17) == 3, 1.0, array).astype(np.float32)),
-        ("step", lambda array: array + 1),
-        ("step", lambda array: array.astype(np.int32)),
-        ("momentum", lambda array: array.reshape(1, 17)),
-        ("work", lambda array: np.asarray('{"work/bytes_sent": 1}')),
-    ],
-)
-def test_the_sum_is_over_every_value_type_and_shape(
-    tmp_path: Path, name: str, change: Callable[[Any], np.ndarray[Any, Any]]
-) -> None:
-    path = tmp_path / "checkpoint.npz"
-    save_checkpoint(path, checkpoint())
-    arrays = dict(np.load(path))
-    np.savez(path, **{**arrays, name: change(arrays[name])})  # the archive's own sums are right
-    with pytest.raises(DamagedError, match="its sum is not that of what it holds"):
-        load_checkpoint(path)
-
-
-def test_the_sum_is_over_the_names(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.npz"
-    save_checkpoint(path, checkpoint())
-    arrays = dict(np.load(path))
-    arrays["parameters"], arrays["momentum"] = arrays["momentum"], arrays["parameters"]
-    np.savez(path, **arrays)
-    with pytest.raises(DamagedError, match="its sum is not that of what it holds"):
-        load_checkpoint(path)
-
-
-def test_a_checkpoint_without_a_sum_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.npz"
-    save_checkpoint(path, checkpoint())
-    arrays = dict(np.load(path))
-    del arrays["sha256"]
-    np.savez(path, **arrays)
-    with pytest.raises(DamagedError, match="it holds no sum"):
-        load_checkpoint(path)
-
-
 # After a kill, or damage
 
 
@@ -317,7 +244,7 @@ def test_where_the_only_checkpoint_left_is_damaged_that_is_told(tmp_path: Path) 
 def save_as_ours(path: Path, arrays: dict[str, Any]) -> None:
     """With the right sum."""
     arrays.pop("sha256")
-    checkpoints._save(path, arrays)
+    save_arrays(path, arrays)
 
 
 @pytest.mark.parametrize("work", ["[1]", '{"work/bytes_sent": -1}', '{"work/bytes_sent": "1"}', "NaN", '{"a": NaN}'])
@@ -346,34 +273,6 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     assert not isinstance(error.value, DamagedError)
 
 
-class Evil:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.target),)
-
-
-def test_pickled_objects_are_refused_and_never_run(tmp_path: Path) -> None:
-    path, target = tmp_path / "checkpoint.npz", tmp_path / "ran"
-    save_checkpoint(path, checkpoint())
-    arrays = dict(np.load(path))
-    arrays["momentum"] = np.array([Evil(target)], dtype=object)
-    np.savez(path, **arrays)
-    with pytest.raises(RunError, match="is damaged"):
-        load_checkpoint(path)
-    with pytest.raises(RunError, match="is damaged"):
-        load_audit(path)
-    path.write_bytes(pickle.dumps(Evil(target)))
-    with pytest.raises(RunError, match="is damaged"):
-        load_checkpoint(path)
-    with pytest.raises(RunError, match="is damaged"):
-        load_parameters(path, mlp(3, [2], 2))
-    assert not target.exists()
-
-
 def test_renumbering_moves_all_versions_but_those_never_scored() -> None:
     moved, before = checkpoint().renumbered(1000), checkpoint()
     assert moved.version == before.version + 1000
@@ -385,86 +284,6 @@ def test_renumbering_moves_all_versions_but_those_never_scored() -> None:
         np.testing.assert_array_equal(moved.records[split].norms, before.records[split].norms)
         np.testing.assert_array_equal(moved.records[split].seconds, before.records[split].seconds)
     assert_same(checkpoint().renumbered(0), checkpoint())
-
-
-# Audit points
-
-
-def audit(step: int = 123) -> Audit:
-    random = np.random.default_rng(step)
-    table = random.random(9).astype(np.float32)
-    table[2] = np.nan
-    return Audit(step, 0.1, random.random(5).astype(np.float32), random.random(9), table, float("inf"))
-
-
-def test_an_audit_point_is_read_as_it_was_saved_and_named_by_its_step(tmp_path: Path) -> None:
-    save_audit(tmp_path, audit())
-    again = load_audit(tmp_path / "step-00000123.npz")
-    assert (again.step, again.seconds, again.smoothing) == (123, 0.1, float("inf"))
-    for name in ("parameters", "weights", "table"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(audit(), name))
-        assert getattr(again, name).dtype == getattr(audit(), name).dtype
-
-
-def test_audit_points_sort_by_step(tmp_path: Path) -> None:
-    for step in (1000, 20, 3):
-        save_audit(tmp_path, replace(audit(), step=step))
-    assert [load_audit(path).step for path in sorted(tmp_path.glob("step-*.npz"))] == [3, 20, 1000]
-
-
-def test_a_damaged_audit_point_is_refused(tmp_path: Path) -> None:
-    save_audit(tmp_path, audit())
-    path = tmp_path / "step-00000123.npz"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:100])
-    with pytest.raises(DamagedError, match=r"step-00000123\.npz is damaged .*Remove it, its audit is lost") as error:
-        load_audit(path)
-    assert "folder" not in str(error.value)
-    path.write_bytes(whole)
-    save_as_ours(path, {**np.load(path), "weights": np.zeros(9)})
-    with pytest.raises(DamagedError, match=r"its weights define no proposal\)\. Remove it, its audit is lost"):
-        load_audit(path)
-
-
-# Final parameters
-
-
-def test_parameters_are_read_into_a_model_of_the_same_shapes(tmp_path: Path) -> None:
-    model, other = mlp(4, [3], 2), mlp(4, [3], 2)
-    initialise(model, 0, 1.0)
-    flatten_parameters(model)
-    save_parameters(tmp_path / "parameters.npz", model)
-    load_parameters(tmp_path / "parameters.npz", other)
-    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-
-
-def test_parameters_can_be_read_with_numpy_alone(tmp_path: Path) -> None:
-    model = mlp(4, [3], 2)
-    save_parameters(tmp_path / "parameters.npz", model)
-    arrays = dict(np.load(tmp_path / "parameters.npz", allow_pickle=False))
-    assert arrays.pop("sha256").dtype == "U64"
-    assert {name: arrays[name].shape for name in arrays} == {
-        "0.weight": (3, 4),
-        "0.bias": (3,),
-        "2.weight": (2, 3),
-        "2.bias": (2,),
-    }
-
-
-def test_damaged_parameters_are_refused(tmp_path: Path) -> None:
-    path, model = tmp_path / "parameters.npz", mlp(4, [3], 2)
-    save_parameters(path, model)
-    np.savez(path, **{**np.load(path), "0.bias": np.ones(3, np.float32)})
-    with pytest.raises(DamagedError, match=r"parameters\.npz is damaged"):
-        load_parameters(path, model)
-
-
-def test_parameters_of_another_model_are_refused(tmp_path: Path) -> None:
-    save_parameters(tmp_path / "parameters.npz", mlp(4, [3], 2))
-    for other in (mlp(4, [5], 2), mlp(4, [3, 3], 2)):
-        with pytest.raises(RunError, match="parameters of another model"):
-            load_parameters(tmp_path / "parameters.npz", other)
 
 
 @pytest.mark.parametrize("refused", [OSError(24, "Too many open files"), MemoryError()])

@@ -1,0 +1,65 @@
+"""Audit points: what the monitor needs to recompute every quantity exactly, saved on the way and read at the end."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from issgd_cli.database.records import Float32s
+from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.errors import DamagedError
+from issgd_cli.runs.arrays import load_arrays, number, save_arrays, vector, whole
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit point: what is needed to recompute every quantity exactly, once training is over.
+
+    Attributes:
+        step, seconds: When it was saved.
+        parameters: Flat, shape (P,).
+        weights: omega that the master draws from, 0 for examples that can't be drawn, shape (N,).
+        table: The norms that the master has read, NaN for those never scored, shape (N,).
+        smoothing: The constant in use.
+    """
+
+    step: int
+    seconds: float
+    parameters: Float32s
+    weights: Float64s
+    table: Float32s
+    smoothing: float
+
+
+def save_audit(directory: Path, audit: Audit) -> None:
+    """Writes audits/step-00000123.npz."""
+    save_arrays(
+        directory / f"step-{audit.step:08d}.npz", {each.name: getattr(audit, each.name) for each in fields(Audit)}
+    )
+
+
+def load_audit(path: Path) -> Audit:
+    """Reads an audit point.
+
+    Raises:
+        DamagedError: It is not as it was saved.
+        RunError: There is none.
+    """
+    remedy = "Remove it, its audit is lost, and go on with `--resume`."
+    arrays = load_arrays(path, remedy)
+    try:
+        weights, table = vector(arrays, "weights", "<f8"), arrays["table"]
+        if not ((weights >= 0).all() and (weights > 0).any()):
+            raise ValueError("its weights define no proposal")
+        if table.shape != weights.shape or table.dtype != np.float32 or (np.isinf(table) | (table < 0)).any():
+            raise ValueError("its table holds no norms")
+        return Audit(
+            step=whole(arrays, "step"),
+            seconds=number(arrays, "seconds"),
+            parameters=vector(arrays, "parameters", "<f4"),
+            weights=weights,
+            table=table,
+            smoothing=number(arrays, "smoothing", finite=False),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise DamagedError(path, error, remedy) from None

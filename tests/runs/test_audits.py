@@ -1,0 +1,47 @@
+"""An audit point is read back to the bit, and one that defines no proposal is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from issgd_cli.errors import DamagedError
+from issgd_cli.runs.arrays import load_arrays, save_arrays
+from issgd_cli.runs.audits import Audit, load_audit, save_audit
+
+
+def audit(step: int = 123) -> Audit:
+    random = np.random.default_rng(step)
+    table = random.random(9).astype(np.float32)
+    table[2] = np.nan
+    return Audit(step, 0.1, random.random(5).astype(np.float32), random.random(9), table, float("inf"))
+
+
+def test_an_audit_point_is_read_as_it_was_saved_and_named_by_its_step(tmp_path: Path) -> None:
+    save_audit(tmp_path, audit())
+    again = load_audit(tmp_path / "step-00000123.npz")
+    assert (again.step, again.seconds, again.smoothing) == (123, 0.1, float("inf"))
+    for name in ("parameters", "weights", "table"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(audit(), name))
+        assert getattr(again, name).dtype == getattr(audit(), name).dtype
+
+
+def test_audit_points_sort_by_step(tmp_path: Path) -> None:
+    for step in (1000, 20, 3):
+        save_audit(tmp_path, replace(audit(), step=step))
+    assert [load_audit(path).step for path in sorted(tmp_path.glob("step-*.npz"))] == [3, 20, 1000]
+
+
+def test_a_damaged_audit_point_is_refused(tmp_path: Path) -> None:
+    save_audit(tmp_path, audit())
+    path = tmp_path / "step-00000123.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    with pytest.raises(DamagedError, match=r"step-00000123\.npz is damaged .*Remove it, its audit is lost") as error:
+        load_audit(path)
+    assert "folder" not in str(error.value)
+    path.write_bytes(whole)
+    save_arrays(path, {**load_arrays(path), "weights": np.zeros(9)})
+    with pytest.raises(DamagedError, match=r"its weights define no proposal\)\. Remove it, its audit is lost"):
+        load_audit(path)
