@@ -30,7 +30,7 @@ from issgd_cli.datasets.sources import silent
 from issgd_cli.errors import ConfigError, DataError, IssgdError, RunError
 from issgd_cli.experiments import experiment
 from issgd_cli.networks.mlp import mlp
-from issgd_cli.runs import traces
+from issgd_cli.runs import cutting, traces
 from issgd_cli.runs.audits import Audit, load_audit, save_audit
 from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from issgd_cli.runs.folder import RunFolder
@@ -358,8 +358,8 @@ def test_traces_and_events_are_read_whole_or_refused(tmp_path: Path, draws: st.D
     trace = b"step,seconds,quantity,value\n0,0.5,loss/train,1.25\n32,1.5,audit/loss/train,nan\n"
     events = b"actor,start,end,event,version\nmaster,0.5,1.0,train,3\n"
     for content, read, drop, fields in (
-        (trace, traces.read, lambda: traces.drop_from(path, 10), Row._fields),
-        (events, traces.read_events, lambda: traces.drop_events_from(path, 0.7), Event._fields),
+        (trace, traces.read, lambda: cutting.drop_from(path, 10), Row._fields),
+        (events, traces.read_events, lambda: cutting.drop_events_from(path, 0.7), Event._fields),
     ):
         spoiled = draws.draw(spoils(content))
         path.write_bytes(spoiled)

@@ -13,7 +13,7 @@ from issgd_cli.database import SPLITS, Database, Layout
 from issgd_cli.datasets.prepared import Prepared, verify
 from issgd_cli.errors import RunError
 from issgd_cli.problem import Problem
-from issgd_cli.runs import traces
+from issgd_cli.runs import cutting
 from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, recover, refuse_other
 from issgd_cli.runs.folder import RunFolder
 
@@ -129,8 +129,8 @@ def set_back(
         refuse_other(folder.checkpoint, checkpoint, layout, problem.size)
     seconds, step = (0.0, 0) if checkpoint is None else (checkpoint.seconds, checkpoint.step)
     if checkpoint is None or not checkpoint.moment:  # else the simulated cluster cuts, to the bit
-        traces.drop_from(folder.trace, step)
-        traces.drop_events_from(folder.events, seconds)
+        cutting.drop_from(folder.trace, step)
+        cutting.drop_events_from(folder.events, seconds)
     for path in folder.audits.glob("step-*.npz"):
         # An exact run would save the same again; a relaxed one something else.
         number = path.stem.removeprefix("step-")

@@ -7,7 +7,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -162,13 +162,13 @@ def _whole(content: bytes, block_ends: tuple[str, ...]) -> int:
     return content.find(b"\n", max(last, 0)) + 1  # without any block, the header's end
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[str, Row]]:
-    """A trace's whole lines but for its header, each with the row that it is.
+def read_lines(path: Path) -> Iterator[tuple[str, Row]]:
+    """A trace's whole lines but for its header, each with the row that it is. Without pandas, which is slow to load.
 
     Raises:
-        RunError: The header is another, or a line is no row.
+        RunError: No such file, the header is another, or a line is no row.
     """
-    header, *lines = text.split("\n")[:-1] or [HEADER]  # of a torn header nothing is left
+    header, *lines = read_text(path).split("\n")[:-1] or [HEADER]  # of a torn header nothing is left
     if header != HEADER:
         raise RunError(f"{path} is not a table of {', '.join(Row._fields)}. Remove the run's folder.")
     for line in lines:
@@ -184,65 +184,14 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, Row]]:
         yield line, row
 
 
-def drop_from(path: Path, step: int) -> None:
-    """Removes the trace's rows at `step` and later, before a resumed run writes them again.
-
-    The exact audit of `step` itself stays: its point was saved on the way to the step, which is not gone again.
-    (At step 0 it is.)
-    """
-    _keep(path, lambda row: row.step < step or (row.step == step > 0 and row.quantity.startswith("audit/")))
-
-
-def drop_after(path: Path, step: int, sampled_at: float, proposal_step: int) -> None:
-    """Removes the rows that were written after a moment that is known to the bit.
-
-    Args:
-        path: Of the trace.
-        step: Of the last audit before it.
-        sampled_at: When the database was sampled last before it.
-        proposal_step: Of the last proposal that was written before it.
-    """
-
-    def is_before(row: Row) -> bool:
-        if row.quantity.startswith("audit/"):
-            return row.step <= step
-        if row.quantity.startswith(("proposal/", "staleness/")):
-            return row.step <= proposal_step
-        return row.seconds <= sampled_at
-
-    _keep(path, is_before)
-
-
-def _keep(path: Path, wanted: Callable[[Row], bool]) -> None:
-    """Only these rows of a trace, if there is one."""
-    if not path.exists():
-        return
-    kept = [line for line, row in _rows(path, _text(path)) if wanted(row)]
-    with writing(path):
-        write_text(path, "".join(f"{line}\n" for line in (HEADER, *kept)))
-
-
-def drop_events_from(path: Path, seconds: float) -> None:
-    """Removes the events that started at `seconds` or later: a resumed run's clock goes on from there."""
-    if not path.exists():
-        return
-    lines = _text(path).splitlines(keepends=True)
-    try:
-        kept = [line for line in lines[1:] if line.endswith("\n") and float(line.split(",")[1]) < seconds]
-    except (ValueError, IndexError):
-        raise RunError(f"{path} holds a row that is none of an event's. Remove the run's folder.") from None
-    with writing(path):
-        write_text(path, "".join([*lines[:1], *kept]))
-
-
 def steps(path: Path) -> dict[str, set[int]]:
-    """For each quantity that a trace holds, at which steps. Without pandas, which is slow to load.
+    """For each quantity that a trace holds, at which steps.
 
     Raises:
         RunError: No such file, or not a trace.
     """
     found: dict[str, set[int]] = {}
-    for _, row in _rows(path, _text(path)):
+    for _, row in read_lines(path):
         found.setdefault(row.quantity, set()).add(row.step)
     return found
 
@@ -264,7 +213,7 @@ def read_events(path: Path) -> "pd.DataFrame":
 def _read(path: Path, kind: type[Row] | type[Event]) -> "pd.DataFrame":
     import pandas as pd
 
-    text = _text(path)
+    text = read_text(path)
     whole = text[: text.rfind("\n") + 1]
     types = kind.__annotations__
     try:
@@ -292,7 +241,12 @@ def _check(table: "pd.DataFrame") -> None:
         raise ValueError("a number is out of range")
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """All of a trace or an events file, a torn last row included.
+
+    Raises:
+        RunError: It cannot be read.
+    """
     try:
         return _content(path).decode()
     except UnicodeDecodeError as error:

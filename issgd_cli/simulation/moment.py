@@ -18,7 +18,7 @@ from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Worker
 from issgd_cli.errors import DamagedError
 from issgd_cli.files import writing
-from issgd_cli.runs import traces
+from issgd_cli.runs import cutting
 from issgd_cli.runs.arrays import START_AGAIN, Arrays
 from issgd_cli.runs.checkpoints import Checkpoint
 from issgd_cli.runs.folder import RunFolder
@@ -45,7 +45,7 @@ def cut_back(folder: RunFolder, checkpoint: Checkpoint) -> None:
     """Takes out of the trace and the events what was written after the moment."""
     written = _nested(checkpoint.moment)["written"]
     sampled_at, proposal_step = float(written["sampled_at"]), int(written["proposal_step"])
-    traces.drop_after(folder.trace, checkpoint.step, sampled_at, proposal_step)
+    cutting.drop_after(folder.trace, checkpoint.step, sampled_at, proposal_step)
     with writing(folder.events):
         os.truncate(folder.events, min(int(written["events_bytes"]), folder.events.stat().st_size))
 

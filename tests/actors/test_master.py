@@ -27,7 +27,7 @@ from issgd_cli.methods.proposal import FLOOR
 from issgd_cli.methods.smoothing import entropy_constant, variance_optimal_constant
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
-from issgd_cli.runs import traces
+from issgd_cli.runs import cutting, traces
 from issgd_cli.runs.audits import load_audit
 from issgd_cli.runs.checkpoints import load_checkpoint
 from issgd_cli.runs.folder import RunFolder
@@ -805,7 +805,7 @@ def test_a_killed_exact_run_goes_on_from_its_checkpoint_to_the_same_bits(
     # All processes are gone: another database, begun with what the checkpoint holds.
     checkpoint = load_checkpoint(broken.checkpoint)
     assert checkpoint.step == stopped_at
-    traces.drop_from(broken.trace, checkpoint.step)
+    cutting.drop_from(broken.trace, checkpoint.step)
     database = begun(config)
     database.begin(database.layout(), checkpoint.seconds, checkpoint.records)
     database.put("proposal", checkpoint.proposal)

@@ -509,7 +509,7 @@ def test_the_rows_of_a_sample_a_report_and_an_audit_end_as_a_restarted_monitor_e
     assert {kind: sum(block[-1].quantity.startswith(kind) for block in blocks) for kind, _ in kinds} == dict(kinds)
     for block in blocks:
         assert len(block) > 5
-        assert len({each.step for each in block}) == 1  # so that traces.drop_from takes whole blocks
+        assert len({each.step for each in block}) == 1  # so that cutting.drop_from takes whole blocks
         audit = block[-1].quantity == "audit/trace/in_use"
         assert all(each.quantity.startswith("audit/") == audit for each in block)
 

@@ -8,6 +8,7 @@ import torch
 
 from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.networks.mlp import initialise, mlp
 from issgd_cli.runs.parameters import load_parameters, save_parameters
 
 

@@ -3,7 +3,6 @@
 import math
 import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,9 @@ import pytest
 
 from issgd_cli.database.records import Event
 from issgd_cli.errors import RunError
-from issgd_cli.runs.traces import BLOCK_ENDS, Row, TraceWriter, drop_events_from, drop_from, read, read_events, steps
+from issgd_cli.runs.traces import BLOCK_ENDS, Row, TraceWriter, read, read_events, steps
 from tests import disks
-
-
-def written(path: Path, rows: list[Row], block_ends: tuple[str, ...] = ()) -> Path:
-    writer = TraceWriter(path, Row._fields, block_ends)
-    writer.append(rows)
-    writer.close()
-    return path
-
-
-def row(step: int, quantity: str = "loss/train", value: float = 0.5) -> Row:
-    return Row(step, step / 10, quantity, value)
+from tests.rows import BLOCKS, row, written
 
 
 def test_what_is_appended_is_what_is_read_in_order(tmp_path: Path) -> None:
@@ -69,13 +58,6 @@ def test_a_torn_last_row_is_cut_off_before_more_is_appended(tmp_path: Path, torn
     assert read(path).value.tolist() == [0.5, 0.5, 0.5]
 
 
-BLOCKS = {
-    "sample": [row(4), row(4, "error/train"), row(4, "work/examples_trained"), row(4, "work/bytes_sent")],
-    "audit": [row(4, "audit/loss/train"), row(4, "audit/trace/ideal"), row(4, "audit/trace/in_use")],
-    "report": [row(4, "proposal/smoothing"), row(4, "staleness/mean_seconds"), row(4, "proposal/entropy")],
-}
-
-
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("before", [[], BLOCKS["sample"], BLOCKS["audit"], BLOCKS["report"]])
 def test_a_kill_at_any_byte_leaves_whole_blocks_and_the_lost_one_can_be_written_again(
@@ -96,23 +78,6 @@ def test_only_the_writer_cuts_off_rows_without_their_blocks_end(tmp_path: Path) 
     """Finished runs of before there were blocks are still read."""
     path = written(tmp_path / "trace.csv", [row(0, "audit/trace/in_use"), row(0, "audit/trace/ideal")])
     assert len(read(path)) == 2
-
-
-def test_dropping_leaves_whole_blocks(tmp_path: Path) -> None:
-    def block(kind: str, step: int) -> list[Row]:
-        return [each._replace(step=step) for each in BLOCKS[kind]]
-
-    # A sample at step 8 comes with the report of step 4; audits come last.
-    rows = block("sample", 0) + block("sample", 4) + block("report", 4) + block("sample", 8) + block("audit", 0)
-    path = written(tmp_path / "trace.csv", rows + block("audit", 8))
-    drop_from(path, 8)
-    kept = block("sample", 0) + block("sample", 4) + block("report", 4) + block("audit", 0) + block("audit", 8)
-    assert read(written(path, [], BLOCK_ENDS)).step.tolist() == [each.step for each in kept]
-    path = written(tmp_path / "other.csv", block("sample", 4) + block("report", 4) + block("sample", 8))
-    drop_from(path, 8)
-    assert read(written(path, [], BLOCK_ENDS)).quantity.tolist() == [
-        each.quantity for each in block("sample", 4) + block("report", 4)
-    ]
 
 
 def test_a_full_disk_leaves_what_was_there_and_nothing_for_later(tmp_path: Path) -> None:
@@ -162,21 +127,10 @@ def test_cutting_off_needs_no_space(tmp_path: Path) -> None:
     assert path.read_text().endswith("\n5,0.5,loss/train,0.5\n")
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda place: TraceWriter(place / "new.csv", Row._fields),
-        lambda place: drop_from(place / "trace.csv", 5),
-        lambda place: drop_events_from(place / "events.csv", 5.0),
-    ],
-)
-def test_a_full_disk_is_one_clear_error_whatever_is_written(tmp_path: Path, write: Callable[[Path], object]) -> None:
-    written(tmp_path / "trace.csv", [row(0), row(5)])
-    (tmp_path / "events.csv").write_text("actor,start,end,event,version\nmaster,0.5,1.0,train,3\n")
-    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    with disks.full(), pytest.raises(RunError, match=r"csv cannot be written: .*--resume"):
-        write(tmp_path)
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+def test_a_full_disk_that_takes_no_new_trace_is_one_clear_error(tmp_path: Path) -> None:
+    with disks.full(), pytest.raises(RunError, match=r"new\.csv cannot be written: .*--resume"):
+        TraceWriter(tmp_path / "new.csv", Row._fields)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_missing_rows_are_those_that_the_file_does_not_hold(tmp_path: Path) -> None:
@@ -218,37 +172,13 @@ def test_a_row_that_is_none_is_refused_before_a_run_goes_on(tmp_path: Path, line
         file.write(line + "\n")
     with pytest.raises(RunError, match=r"trace\.csv holds a row that is none"):
         steps(path)
-    with pytest.raises(RunError, match=r"trace\.csv holds a row that is none"):
-        drop_from(path, 0)
 
 
-@pytest.mark.parametrize("use", [steps, lambda path: drop_from(path, 0)])
-def test_a_trace_without_its_header_is_refused_before_a_run_goes_on(
-    tmp_path: Path, use: Callable[[Path], object]
-) -> None:
+def test_a_trace_without_its_header_is_refused_before_a_run_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     path.write_text("1,0.1,loss/train,0.5\n2,0.1,loss/train,0.5\n")
     with pytest.raises(RunError, match="is not a table of step, seconds"):
-        use(path)
-
-
-def test_drop_from_removes_the_rows_of_a_step_and_later_ones_and_a_torn_one(tmp_path: Path) -> None:
-    path = written(tmp_path / "trace.csv", [row(0), row(5), row(10), row(15), row(5, "audit/loss/train")])
-    with path.open("a") as file:
-        file.write("3,0.3,lo")
-    drop_from(path, 10)
-    assert read(path).step.tolist() == [0, 5, 5]
-    drop_from(path, 0)
-    assert read(path).step.tolist() == []
-    drop_from(tmp_path / "absent.csv", 3)
-    assert not (tmp_path / "absent.csv").exists()
-
-
-def test_drop_from_keeps_the_audit_of_the_step_that_a_resumed_run_starts_after(tmp_path: Path) -> None:
-    """The master saves an audit point when it arrives at a step, not when it leaves it: it would not come again."""
-    path = written(tmp_path / "trace.csv", [row(10), row(20), row(10, "audit/loss/train"), row(20, "audit/loss/train")])
-    drop_from(path, 10)
-    assert read(path)[["step", "quantity"]].to_numpy().tolist() == [[10, "audit/loss/train"]]
+        steps(path)
 
 
 @pytest.mark.parametrize(
