@@ -1,8 +1,7 @@
-"""Writes prepared data (see `prepared`): scattered into place while it streams by, and trusted only when whole."""
+"""Writes prepared data (see `prepared`): split and ordered by a seed, and trusted only when whole."""
 
 import contextlib
 import errno
-import io
 import json
 import math
 import os
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from issgd_cli.datasets.prepared import FORMAT, SPLITS, SplitName, fingerprint_of
-from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, ahead, silent
+from issgd_cli.datasets.prepared import FORMAT, SplitName, fingerprint_of
+from issgd_cli.datasets.scattering import SplitArrays, save_array
+from issgd_cli.datasets.sources import Dataset, Progress, silent
 from issgd_cli.errors import DataError
 from issgd_cli.locks import HeldError, held
 from issgd_cli.randomness import generator
@@ -66,7 +65,7 @@ def write(
         directory.parent.mkdir(parents=True, exist_ok=True)
         _check_disk(directory, sum(counts.values()) * (features + 1))
         partial.mkdir()
-        with ThreadPoolExecutor(1) as thread, _Writer(partial, counts, dataset, features) as writer:
+        with ThreadPoolExecutor(1) as thread, SplitArrays(partial, counts, features, dataset.classes) as arrays:
             sources = thread.submit(dataset.sources)
             splits = np.zeros(dataset.train.count, np.int8)  # 0 train, 1 valid
             splits[generator(split_seed, "split").permutation(dataset.train.count)[:held_out]] = 1
@@ -75,14 +74,14 @@ def write(
                 members = splits == number
                 rows[members] = generator(split_seed, "order", number).permutation(int(members.sum()))
             total = dataset.train.count + dataset.test.count
-            for done in writer.scatter(dataset.train, splits, rows, "train"):
+            for done in arrays.scatter(dataset.train, splits, rows, "train"):
                 progress(f"preparing {name}", done, total)
             rows = generator(split_seed, "order", 2).permutation(dataset.test.count)
-            for done in writer.scatter(dataset.test, np.full(dataset.test.count, 2, np.int8), rows, "test"):
+            for done in arrays.scatter(dataset.test, np.full(dataset.test.count, 2, np.int8), rows, "test"):
                 progress(f"preparing {name}", dataset.train.count + done, total)
-        mean, std = writer.mean_and_std()
-        _save(partial / "mean.npy", mean)
-        _save(partial / "std.npy", std)
+        mean, std = arrays.mean_and_std()
+        save_array(partial / "mean.npy", mean)
+        save_array(partial / "std.npy", std)
         with ThreadPoolExecutor(1) as thread:  # the disk is busy, while the fingerprint keeps a core busy
             flushed = thread.submit(_flush, [*partial.iterdir()])
             fingerprint = fingerprint_of(partial, dataset.shape, dataset.classes, progress)
@@ -161,111 +160,6 @@ def _target(directory: Path) -> Path:
     return Path(os.path.realpath(directory))
 
 
-class _Writer:
-    """Scatters blocks over the six arrays of a prepared folder and sums the train part's pixels."""
-
-    def __init__(self, folder: Path, counts: Mapping[SplitName, int], dataset: Dataset, features: int) -> None:
-        self._folder = folder
-        self._dataset = dataset
-        self._features = features
-        self._labels = [np.zeros(counts[name], np.uint8) for name in SPLITS]
-        self._files: list[int] = []
-        self._offsets: list[int] = []
-        self._sum = np.zeros(features, np.uint64)
-        self._sum_of_squares = np.zeros(features, np.uint64)
-        self._train_count = counts["train"]
-
-    def __enter__(self) -> "_Writer":
-        for name, labels in zip(SPLITS, self._labels, strict=True):
-            path = self._folder / f"{name}-images.npy"
-            header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), self._features)}
-            with path.open("wb") as file:
-                np.lib.format.write_array_header_1_0(file, header)
-            self._offsets.append(path.stat().st_size)
-            # Plain writes, not a memory map: on a full disk a map kills the process, a write raises an error.
-            descriptor = os.open(path, os.O_WRONLY)
-            self._files.append(descriptor)
-            # Left sparse: reserving the space first makes the scattered writes twice as slow on ext4.
-            os.ftruncate(descriptor, self._offsets[-1] + len(labels) * self._features)
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        for descriptor in self._files:
-            os.close(descriptor)
-        if kind is None:
-            for name, labels in zip(SPLITS, self._labels, strict=True):
-                _save(self._folder / f"{name}-labels.npy", labels)
-
-    def scatter(self, part: Part, splits: NDArray[np.int8], rows: NDArray[np.int64], what: str) -> Iterator[int]:
-        """Write every example to its row; yields how many are done.
-
-        Args:
-            part: The stream.
-            splits: (count,): the number of each example's split in SPLITS.
-            rows: (count,): its row there.
-        """
-        done = 0
-        for images, labels in ahead(part.blocks):
-            if done + len(labels) > part.count:
-                raise DataError(f"{what}: more examples than the {part.count} announced. The source is inconsistent.")
-            self._check(images, labels, done, what)
-            images = np.ascontiguousarray(images)
-            chosen, places = splits[done : done + len(labels)], rows[done : done + len(labels)]
-            for number in np.unique(chosen):
-                members = chosen == number
-                self._labels[number][places[members]] = labels[members]
-                if number == 0:
-                    self._add(images[members])
-            self._write(images, chosen.tolist(), places.tolist())
-            done += len(labels)
-            yield done
-        if done != part.count:
-            raise DataError(f"{what}: {done} examples where {part.count} were announced. The source is incomplete.")
-
-    def mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Of each pixel over the train part: float32, (features,) each; std 1 where it would be 0."""
-        n = self._train_count
-        sums = self._sum.astype(object)  # whole numbers of any length: exact until the last division
-        variances = (n * self._sum_of_squares.astype(object) - sums * sums).astype(np.float64) / n**2
-        std = np.sqrt(variances)
-        mean = self._sum.astype(np.float64) / n
-        return mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
-
-    def _check(self, images: NDArray[np.uint8], labels: NDArray[np.integer[Any]], done: int, what: str) -> None:
-        if images.dtype != np.uint8 or images.shape != (len(labels), self._features):
-            raise DataError(
-                f"{what}: expected uint8 images of {self._features} values, "
-                f"found {images.dtype} of shape {images.shape} after example {done}."
-            )
-        if len(labels) and not (labels.min() >= 0 and labels.max() < self._dataset.classes):
-            wrong = int(np.flatnonzero((labels < 0) | (labels >= self._dataset.classes))[0])
-            raise DataError(
-                f"{what}: example {done + wrong} has the label {labels[wrong]}; {self._dataset.classes} classes allow "
-                f"0 to {self._dataset.classes - 1}. The source is damaged or not what its name says."
-            )
-
-    def _add(self, images: NDArray[np.uint8]) -> None:
-        for first in range(0, len(images), 256):  # float32 holds sums of 256 squares of bytes exactly
-            x = images[first : first + 256].astype(np.float32)
-            self._sum += x.sum(axis=0).astype(np.uint64)
-            self._sum_of_squares += np.einsum("bf,bf->f", x, x).astype(np.uint64)
-
-    def _write(self, images: NDArray[np.uint8], splits: list[int], rows: list[int]) -> None:
-        size, files, offsets = self._features, self._files, self._offsets
-        view = memoryview(images.data).cast("B")
-        for position, (split, row) in enumerate(zip(splits, rows, strict=True)):
-            image = view[position * size : (position + 1) * size]
-            if os.pwrite(files[split], image, offsets[split] + row * size) != size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    """As np.save, which on a full disk raises an error that does not say so."""
-    content = io.BytesIO()
-    np.save(content, array)
-    path.write_bytes(content.getbuffer())
-
-
 def _check_disk(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory.parent).free
     if free < needed + 16 * 2**20:
@@ -292,10 +186,3 @@ def _replace(directory: Path, partial: Path) -> None:
         directory.rename(replaced)
     partial.rename(directory)
     shutil.rmtree(replaced, ignore_errors=True)
-
-
-def blocks_of(images: NDArray[np.uint8], labels: NDArray[np.integer[Any]], rows: int = 2048) -> Iterator[Block]:
-    """Arrays in memory as blocks: images (N, ...) flattened to (N, features), labels (N,)."""
-    for first in range(0, len(labels), rows):
-        last = min(first + rows, len(labels))
-        yield images[first:last].reshape(last - first, -1), labels[first:last]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from issgd_cli import datasets
-from issgd_cli.datasets import house_numbers, load, prepare, prepared, writing
+from issgd_cli.datasets import house_numbers, load, prepare, prepared
 from issgd_cli.datasets.sources import Dataset, Part, Progress, Recipe, Request
 from issgd_cli.errors import DataError
+from tests.datasets.made_up import blocks_of
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def opened(_: Progress) -> Dataset:
             made.append("made")
             images = np.random.default_rng(0).integers(0, 256, (100, 12), dtype=np.uint8)
-            parts = (Part(100, writing.blocks_of(images, np.arange(100) % 10)) for _ in range(2))
+            parts = (Part(100, blocks_of(images, np.arange(100) % 10)) for _ in range(2))
             return Dataset((12,), 10, next(parts), next(parts), list)
 
         return Recipe({"size": request.size}, opened)

@@ -2,11 +2,9 @@
 
 import errno
 import json
-import math
 import os
 import shutil
-from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,105 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from issgd_cli.datasets import prepared, writing
-from issgd_cli.datasets.sources import Block, Dataset, Part
+from issgd_cli.datasets.sources import Dataset, Part
 from issgd_cli.errors import DataError
-
-SHAPE = (3, 4, 4)
-FEATURES = 48
-
-
-def arrays(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    random = np.random.default_rng(seed)
-    images = random.integers(0, 256, (count, FEATURES), dtype=np.uint8)
-    images[:, 5] = 77  # a pixel that never varies
-    return images, random.integers(0, 10, count, dtype=np.uint8)
-
-
-def dataset(train: int = 1000, test: int = 100, rows: int = 64) -> Dataset:
-    parts = (Part(count, writing.blocks_of(*arrays(count, seed), rows)) for seed, count in ((0, train), (1, test)))
-    return Dataset(SHAPE, 10, next(parts), next(parts), lambda: [{"file": "made.up"}])
-
-
-def written(directory: Path, seed: int = 42, rows: int = 64, train: int = 1000) -> Path:
-    writing.write(directory, "made-up", dataset(rows=rows, train=train), {"a": 1}, split_seed=seed)
-    return directory
-
-
-def bytes_of(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
-
-
-def test_every_example_lands_in_exactly_one_place(tmp_path: Path) -> None:
-    data = prepared.load(written(tmp_path / "d"))
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 950, "valid": 50, "test": 100}
-
-    def rows(images: NDArray[np.uint8], labels: NDArray[np.generic]) -> list[tuple[bytes, int]]:
-        return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
-
-    train, valid, test = (data.splits[name] for name in prepared.SPLITS)
-    both = np.concatenate([train.images, valid.images]), np.concatenate([train.labels, valid.labels])
-    assert rows(*both) == rows(*arrays(1000, 0))
-    assert rows(test.images, test.labels) == rows(*arrays(100, 1))
-    assert train.images.dtype == np.uint8
-    assert train.labels.dtype == np.int64
-    assert isinstance(train.images, np.memmap)
-    assert (data.name, data.shape, data.features, data.classes) == ("made-up", SHAPE, 48, 10)
-
-
-def test_stored_in_random_order(tmp_path: Path) -> None:
-    source = arrays(1000, 0)[0]
-    place = {image.tobytes(): index for index, image in enumerate(source)}
-    stored = [place[image.tobytes()] for image in prepared.load(written(tmp_path / "d")).splits["train"].images]
-    assert abs(np.corrcoef(stored, np.arange(len(stored)))[0, 1]) < 0.1
-    assert abs(np.mean(stored[:200]) - 500) < 75  # a prefix is a fair sample
-
-
-def test_split_follows_the_seed_and_nothing_else(tmp_path: Path) -> None:
-    first = bytes_of(written(tmp_path / "a", seed=1, rows=64))
-    assert first == bytes_of(written(tmp_path / "b", seed=1, rows=1000))
-    other = bytes_of(written(tmp_path / "c", seed=2))
-    assert first["valid-labels.npy"] != other["valid-labels.npy"]
-    assert prepared.load(tmp_path / "a").fingerprint != prepared.load(tmp_path / "c").fingerprint
-
-
-def test_mean_and_std_are_those_of_the_train_part(tmp_path: Path) -> None:
-    data = prepared.load(written(tmp_path / "d", rows=700))
-    images = data.splits["train"].images.astype(np.float64)
-    np.testing.assert_array_equal(data.mean, images.mean(axis=0).astype(np.float32))
-    expected = images.std(axis=0)
-    assert expected[5] == 0
-    expected[5] = 1
-    np.testing.assert_allclose(data.std, expected, rtol=1e-6)
-    assert data.mean.dtype == data.std.dtype == np.float32
-    assert data.std[5] == 1
-
-
-def test_sums_stay_exact_with_extreme_pixels(tmp_path: Path) -> None:
-    images = np.full((5000, FEATURES), 255, np.uint8)
-    images[::2] = 254
-    part, test = (Part(5000, writing.blocks_of(images, np.zeros(5000, np.uint8), 5000)) for _ in range(2))
-    writing.write(tmp_path / "d", "d", Dataset(SHAPE, 10, part, test, list), {}, validation_fraction=0)
-    data = prepared.load(tmp_path / "d")
-    assert (data.mean == 254.5).all()
-    assert (data.std == 0.5).all()
-
-
-@pytest.mark.parametrize(
-    ("count", "fraction", "held_out"), [(604_388, 0.05, 30_220), (10, 0.1, 1), (10, 0.3, 3), (7, 0.0, 0), (1, 0.05, 1)]
-)
-def test_valid_count(count: int, fraction: float, held_out: int) -> None:
-    assert writing.valid_count(count, fraction) == held_out
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, math.nan])
-def test_impossible_fraction(fraction: float) -> None:
-    with pytest.raises(DataError, match="validation_fraction"):
-        writing.valid_count(10, fraction)
-
-
-def test_nothing_left_to_train_on(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="leave none"):
-        written(tmp_path / "d", train=1)
+from tests.datasets.made_up import SHAPE, arrays, blocks_of, written
 
 
 def test_prefix(tmp_path: Path) -> None:
@@ -133,7 +35,7 @@ def test_fingerprint_tells_one_changed_pixel(tmp_path: Path) -> None:
     first = prepared.load(written(tmp_path / "a")).fingerprint
     images, labels = arrays(1000, 0)
     images[123, 45] ^= 1
-    changed = Part(1000, writing.blocks_of(images, labels)), Part(100, writing.blocks_of(*arrays(100, 1)))
+    changed = Part(1000, blocks_of(images, labels)), Part(100, blocks_of(*arrays(100, 1)))
     writing.write(tmp_path / "b", "made-up", Dataset(SHAPE, 10, *changed, list), {})
     assert prepared.load(tmp_path / "b").fingerprint != first
 
@@ -345,122 +247,3 @@ def test_a_folder_that_cannot_be_read_through_is_not_verified(tmp_path: Path) ->
     (written(tmp_path / "d") / "test-images.npy").unlink()
     with pytest.raises(DataError, match=r"test-images\.npy cannot be read: No such file.*Delete .* prepare it again"):
         prepared.verify(tmp_path / "d")
-
-
-# Sources that cannot be trusted
-
-
-def test_label_out_of_range_is_named(tmp_path: Path) -> None:
-    images, labels = arrays(1000)
-    labels[700] = 10
-    bad = Dataset(SHAPE, 10, Part(1000, writing.blocks_of(images, labels, 64)), dataset().test, list)
-    with pytest.raises(DataError, match="example 700 has the label 10"):
-        writing.write(tmp_path / "d", "d", bad, {})
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("announced", [999, 1001])
-def test_wrong_number_of_examples(tmp_path: Path, announced: int) -> None:
-    bad = Dataset(SHAPE, 10, Part(announced, writing.blocks_of(*arrays(1000), 64)), dataset().test, list)
-    with pytest.raises(DataError, match=f"{announced}"):
-        writing.write(tmp_path / "d", "d", bad, {})
-    assert os.listdir(tmp_path) == []
-
-
-def test_wrong_shape(tmp_path: Path) -> None:
-    bad = Dataset((3, 5, 5), 10, dataset().train, dataset().test, list)
-    with pytest.raises(DataError, match="75 values"):
-        writing.write(tmp_path / "d", "d", bad, {})
-
-
-# Interruption
-
-
-def interrupted(count: int, error: BaseException) -> Iterator[Block]:
-    yield from writing.blocks_of(*arrays(count), 64)
-    raise error
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), DataError("damaged"), MemoryError()])
-def test_interruption_keeps_the_old_folder_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
-    before = bytes_of(written(tmp_path / "d"))
-    bad = Dataset(SHAPE, 10, Part(1000, interrupted(500, error)), dataset().test, list)
-    with pytest.raises(type(error)):
-        writing.write(tmp_path / "d", "d", bad, {})
-    assert os.listdir(tmp_path) == ["d"]
-    assert bytes_of(tmp_path / "d") == before
-
-
-def test_left_behind_by_a_killed_process_is_cleaned_up(tmp_path: Path) -> None:
-    for kind in ("partial", "replaced"):
-        (tmp_path / f".d.{kind}").mkdir()
-        (tmp_path / f".d.{kind}" / "train-images.npy").write_bytes(bytes(100))
-    with pytest.raises(DataError, match="No d at"):
-        prepared.load(tmp_path / "d")
-    with writing.exclusive(tmp_path / "d"):
-        written(tmp_path / "d")
-    assert sorted(os.listdir(tmp_path)) == [".d.lock", "d"]
-
-
-def test_replacing_keeps_open_maps_readable(tmp_path: Path) -> None:
-    old = prepared.load(written(tmp_path / "d", seed=1))
-    images = np.array(old.splits["train"].images)
-    written(tmp_path / "d", seed=2)
-    np.testing.assert_array_equal(old.splits["train"].images, images)
-    assert prepared.load(tmp_path / "d").fingerprint != old.fingerprint
-    assert os.listdir(tmp_path) == ["d"]
-
-
-# A full disk
-
-Usage = namedtuple("Usage", "total used free")
-
-
-def test_too_little_room_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 10**6))
-    with pytest.raises(DataError, match=r"needs 0 MiB in .* 1 MiB are free"):
-        written(tmp_path / "d")
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("short", [True, False])
-def test_disk_that_fills_up_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: bool) -> None:
-    written_rows = 0
-    pwrite = os.pwrite
-
-    def filling(descriptor: int, content: memoryview, offset: int) -> int:
-        nonlocal written_rows
-        written_rows += 1
-        if written_rows < 300:
-            return pwrite(descriptor, content, offset)
-        if short:
-            return 10
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", filling)
-    with pytest.raises(DataError, match=r"disk of .* is full.*--data-dir"):
-        written(tmp_path / "d")
-    assert os.listdir(tmp_path) == []
-
-
-def test_disk_that_is_found_full_when_it_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed: list[int] = []
-
-    def full(descriptor: int) -> None:
-        flushed.append(descriptor)
-        if len(flushed) == 1:  # a system says so once
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=r"disk of .* is full.*--data-dir"):
-        written(tmp_path / "d")
-    assert os.listdir(tmp_path) == []
-
-
-def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(self: Path, *_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(self))
-
-    monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(DataError, match="cannot be written"):
-        written(tmp_path / "d")
