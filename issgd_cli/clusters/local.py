@@ -29,7 +29,9 @@ from issgd_cli.clusters.launch import (
 )
 from issgd_cli.clusters.restarts import Process, Restarts, end_of, hint, was_killed
 from issgd_cli.config.config import Config
-from issgd_cli.database.redis import CLOCK_STEP_SECONDS, PATIENCE_SECONDS, RedisDatabase
+from issgd_cli.database.redis import RedisDatabase
+from issgd_cli.database.redis.connection import PATIENCE_SECONDS
+from issgd_cli.database.redis.lifetime import CLOCK_STEP_SECONDS
 from issgd_cli.database.server import Server, serving
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import AwayError, DatabaseError, GoneError, IssgdError, RunError

@@ -24,15 +24,8 @@ from issgd_cli.database.records import (
 from issgd_cli.equations.alain2015 import Float64s
 
 
-class _Claims(NamedTuple):
-    """Which chunks of a split are being scored, shape (chunks,): at which version, and until when nobody else may."""
-
-    versions: NDArray[np.int64]
-    until: Float64s
-
-
-class MemoryDatabase:
-    """See Database.
+class MemoryLifetime:
+    """See Lifetime.
 
     Attributes:
         changes: How often a document, the parameters or a record has become another; whoever waits for one of them
@@ -51,21 +44,25 @@ class MemoryDatabase:
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
         self._layout = layout
         self._start = self._clock() - seconds
-        self._records = copy.deepcopy(records)
-        self._documents: dict[Topic, Document] = {}
-        self._statuses: dict[str, Document] = {}
-        self._events: dict[str, list[Event]] = {}
-        self._parameters: tuple[Published, NDArray[np.float32]] | None = None
-        self._cursors = dict.fromkeys(SPLITS, 0)
-        self._claims = {
-            split: _Claims(np.zeros(layout.chunks(split), np.int64), np.zeros(layout.chunks(split))) for split in SPLITS
-        }
+
+    def layout(self) -> Layout:
+        return self._layout
 
     def seconds(self) -> float:
         return self._clock() - self._start
 
-    def layout(self) -> Layout:
-        return self._layout
+    def close(self) -> None:
+        pass
+
+
+class MemoryMessages(MemoryLifetime):
+    """See Messages."""
+
+    def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
+        super().begin(layout, seconds, records)
+        self._documents: dict[Topic, Document] = {}
+        self._statuses: dict[str, Document] = {}
+        self._events: dict[str, list[Event]] = {}
 
     def put(self, topic: Topic, document: Document) -> None:
         self.changes += self._documents.get(topic) != document
@@ -90,6 +87,17 @@ class MemoryDatabase:
         for batch in batches:
             self._events.pop(batch, None)
 
+    def complaints(self) -> list[str]:
+        return []
+
+
+class MemoryParameters(MemoryLifetime):
+    """See Parameters."""
+
+    def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
+        super().begin(layout, seconds, records)
+        self._parameters: tuple[Published, NDArray[np.float32]] | None = None
+
     def publish(self, published: Published, parameters: NDArray[np.float32]) -> None:
         refuse_nonfinite(parameters, published.version)
         self._parameters = published, parameters.copy()
@@ -100,6 +108,25 @@ class MemoryDatabase:
 
     def parameters(self) -> tuple[Published, NDArray[np.float32]] | None:
         return self._parameters
+
+
+class _Claims(NamedTuple):
+    """Which chunks of a split are being scored, shape (chunks,): at which version, and until when nobody else may."""
+
+    versions: NDArray[np.int64]
+    until: Float64s
+
+
+class MemoryTable(MemoryParameters):
+    """See Table."""
+
+    def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
+        super().begin(layout, seconds, records)
+        self._records = copy.deepcopy(records)
+        self._cursors = dict.fromkeys(SPLITS, 0)
+        self._claims = {
+            split: _Claims(np.zeros(layout.chunks(split), np.int64), np.zeros(layout.chunks(split))) for split in SPLITS
+        }
 
     def claim(self, version: int, split: Split, lease_seconds: float) -> Chunk | None:
         now = self.seconds()
@@ -153,8 +180,9 @@ class MemoryDatabase:
     def behind(self, version: int) -> int:
         return sum(int((records.versions < version).sum()) for records in self._records.values())
 
-    def complaints(self) -> list[str]:
-        return []
+
+class MemoryDatabase(MemoryMessages, MemoryTable):
+    """See Database."""
 
     def state(self) -> dict[str, Any]:
         """What it holds besides records, and what `begin` would forget: whose turn it is, and the newest parameters."""
@@ -175,6 +203,3 @@ class MemoryDatabase:
             self._parameters = Published(*map(int, state["published"])), state["parameters"]
         if "acknowledged" in state:
             self._documents["acknowledged"] = {"version": int(state["acknowledged"])}
-
-    def close(self) -> None:
-        pass

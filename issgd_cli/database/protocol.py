@@ -20,11 +20,8 @@ Topic = Literal[
 Document = dict[str, Any]
 
 
-class Database(Protocol):
-    """One run's part of a database. Every command may be repeated without harm."""
-
-    def seconds(self) -> float:
-        """Time since the run's start by the server's clock: the only clock that actors read. It never goes back."""
+class Lifetime(Protocol):
+    """A life of the run: from a begin to the next, or to the run's end."""
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
         """Starts a life of the run: forgets all that is stored under its name, and sets its clock and its records.
@@ -39,6 +36,16 @@ class Database(Protocol):
 
     def layout(self) -> Layout:
         """Of the run's dataset."""
+
+    def seconds(self) -> float:
+        """Time since the run's start by the server's clock: the only clock that actors read. It never goes back."""
+
+    def close(self) -> None:
+        """Ends the connection."""
+
+
+class Messages(Protocol):
+    """What the actors tell each other: documents of one writer each, statuses, events."""
 
     def put(self, topic: Topic, document: Document) -> None:
         """Replaces a document."""
@@ -61,6 +68,13 @@ class Database(Protocol):
     def forget_events(self, batches: Sequence[str]) -> None:
         """Drops batches that are written."""
 
+    def complaints(self) -> list[str]:
+        """What statuses() and events() have found damaged and left aside so far, a line for each."""
+
+
+class Parameters(Protocol):
+    """What the master publishes."""
+
     def publish(self, published: Published, parameters: NDArray[np.float32]) -> None:
         """Makes a new set of parameters the newest; never seen in part. Old ones are dropped after a while."""
 
@@ -69,6 +83,10 @@ class Database(Protocol):
 
     def parameters(self) -> tuple[Published, NDArray[np.float32]] | None:
         """The newest parameters, one flat vector, whole."""
+
+
+class Table(Protocol):
+    """What the workers score, and the master and the monitor read."""
 
     def claim(self, version: int, split: Split, lease_seconds: float) -> Chunk | None:
         """The next chunk whose record is older than `version`, of `split` if it has one, else of another.
@@ -97,8 +115,6 @@ class Database(Protocol):
     def behind(self, version: int) -> int:
         """How many chunks of all splits are at an older version."""
 
-    def complaints(self) -> list[str]:
-        """What statuses() and events() have found damaged and left aside so far, a line for each."""
 
-    def close(self) -> None:
-        """Ends the connection."""
+class Database(Lifetime, Messages, Parameters, Table, Protocol):
+    """One run's part of a database. Every command may be repeated without harm."""

@@ -20,10 +20,10 @@ import redis
 from numpy.typing import NDArray
 
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Published, Records, Split
-from issgd_cli.database import redis as redis_database
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import FIELDS, Event
-from issgd_cli.database.redis import KEPT_VERSIONS, PIECE, RedisDatabase
+from issgd_cli.database.redis import RedisDatabase, connection
+from issgd_cli.database.redis.parameters import KEPT_VERSIONS, PIECE
 from issgd_cli.database.server import Server
 from issgd_cli.errors import AwayError, DatabaseError, GoneError
 from tests.servers import administered
@@ -720,9 +720,9 @@ def test_a_clock_that_jumps_back_is_noticed_mended_and_never_seen(
 def test_a_server_that_is_away_is_waited_for_and_not_for_ever(
     tmp_path: Path, run: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_database, "PATIENCE_SECONDS", 2)
-    monkeypatch.setattr(redis_database, "ANSWER_SECONDS", 1)
-    monkeypatch.setattr(redis_database, "IMPATIENT_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "PATIENCE_SECONDS", 2)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(connection, "IMPATIENT_SECONDS", 0.5)
     with administered(tmp_path / "server.log") as (server, _):
         database, impatient = begun(server, run), RedisDatabase(server.url, run, patient=False)
 
@@ -749,7 +749,7 @@ def test_a_server_that_is_away_is_waited_for_and_not_for_ever(
             assert 2 <= time.monotonic() - started < 30
             back()
         away()
-        monkeypatch.setattr(redis_database, "PATIENCE_SECONDS", 60)
+        monkeypatch.setattr(connection, "PATIENCE_SECONDS", 60)
         waiting = threading.Timer(1, back)
         waiting.start()
         assert database.get("stop") is None

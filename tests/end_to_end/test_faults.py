@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from issgd_cli.database.redis import ANSWER_SECONDS, RedisDatabase
+from issgd_cli.database.redis import RedisDatabase
+from issgd_cli.database.redis.connection import ANSWER_SECONDS
 from issgd_cli.runs import traces
 from tests.chaos.run import Run
 from tests.end_to_end.conftest import CommandLine, comparable, undisturbed
