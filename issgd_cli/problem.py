@@ -9,8 +9,9 @@ from issgd_cli.config.config import Config
 from issgd_cli.database import Split
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
-from issgd_cli.losses import LOSSES
-from issgd_cli.networks import NETWORKS, flat
+from issgd_cli.losses import Loss
+from issgd_cli.networks import Network, flat
+from issgd_cli.registries import LOSSES, NETWORKS
 
 
 class Problem:
@@ -24,8 +25,8 @@ class Problem:
     def __init__(self, config: Config, data: Prepared) -> None:
         """As the configuration's [model] describes it."""
         self.data = data
-        self.loss = LOSSES["cross-entropy"]
-        self._network = NETWORKS["mlp"](config.model)
+        self.loss: Loss = LOSSES["cross-entropy"]
+        self._network: Network = NETWORKS["mlp"](config.model)
 
     def network(self, device: torch.device) -> nn.Module:
         """On a device, without parameters that mean anything."""

@@ -21,7 +21,7 @@ FLOORS = {
     "randomness": 1,
     "config": 1,
     "equations": 1,
-    "registry": 1,
+    "registries": 1,
     "datasets": 2,
     "losses": 2,
     "networks": 2,

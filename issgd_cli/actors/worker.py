@@ -30,7 +30,7 @@ class Scorer:
     def __init__(self, config: Config, problem: Problem, layout: Layout, device: torch.device) -> None:
         """A scorer without parameters."""
         self.layout, self.gradient_every_chunks = layout, config.worker.gradient_every_chunks
-        self.loss = problem.loss
+        self.problem = problem
         self.examples = {split: problem.examples(split, device) for split in SPLITS}
         self.model = problem.network(device)
         self.parameters = flatten_parameters(self.model)
@@ -51,7 +51,7 @@ class Scorer:
         with_gradient = chunk.split == "train" and self._gives_gradient(chunk.number, version)
         # ||g_B||^2 is for the trace, not for a proposal: never in reduced precision.
         model = self.model if with_gradient else self.reduced or self.model
-        scores = score(self.loss, model, inputs, labels, with_gradient)
+        scores = score(self.problem.loss, model, inputs, labels, with_gradient)
         norm2 = None
         if (gradient := scores.gradient) is not None:
             norm2 = float(gradient.square().sum(dtype=torch.float64)) / len(labels) ** 2
@@ -78,18 +78,10 @@ class Worker:
         chunk, started, is_scored: The chunk that it is at, since when, and whether only the push is left.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        problem: Problem,
-        database: Database,
-        device: torch.device,
-        scorer: Scorer | None = None,
-    ) -> None:
-        """A worker without parameters, and with a scorer of its own unless it is given one to share."""
-        self.config, self.problem, self.database = config, problem, database
+    def __init__(self, config: Config, database: Database, scorer: Scorer) -> None:
+        """A worker without parameters."""
+        self.config, self.database, self.scorer = config, database, scorer
         self.layout = database.layout()
-        self.scorer = scorer or Scorer(config, problem, self.layout, device)
         self.version = 0
         self.parameters: NDArray[np.float32] | None = None
         self.turn = self.left = 0
@@ -97,6 +89,11 @@ class Worker:
         self.started, self.is_scored = 0.0, False
         self.lease = FIRST_LEASE_SECONDS
         self.notices: list[str] = []
+
+    @classmethod
+    def of(cls, config: Config, problem: Problem, database: Database, device: torch.device) -> "Worker":
+        """The worker of a run, with a scorer of its own on this device."""
+        return cls(config, database, Scorer(config, problem, database.layout(), device))
 
     def run(self) -> Generator[Operation]:
         """Pull the newest parameters, score some chunks, for ever (figure 1, right)."""
@@ -143,7 +140,7 @@ class Worker:
         self.is_scored = True
         yield Operation("push", self.version, bytes=sum(array.nbytes for array in scores[:3]))
         self.chunk, self.is_scored = None, False
-        self.problem.data.refuse_changed()  # else the scores may be of other examples than the master's
+        self.scorer.problem.data.refuse_changed()  # else the scores may be of other examples than the master's
         try:
             self.database.push(chunk, self.version, scores)
         except RecordError as error:

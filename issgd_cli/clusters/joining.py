@@ -134,7 +134,7 @@ def _take_part(
     place = torch.device(device or device_of(config, kind, index or 0))
     if kind == "worker":
         name = f"worker-{socket.gethostname()}-{os.getpid()}" if index is None else f"worker-{index}"
-        Execution(name, Worker(config, problem, database, place), database).run()
+        Execution(name, Worker.of(config, problem, database, place), database).run()
         return
     if folder is None:
         raise RunError(f"The {kind} needs --folder, the run's folder.")
@@ -143,7 +143,7 @@ def _take_part(
     with locked(there.checkpoint.parent if kind == "master" else there.logs, f"another {kind}"):
         if kind == "master":
             checkpoint = load_checkpoint(there.checkpoint) if description["resumed"] else None
-            actor: Actor = Master(config, problem, database, there, place, checkpoint)
+            actor: Actor = Master.of(config, problem, database, there, place, checkpoint)
         else:
             actor = Monitor(config, problem, database, there, place)
         Execution(kind, actor, database).run()

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from issgd_cli.actors.master import RESERVED_VERSIONS
+from issgd_cli.actors.saving import RESERVED_VERSIONS
 from issgd_cli.clusters.launch import (
     GONE_STATUS,
     WATCH_SECONDS,

@@ -19,15 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from issgd_cli.actors.master import Master
+from issgd_cli.actors.learner import Learner
+from issgd_cli.actors.master import take_step
 from issgd_cli.clusters.joining import device_of
 from issgd_cli.clusters.launch import dataset_of
 from issgd_cli.config.config import Config
 from issgd_cli.config.layers import merged
 from issgd_cli.config.sections import StalenessMap
 from issgd_cli.config.validation import resolve
-from issgd_cli.database import SPLITS, Layout
-from issgd_cli.database.memory import MemoryDatabase
+from issgd_cli.database import Layout
+from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import alain2015 as equations
 from issgd_cli.equations.alain2015 import Float64s
@@ -35,9 +36,9 @@ from issgd_cli.errors import ConfigError
 from issgd_cli.experiments.experiment import Experiment
 from issgd_cli.files import write_text
 from issgd_cli.methods.proposal import proposal
+from issgd_cli.methods.sgd import SGD
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.problem import Problem
-from issgd_cli.runs.folder import RunFolder
 from issgd_cli.scores import score
 from issgd_cli.simulation.clock import resolved
 from issgd_cli.simulation.cluster import computing
@@ -124,13 +125,13 @@ def compute(wanted: Sequence[Part], asked: StalenessMap, watch: Watch) -> None:
     device = torch.device(device_of(config, "master", 0))
     layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
     clock = resolved(config.cluster.clock, layout.train, lambda: measured(config, data, device))
-    parameters = Problem(config, data).size
+    problem = Problem(config, data)
     schedules = []
     for workers, every in product(asked.workers, asked.publish_every_steps):
         watch(f"the schedule of {workers} workers, publishing every {every} steps")
         cluster = {"worker": {"count": workers}, "master": {"publish_every_steps": every}}
         values = merged(config.model_dump(exclude_none=True), cluster)
-        schedules.append(schedule(resolve(values, "the map"), layout, parameters, clock).since(asked.audit_from_step))
+        schedules.append(schedule(resolve(values, "the map"), problem, layout, clock).since(asked.audit_from_step))
     with computing(config):
         for part in missing:
             _compute(part, asked, layout, schedules, data, device, watch)
@@ -147,11 +148,8 @@ def _compute(
 ) -> None:
     """One trajectory, and its file."""
     name = f"{part.setting} seed {part.seed}"
-    database = MemoryDatabase(lambda: 0.0)
-    database.begin(layout, 0.0, {split: layout.empty(split) for split in SPLITS})
-    problem, folder = Problem(part.config, data), RunFolder(part.path.parent)
-    master = Master(part.config, problem, database, folder, device)  # it only trains: no file of its
-    path = trajectory(master, layout, asked, schedules[0].steps, lambda step: watch(f"{name}, step {step:,}"))
+    problem, audits = Problem(part.config, data), schedules[0].steps
+    path = trajectory(part.config, problem, device, asked, audits, lambda step: watch(f"{name}, step {step:,}"))
     watch(f"{name}, looking up")
     rows = [row for one in schedules for row in cells(path, one, layout, asked.smoothings)]
     part.path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,42 +170,50 @@ class Trajectory:
 
 
 def trajectory(
-    master: Master, layout: Layout, asked: StalenessMap, audits: Sequence[int], watch: Callable[[int], None]
+    config: Config,
+    problem: Problem,
+    device: torch.device,
+    asked: StalenessMap,
+    audits: Sequence[int],
+    watch: Callable[[int], None],
 ) -> Trajectory:
-    """Trains, and scores all examples at every publication.
+    """Trains by plain SGD, and scores all examples at every publication.
 
     Args:
-        master: At step 0, drawing uniformly.
-        layout: Of the examples.
+        config: Of the run.
+        problem: What is learned.
+        device: Where.
         asked: The map, for its shortest publish interval.
         audits: Steps at which ||g_TRUE||^2 is needed.
         watch: Told the step now and then.
     """
+    examples, learner = problem.examples("train", device), Learner(config, problem, device, None)
+    method = SGD(config, len(examples), device)
     every = min(asked.publish_every_steps)
     norms: dict[int, NDArray[np.float32]] = {}
     true_norm2: dict[int, float] = {}
-    for step in range(max(audits) + 1):
-        if step > 0:
-            master.train()
-        if step % every == 0:
-            norms[step], norm2 = _scored(master, layout, with_gradient=step in audits)
+    for number in range(max(audits) + 1):
+        if number > 0:
+            take_step(learner, method, examples, config.master.minibatch_size)
+        if number % every == 0:
+            norms[number], norm2 = _scored(learner, examples, with_gradient=number in audits)
             if norm2 is not None:
-                true_norm2[step] = norm2
-            watch(step)
+                true_norm2[number] = norm2
+            watch(number)
     return Trajectory(norms, true_norm2)
 
 
-def _scored(master: Master, layout: Layout, with_gradient: bool) -> tuple[NDArray[np.float32], float | None]:
-    """Norms of all training examples at the master's parameters, and ||g_TRUE||^2 where it is asked for."""
-    norms = np.zeros(layout.train, np.float32)
-    total = torch.zeros(master.parameters.shape, dtype=torch.float64)
-    for first in range(0, layout.train, MINIBATCH):
-        span = slice(first, min(first + MINIBATCH, layout.train))
-        scores = score(master.problem.loss, master.model, *master.examples[span], with_gradient)
+def _scored(learner: Learner, examples: Examples, with_gradient: bool) -> tuple[NDArray[np.float32], float | None]:
+    """Norms of all training examples at the learner's parameters, and ||g_TRUE||^2 where it is asked for."""
+    norms = np.zeros(len(examples), np.float32)
+    total = torch.zeros(learner.parameters.shape, dtype=torch.float64)
+    for first in range(0, len(norms), MINIBATCH):
+        span = slice(first, min(first + MINIBATCH, len(norms)))
+        scores = score(learner.problem.loss, learner.model, *examples[span], with_gradient)
         norms[span] = scores.norms.cpu().numpy()
         if (gradient := scores.gradient) is not None:
             total += gradient.cpu()
-    return norms, float((total / layout.train).square().sum()) if with_gradient else None
+    return norms, float((total / len(norms)).square().sum()) if with_gradient else None
 
 
 def cells(path: Trajectory, schedule: Schedule, layout: Layout, smoothings: Sequence[float | str]) -> Iterator[Cell]:

@@ -1,8 +1,6 @@
-"""Per-example losses. A new one is one file, and one line here."""
+"""Per-example losses. A new one is one file, and one line in registries.py."""
 
 from typing import TYPE_CHECKING, Protocol
-
-from issgd_cli.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +14,3 @@ class Loss(Protocol):
 
     def errors(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """1 where the prediction is wrong, else 0, boolean, shape (B,)."""
-
-
-LOSSES: Registry[Loss] = Registry("loss", {"cross-entropy": "issgd_cli.losses.cross_entropy:cross_entropy"})

@@ -1,1 +1,1 @@
-"""How the master draws its examples, and what it makes of the table of norms for that."""
+"""How the master draws its examples, and what it makes of the table of norms for that. Listed in registries.py."""

@@ -1,9 +1,6 @@
-"""Networks and their initialisation. A new one is one file, and one line here."""
+"""Networks and their initialisation. A new one is one file, and one line in registries.py."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
-
-from issgd_cli.registry import Registry
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +17,3 @@ class Network(Protocol):
 
     def initialise(self, model: "nn.Module", seed: int) -> None:
         """Draws the parameters from the run's seed alone."""
-
-
-NETWORKS: Registry[Callable[[Any], Network]] = Registry("network", {"mlp": "issgd_cli.networks.mlp:MLP"})

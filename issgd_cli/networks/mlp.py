@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from issgd_cli.config.sections import Model
 from issgd_cli.randomness import generator
+
+if TYPE_CHECKING:
+    from issgd_cli.config.sections import Model
 
 ORIGINAL_WIDTH = 2048
 ORIGINAL_STD = 0.01
@@ -48,7 +51,7 @@ def initialise(model: nn.Module, seed: int, std: float | None = None) -> None:
 class MLP:
     """The paper's network as a configuration describes it."""
 
-    def __init__(self, settings: Model) -> None:
+    def __init__(self, settings: "Model") -> None:
         """Of the section [model]."""
         self.settings = settings
 

@@ -79,6 +79,78 @@ def refuse_unsupported(model: nn.Module) -> None:
         raise LayerError("No parameter of the model is trained, so no example has a gradient. Unfreeze a layer.")
 
 
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass whose backward pass gives each example's gradient norm, too.
+
+    Attributes:
+        outputs: The model's, detached, shape (B, ...).
+        losses: Each example's own, with their graph, shape (B,).
+    """
+
+    outputs: Tensor
+    losses: Tensor
+    _names: Mapping[nn.Module, str]
+    _calls: Sequence[_Call]
+
+    @classmethod
+    def of(cls, loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> "Forward":
+        """Runs the model, and sees to it that the rules at hand are the norms of what it has computed.
+
+        Args and errors: see `score`.
+        """
+        refuse_unsupported(model)
+        names = {layer: name or "the model itself" for name, layer in model.named_modules() if _trained(layer)}
+        with _captured(list(names)) as captured, torch.enable_grad():
+            outputs = model(inputs)
+            losses = loss(outputs, targets)  # (B,)
+            for call in captured:
+                if (call.inputs._version, call.output._version) != call.versions:
+                    # autograd.grad would silently return the gradient after the in-place operation, and a rule read
+                    # what the layer was never given.
+                    raise LayerError(
+                        f"An in-place operation changes the input or output of {names[call.layer]}. Use "
+                        "nn.ReLU(inplace=False) and the like."
+                    )
+            _refuse_other_uses(losses, names, captured)
+        return cls(outputs.detach(), losses, names, captured)
+
+    def backward(
+        self, factors: Tensor | None = None, with_gradient: bool = True
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Squared norms of each example's own gradient, shape (B,), and the gradient of `losses @ factors`.
+
+        Args:
+            factors: Positive, shape (B,); None: 1.
+            with_gradient: Else there is no gradient, and its cost is saved.
+
+        Raises:
+            LayerError: A layer's output has no part in the loss, or a layer met other rows than the examples.
+        """
+        outputs = [call.output for call in self._calls]
+        parameters = [parameter for layer in self._names for parameter in _trained(layer)] if with_gradient else []
+        # Only what these need is computed: no weight gradient where no parameter is among them.
+        gradients = torch.autograd.grad(
+            self.losses,
+            [*outputs, *parameters],
+            torch.ones_like(self.losses) if factors is None else factors,
+            allow_unused=True,
+        )
+        wide = torch.promote_types(self.losses.dtype, torch.float32)
+        total = torch.zeros(len(self.losses), dtype=wide, device=self.losses.device)
+        for call, delta in zip(self._calls, gradients[: len(outputs)], strict=True):
+            label = self._names[call.layer]
+            if delta is None:
+                raise LayerError(f"{label}: its output has no part in the loss, but its weights have, beside its call.")
+            of_layer = squared_norms(call.layer, call.inputs.detach(), delta)
+            if of_layer.shape != total.shape:
+                raise LayerError(f"{label} met {len(of_layer)} rows for {len(total)} examples: it must meet each once.")
+            total += of_layer
+        if factors is not None:  # else an ideal proposal, whose factors are as 1 / norm, would make all norms equal
+            total /= factors.square()
+        return total, gradients[len(outputs) :] if with_gradient else None
+
+
 def score(
     loss: Loss,
     model: nn.Module,
@@ -105,39 +177,10 @@ def score(
         LayerError: A layer has no rule, computes something else than its type, is used twice or not at all, or is
             followed by an in-place operation; or a weight is used beside its layer.
     """
-    refuse_unsupported(model)
-    names = {layer: name or "the model itself" for name, layer in model.named_modules() if _trained(layer)}
-    parameters = [parameter for layer in names for parameter in _trained(layer)]
-    with _captured(list(names)) as captured, torch.enable_grad():
-        outputs = model(inputs)
-        losses = loss(outputs, targets)  # (B,)
-        for call in captured:
-            if (call.inputs._version, call.output._version) != call.versions:
-                # autograd.grad would silently return the gradient after the in-place operation, and a rule read what
-                # the layer was never given.
-                raise LayerError(
-                    f"An in-place operation changes the input or output of {names[call.layer]}. Use "
-                    "nn.ReLU(inplace=False) and the like."
-                )
-        _refuse_other_uses(losses, names, captured)
-        of_layers = [call.output for call in captured]
-        wanted = [*of_layers, *(parameters if with_gradient else [])]
-        # Only what these need is computed: no weight gradient where no parameter is among them.
-        summed = losses.sum() if factors is None else losses @ factors
-        gradients = torch.autograd.grad(summed, wanted, allow_unused=True)
-    total = torch.zeros(len(losses), dtype=torch.promote_types(losses.dtype, torch.float32), device=losses.device)
-    for call, delta in zip(captured, gradients[: len(of_layers)], strict=True):
-        label = names[call.layer]
-        if delta is None:
-            raise LayerError(f"{label}: its output has no part in the loss, but its weights have, beside its call.")
-        of_layer = squared_norms(call.layer, call.inputs.detach(), delta)
-        if of_layer.shape != total.shape:
-            raise LayerError(f"{label} met {len(of_layer)} rows for {len(total)} examples: it must meet each once.")
-        total += of_layer
-    if factors is not None:  # else an ideal proposal, whose factors are as 1 / norm, would make all norms equal
-        total /= factors.square()
-    errors = loss.errors(outputs.detach(), targets).to(losses.dtype)
-    return Scores(losses.detach(), errors, total, gradients[len(of_layers) :] if with_gradient else None)
+    forward = Forward.of(loss, model, inputs, targets)
+    squares, gradients = forward.backward(factors, with_gradient)
+    losses = forward.losses.detach()
+    return Scores(losses, loss.errors(forward.outputs, targets).to(losses.dtype), squares, gradients)
 
 
 def _trained(layer: nn.Module) -> list[nn.Parameter]:

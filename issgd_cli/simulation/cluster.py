@@ -132,10 +132,10 @@ class _Simulation:
         set_back(self.database, folder, config, problem, checkpoint)
         if checkpoint is not None and self.moment:
             moment.cut_back(folder, checkpoint)
-        self.master = Master(config, problem, self.database, folder, device, checkpoint)
+        self.master = Master.of(config, problem, self.database, folder, device, checkpoint)
         scorer = Scorer(config, problem, self.database.layout(), device)
         self.monitor = Monitor(config, problem, self.database, folder, device)
-        self.workers = [Worker(config, problem, self.database, device, scorer) for _ in range(config.worker.count)]
+        self.workers = [Worker(config, self.database, scorer) for _ in range(config.worker.count)]
         self.time.add("monitor", self.monitor)
         self.time.add("master", self.master)
         for index, worker in enumerate(self.workers):
@@ -188,7 +188,8 @@ class _Simulation:
             except IssgdError as error:
                 raise ActorError("monitor", str(error)) from error
             try:
-                self.master.moment = moment.taken(self.time, self.master, self.monitor, self.workers, self.folder)
+                now = moment.taken(self.time, self.master, self.monitor, self.workers, self.folder)
+                self.master.saving.moment = now
             except IssgdError as error:  # of the round beside its training
                 raise ActorError("master", str(error)) from error
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from issgd_cli.actors.master import Master
+from issgd_cli.actors.master import Master, take_step
 from issgd_cli.actors.worker import Worker
 from issgd_cli.clusters.joining import device_of, threads
 from issgd_cli.clusters.launch import dataset_of
@@ -85,8 +85,8 @@ def measured(config: Config, data: Prepared, device: torch.device) -> Clock:
     with tempfile.TemporaryDirectory(prefix="issgd-") as place:
         master = _master(config, data, device, Path(place))
         database, layout = master.database, master.database.layout()
-        worker = Worker(config, Problem(config, data), database, device)
-        parameters = master.parameters.cpu().numpy()
+        worker = Worker.of(config, Problem(config, data), database, device)
+        parameters = master.learner.parameters.cpu().numpy()
         found = {"step_seconds": _seconds(_step_of(master))}
         versions = iter(range(1, 10 * TIMED))
         found["publish_seconds"] = _seconds(lambda: database.publish(Published(next(versions), 0), parameters))
@@ -103,7 +103,7 @@ def measured(config: Config, data: Prepared, device: torch.device) -> Clock:
             for chunk, size in zip(chunks, layout.sizes("train"), strict=True):
                 norms = np.random.default_rng(version).exponential(1.0, size).astype(np.float32)
                 _pushed(database, chunk, version, ChunkScores(norms, norms, np.zeros(size, np.uint8), None))
-        found["refresh_seconds"] = _seconds(lambda: master.exchange.refresh(newest))
+        found["refresh_seconds"] = _seconds(lambda: master.refreshed(newest))
         found["checkpoint_seconds"] = _seconds(lambda: master.checkpoint(0.0))
     return Clock.model_validate({"preset": "measured", **found})
 
@@ -121,11 +121,12 @@ def _master(config: Config, data: Prepared, device: torch.device, folder: Path) 
     run_folder = RunFolder(folder)
     if folder != Path():
         run_folder.checkpoint.parent.mkdir()
-    return Master(config, Problem(config, data), database, run_folder, device)
+    return Master.of(config, Problem(config, data), database, run_folder, device)
 
 
 def _step_of(master: Master) -> Callable[[], float]:
-    return lambda: float(master.train())  # waits for the device
+    size = master.config.master.minibatch_size
+    return lambda: float(take_step(master.learner, master.method, master.examples, size))  # waits for the device
 
 
 def _seconds(operation: Callable[[], object]) -> float:

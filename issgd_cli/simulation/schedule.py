@@ -1,29 +1,31 @@
 """Which version's norms the master's table would hold on some cluster: a schedule, simulated without computing.
 
-The real Master and Worker run on the virtual clock; this master counts its steps instead of training, these workers
-push ones instead of norms; parameters travel at the real model's size. When each chunk is scored depends on no value.
+The real master and workers run on the virtual clock; what they are given counts steps instead of training, and pushes
+ones instead of norms. Parameters travel at the real network's size. When each chunk is scored depends on no value.
 """
 
-import tempfile
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.actors.exchange import Refreshed
+from issgd_cli.actors.learner import Learner, Pass
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.worker import Scorer, Worker
 from issgd_cli.config.config import Config
-from issgd_cli.config.layers import merged
 from issgd_cli.config.sections import Clock
-from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Layout, Published, Weights
 from issgd_cli.database.memory import MemoryDatabase
-from issgd_cli.datasets.prepared import Prepared, Split
+from issgd_cli.datasets.examples import Examples
+from issgd_cli.methods.method import Drawn, Gradient, Needs, Refreshed
+from issgd_cli.methods.sgd import SGD
+from issgd_cli.methods.table import Table
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.clock import Durations, deaths, durations
@@ -55,103 +57,114 @@ class Schedule:
 
 
 class _Notebook(MemoryDatabase):
-    """Remembers at which step each version was published, and the table that was read last."""
+    """Remembers at which step each version was published."""
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)
         self.step_of = {0: -1}  # never scored
-        self.table: Weights | None = None
 
     def publish(self, published: Published, parameters: NDArray[np.float32]) -> None:
         self.step_of[published.version] = published.step
         super().publish(published, parameters)
 
-    def weights(self, previous: bool) -> Weights:
-        self.table = super().weights(previous)
-        return self.table
 
+class _Counting(Learner):
+    """Counts its steps instead of taking them."""
 
-class _Counting(Master):
-    """Draws and trains nothing; writes down its table at every audit instead of saving parameters."""
+    def __init__(self) -> None:
+        self.step, self.parameters, self.loss = 0, torch.zeros(1), torch.zeros(1)
 
-    def __init__(self, *arguments: Any) -> None:
-        self.found: list[tuple[int, Weights]] = []
-        self.table: Weights | None = None
-        super().__init__(*arguments)
+    def forward(self, inputs: Tensor, targets: Tensor, needs: Needs = "nothing") -> Pass:
+        return Pass(self.loss)
 
-    def train(self) -> torch.Tensor:
+    def backward(self, forward: Pass, coefficients: Tensor) -> tuple[list[Gradient], Tensor | None]:
+        return [()], None
+
+    def descend(self, gradient: Gradient) -> None:
         self.step += 1
-        return torch.zeros(())
 
-    def checkpoint(self, now: float) -> None:
-        pass
-
-    def _checkpoint_is_due(self) -> bool:
-        return False
-
-    def _adopt(self, refreshed: Refreshed | None) -> None:
-        super()._adopt(refreshed)
-        if isinstance(self.database, _Notebook):
-            self.table = self.database.table
-
-    def _save_audit(self) -> None:
-        # The last step's audit may be at none that the trajectory has norms of.
-        if self.table is not None and self.step % (self.config.monitor.audit_every_steps or 1) == 0:
-            self.found.append((self.step, self.table))
+    def trouble(self, losses: Tensor | None = None) -> str | None:
+        return None
 
 
-class _Idle(Worker):
+@dataclass(frozen=True)
+class _Seen(Refreshed):
+    """With the records that it would be made of."""
+
+    records: Weights
+
+
+class _Looking(SGD):
+    """Draws nothing; remembers what it would draw from."""
+
+    def refreshed(self, table: Table) -> Refreshed:
+        return _Seen(self.proposal, table.norms, 0.0, {}, table.workers)
+
+    def draw(self, step: int, size: int) -> Drawn:
+        return Drawn(torch.zeros(1, dtype=torch.int64), torch.ones(1))
+
+
+class _Blank(Examples):
+    """None, whichever are asked for."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+
+    def __getitem__(self, which: object) -> tuple[Tensor, Tensor]:
+        return torch.zeros(1), torch.zeros(1)
+
+
+class _Ones(Scorer):
     """Scores in no time of ours."""
 
-    def score(self, chunk: Chunk) -> ChunkScores:
+    def __init__(self, layout: Layout, problem: Problem) -> None:
+        self.layout, self.problem, self.parameters, self.version = layout, problem, torch.zeros(1), 0
+
+    def load(self, version: int, parameters: NDArray[np.float32]) -> None:
+        pass
+
+    def score(self, chunk: Chunk, version: int) -> ChunkScores:
         span = self.layout.span(chunk.split, chunk.number)
         ones = np.ones(span.stop - span.start, np.float32)
         return ChunkScores(ones, ones, ones.astype(np.uint8), None)
 
 
-def _nothing(layout: Layout) -> Prepared:
-    """As many examples as the real dataset has, of one pixel each."""
-    splits = {
-        name: Split(np.zeros((count, 1), np.uint8), np.zeros(count, np.int64))
-        for name, count in (("train", layout.train), ("valid", layout.valid), ("test", layout.test))
-    }
-    one = np.ones(1, np.float32)
-    return Prepared("nothing", splits, one, one, 2, "", (1,))  # type: ignore[arg-type]
-
-
-def schedule(config: Config, layout: Layout, parameters: int, clock: Clock) -> Schedule:
+def schedule(config: Config, problem: Problem, layout: Layout, clock: Clock) -> Schedule:
     """Simulates a cluster's traffic for as long as the master takes its steps.
 
     Args:
         config: Relaxed; its worker.count, publish_every_steps, steps and audit_every_steps matter.
-        layout: Of the real dataset.
-        parameters: P of the real model.
+        problem: What would be learned: parameters travel at its network's size.
+        layout: Of its examples.
         clock: A resolved one.
     """
-    cpu = torch.device("cpu")
-    small = resolve(
-        merged(config.model_dump(exclude_none=True), {"model": {"hidden": [1]}, "proposal": {"method": "sgd"}}),
-        "a replay",
+    cpu, every = torch.device("cpu"), config.monitor.audit_every_steps or 1
+    saves_nothing = config.model_copy(
+        update={
+            "cluster": config.cluster.model_copy(update={"kind": "simulated"}),
+            "master": config.master.model_copy(update={"checkpoint_every_seconds": math.inf}),
+            "monitor": config.monitor.model_copy(update={"audit_every_steps": None}),
+        }
     )
-    problem = Problem(small, _nothing(layout))
-    time = VirtualTime(small, _durations(clock, parameters), deaths=deaths(clock))
+    time = VirtualTime(config, _durations(clock, problem.size), deaths=deaths(clock))
     database = time.database = _Notebook(lambda: time.now)
     database.begin(layout, 0.0, {split: layout.empty(split) for split in SPLITS})
-    scorer = Scorer(small, problem, layout, cpu)
-    with tempfile.TemporaryDirectory() as folder:
-        master = _Counting(small, problem, database, RunFolder(Path(folder)), cpu)
-        life = time.add("master", master)
-        for index in range(config.worker.count):
-            time.add(f"worker-{index}", _Idle(small, problem, database, cpu, scorer))
-        while not life.over:
-            time.turn()
+    learner, method, scorer = _Counting(), _Looking(config, layout.train, cpu), _Ones(layout, problem)
+    time.add("master", Master(saves_nothing, learner, method, _Blank(), database, RunFolder(Path())))
+    for index in range(config.worker.count):
+        time.add(f"worker-{index}", Worker(config, database, scorer))
+    found: dict[int, Weights] = {}
+    while learner.step != config.master.steps:
+        time.turn()
+        if isinstance(method.in_use, _Seen) and learner.step % every == 0:
+            found.setdefault(learner.step, method.in_use.records)
     step_of = np.vectorize(database.step_of.__getitem__, otypes=[np.int64])
     return Schedule(
         config.worker.count,
         config.master.publish_every_steps,
-        tuple(step for step, _ in master.found),
-        np.stack([step_of(table.versions) for _, table in master.found]),
-        np.stack([step_of(table.previous_versions) for _, table in master.found]),
+        tuple(found),
+        np.stack([step_of(records.versions) for records in found.values()]),
+        np.stack([step_of(records.previous_versions) for records in found.values()]),
     )
 
 

@@ -23,14 +23,18 @@ from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations.alain2015 import effective_sample_size, entropy
 from issgd_cli.errors import DataError, RunError, WeightError
 from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.methods.issgd import ISSGD
+from issgd_cli.methods.method import Refreshed
 from issgd_cli.methods.proposal import FLOOR
 from issgd_cli.methods.smoothing import entropy_constant, variance_optimal_constant
+from issgd_cli.methods.table import OwnNorms
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs import cutting, traces
 from issgd_cli.runs.audits import load_audit
 from issgd_cli.runs.checkpoints import load_checkpoint
 from issgd_cli.runs.folder import RunFolder
+from tests.masters import refresh, train
 
 CPU = torch.device("cpu")
 
@@ -45,7 +49,7 @@ def hired(data: Prepared, begun: Begun, new_folder: NewFolder) -> Callable[[Conf
     """A master at step 0 with a database and a folder of its own."""
 
     def of(config: Config) -> Master:
-        return Master(config, Problem(config, data), begun(config), new_folder("run"), CPU)
+        return Master.of(config, Problem(config, data), begun(config), new_folder("run"), CPU)
 
     return of
 
@@ -65,6 +69,17 @@ def score_everything(database: Database, version: int, seed: int = 0) -> None:
         score_chunk(database, number, version, random.exponential(1.0, size))
 
 
+def in_use(master: Master) -> Refreshed:
+    assert master.method.in_use is not None
+    return master.method.in_use
+
+
+def own_norms(master: Master) -> OwnNorms:
+    assert isinstance(master.method, ISSGD)
+    assert master.method.own is not None
+    return master.method.own
+
+
 def relaxed(configured: Configured, *settings: str) -> Config:
     return configured("master.mode=relaxed", *settings)
 
@@ -82,21 +97,21 @@ def test_steps_are_torchs_own_to_the_bit(
 ) -> None:
     master = hired(relaxed(configured, *settings))
     score_everything(master.database, 1)
-    master.refresh()
+    refresh(master)
     chosen = master.config.optimizer
-    model = copy.deepcopy(master.model)
+    model = copy.deepcopy(master.learner.model)
     nesterov = chosen.nesterov and chosen.momentum > 0
     optimizer = torch.optim.SGD(
         model.parameters(), chosen.learning_rate, chosen.momentum, nesterov=nesterov, fused=True
     )
     for step in range(6):
-        indices, factors = master.proposal.draw(generator(master.config.seed, "draws", step), 8)
+        indices, factors = master.method.proposal.draw(generator(master.config.seed, "draws", step), 8)
         inputs, labels = master.examples[indices]
         optimizer.zero_grad()
         (factors * cross_entropy(model(inputs), labels)).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        master.train()
-        for ours, torchs in zip(master.model.parameters(), model.parameters(), strict=True):
+        train(master)
+        for ours, torchs in zip(master.learner.model.parameters(), model.parameters(), strict=True):
             assert torch.equal(ours, torchs)
 
 
@@ -108,12 +123,12 @@ def test_steps_follow_the_originals_nesterov_formula(
     master = hired(relaxed(configured, "optimizer.learning_rate=0.02", *settings))
     optimizer = master.config.optimizer
     score_everything(master.database, 1)
-    master.refresh()
+    refresh(master)
     mu, rate = optimizer.momentum, optimizer.learning_rate
-    p = [parameter.detach().double().clone() for parameter in master.model.parameters()]
+    p = [parameter.detach().double().clone() for parameter in master.learner.model.parameters()]
     v = [torch.zeros_like(part) for part in p]
     for step in range(8):
-        indices, weights = master.proposal.draw(generator(master.config.seed, "draws", step), 8)
+        indices, weights = master.method.proposal.draw(generator(master.config.seed, "draws", step), 8)
         inputs, labels = master.examples[indices]
         leaves = [part.clone().requires_grad_() for part in p]
         hidden = inputs.double()
@@ -126,13 +141,13 @@ def test_steps_follow_the_originals_nesterov_formula(
         for part, old, new in zip(p, v, v_new, strict=True):
             part += -mu * old + (1 + mu) * new if optimizer.nesterov else new
         v = v_new
-        assert float(master.train()) == pytest.approx(float(loss.detach()), rel=1e-4)
+        assert float(train(master)) == pytest.approx(float(loss.detach()), rel=1e-4)
         expected = torch.cat([part.flatten() for part in p])
-        torch.testing.assert_close(master.parameters.double(), expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(master.learner.parameters.double(), expected, rtol=1e-4, atol=1e-6)
         # What a checkpoint saves is torch's buffer, -v / lr.
         buffer = torch.cat([-part.flatten() / rate for part in v])
         if mu > 0:
-            torch.testing.assert_close(master.momentum.double(), buffer, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(master.learner.momentum.double(), buffer, rtol=1e-3, atol=1e-5)
 
 
 def test_a_steps_draws_depend_on_seed_and_step_alone(
@@ -141,7 +156,7 @@ def test_a_steps_draws_depend_on_seed_and_step_alone(
     master = hired(relaxed(configured))
     score_everything(master.database, 1)
     again, other = (
-        Master(
+        Master.of(
             configured("master.mode=relaxed", f"seed={seed}"),
             Problem(configured("master.mode=relaxed", f"seed={seed}"), data),
             master.database,
@@ -150,12 +165,12 @@ def test_a_steps_draws_depend_on_seed_and_step_alone(
         )
         for seed in (0, 1)
     )
-    other.parameters.copy_(master.parameters)
+    other.learner.parameters.copy_(master.learner.parameters)
     losses = []
     for one in (master, again, other):
         torch.randn(3, generator=torch.Generator())
-        one.refresh()
-        losses.append([float(one.train()) for _ in range(4)])
+        refresh(one)
+        losses.append([float(train(one)) for _ in range(4)])
     assert losses[0] == losses[1]
     assert losses[0][0] != losses[2][0]  # the same parameters and weights, other draws
 
@@ -168,9 +183,9 @@ def test_issgd_draws_in_proportion_to_the_smoothed_norms(
 ) -> None:
     master = hired(relaxed(configured, "proposal.smoothing=0.25"))
     score_everything(master.database, 1)
-    master.refresh()
+    refresh(master)
     norms = master.database.weights(previous=False).norms
-    np.testing.assert_allclose(master.proposal.weights, norms.astype(np.float64) + 0.25, rtol=1e-12)
+    np.testing.assert_allclose(master.method.proposal.weights, norms.astype(np.float64) + 0.25, rtol=1e-12)
     assert report(master)["proposal/smoothing"] == 0.25
 
 
@@ -178,9 +193,9 @@ def test_sgd_draws_uniformly_whatever_the_table_says(hired: Callable[[Config], M
     master = hired(relaxed(configured, "proposal.method=sgd"))
     score_everything(master.database, 1)
     score_chunk(master.database, 0, 2, 1e6)
-    master.refresh()
-    assert len(set(master.proposal.weights.tolist())) == 1
-    _, factors = master.proposal.draw(np.random.default_rng(0), 100)
+    refresh(master)
+    assert len(set(master.method.proposal.weights.tolist())) == 1
+    _, factors = master.method.proposal.draw(np.random.default_rng(0), 100)
     np.testing.assert_array_equal(factors, 1)
     values = report(master)
     assert values["proposal/entropy"] == pytest.approx(np.log(95))
@@ -191,7 +206,7 @@ def test_before_anything_is_scored_draws_are_uniform_by_fallback(
     hired: Callable[[Config], Master], configured: Configured
 ) -> None:
     master = hired(relaxed(configured))
-    master.refresh()
+    refresh(master)
     values = report(master)
     assert (values["proposal/fallback"], values["proposal/kept_fraction"]) == (1, 0)
     assert values["proposal/entropy"] == pytest.approx(np.log(95))
@@ -205,10 +220,10 @@ def test_the_report_tells_of_the_proposal_in_use(
     for number in range(5):  # chunks of 10 of 95 examples
         score_chunk(master.database, number, 1, [0.0] + [1.0 + number] * 9)
         clock[0] += 1
-    master.version = 4  # version 3 was published last
-    master.step = 6
-    master.refresh()
-    values, omega = report(master), master.proposal.weights
+    master.publishing.version = 4  # version 3 was published last
+    master.learner.step = 6
+    refresh(master)
+    values, omega = report(master), master.method.proposal.weights
     assert (master.database.get("proposal") or {})["step"] == 6
     assert values["proposal/entropy"] == pytest.approx(entropy(omega))
     assert values["proposal/effective_sample_size"] == pytest.approx(effective_sample_size(omega))
@@ -227,8 +242,8 @@ def test_ages_are_means_over_examples_not_chunks(
     score_chunk(master.database, 9, 1, 1.0)
     clock[0] += 4
     score_chunk(master.database, 0, 2, 1.0)
-    master.version = 3
-    master.refresh()
+    master.publishing.version = 3
+    refresh(master)
     # The last chunk has 5 examples, the first 10.
     assert report(master)["staleness/mean_seconds"] == pytest.approx(4 * 5 / 15)
     assert report(master)["staleness/mean_versions"] == pytest.approx(1 * 5 / 15)
@@ -243,8 +258,8 @@ def test_weights_older_than_the_limit_in_seconds_are_not_used(
     for number in range(10):
         score_chunk(master.database, number, 1, 1.0 + number)
         clock[0] += 1
-    master.refresh()  # the ages are now 10, 9, ..., 1 seconds
-    omega = master.proposal.weights
+    refresh(master)  # the ages are now 10, 9, ..., 1 seconds
+    omega = master.method.proposal.weights
     np.testing.assert_allclose(omega[60:90], np.repeat([7.0, 8, 9], 10))
     np.testing.assert_allclose(omega[90:], 10.0)
     mean = (70 + 80 + 90 + 50) / 35
@@ -261,9 +276,9 @@ def test_weights_older_than_the_limit_in_versions_are_not_used(
     master = hired(relaxed(configured, *settings))
     for number in range(10):
         score_chunk(master.database, number, number + 1, 2.0)
-    master.version = 11  # version 10 was published last
-    master.refresh()
-    used = master.proposal.weights > 0
+    master.publishing.version = 11  # version 10 was published last
+    refresh(master)
+    used = master.method.proposal.weights > 0
     np.testing.assert_array_equal(used, np.arange(95) >= (70 if mode == "drop" else 0))
     assert report(master)["proposal/kept_fraction"] == pytest.approx(25 / 95)
 
@@ -275,9 +290,9 @@ def test_below_the_minimum_usable_fraction_the_master_draws_uniformly(
     master = hired(relaxed(configured, f"proposal.minimum_usable_fraction={fraction}"))
     for number in range(2):
         score_chunk(master.database, number, 1, [1.0] * 9 + [5.0])
-    master.refresh()
+    refresh(master)
     assert report(master)["proposal/fallback"] == fallback
-    assert (len(set(master.proposal.weights.tolist())) == 1) == fallback
+    assert (len(set(master.method.proposal.weights.tolist())) == 1) == fallback
 
 
 @pytest.mark.parametrize("setting", ["entropy:0.99", "variance-optimal"])
@@ -287,7 +302,7 @@ def test_the_adaptive_smoothings_learn_from_the_table(
     master = hired(relaxed(configured, f"proposal.smoothing={setting}"))
     for version in (1, 2):
         score_everything(master.database, version)
-    master.refresh()
+    refresh(master)
     table = master.database.weights(previous=True)
     assert table.previous_norms is not None
     norms, previous = table.norms.astype(np.float64), table.previous_norms.astype(np.float64)
@@ -295,8 +310,8 @@ def test_the_adaptive_smoothings_learn_from_the_table(
     expected = by_entropy if setting == "entropy:0.99" else by_variance
     assert expected > 0
     assert master.refreshed is not None
-    assert master.refreshed.smoothing == expected
-    np.testing.assert_allclose(master.proposal.weights, norms + expected)
+    assert in_use(master).smoothing == expected
+    np.testing.assert_allclose(master.method.proposal.weights, norms + expected)
 
 
 def test_variance_optimal_pairs_come_from_fresh_chunks_with_two_versions_only(
@@ -309,11 +324,11 @@ def test_variance_optimal_pairs_come_from_fresh_chunks_with_two_versions_only(
     score_chunk(database, 1, 9, 7.0)  # one version only
     score_chunk(database, 2, 4, np.arange(1.0, 11))  # a pair whose newer half is fresh
     score_chunk(database, 2, 9, np.arange(10.0, 0, -1))
-    master.version = 10
-    master.refresh()
+    master.publishing.version = 10
+    refresh(master)
     expected = variance_optimal_constant(np.arange(1.0, 11), np.arange(10.0, 0, -1))
     assert master.refreshed is not None
-    assert master.refreshed.smoothing == pytest.approx(expected)
+    assert in_use(master).smoothing == pytest.approx(expected)
 
 
 def poison(database: Database) -> None:
@@ -328,7 +343,7 @@ def test_a_norm_that_is_no_number_ends_the_run(hired: Callable[[Config], Master]
     score_everything(master.database, 1)
     poison(master.database)
     with pytest.raises(WeightError, match="NaN"):
-        master.refresh()
+        refresh(master)
 
 
 # Shuffled weights
@@ -342,13 +357,13 @@ def test_shuffled_weights_are_the_same_values_at_other_examples(
     masters = []
     for source in ("workers", "shuffled"):
         config = relaxed(configured, *settings, f"proposal.source={source}")
-        masters.append(master := Master(config, Problem(config, data), begun(config), new_folder(source), CPU))
+        masters.append(master := Master.of(config, Problem(config, data), begun(config), new_folder(source), CPU))
         for number in range(10):
             score_chunk(master.database, number, 3 if number < 6 else 1, np.arange(1.0, 11)[: 10 if number < 9 else 5])
-        master.version = 4
-        master.refresh()
+        master.publishing.version = 4
+        refresh(master)
     plain, shuffled = masters
-    ours, theirs = shuffled.proposal.weights, plain.proposal.weights
+    ours, theirs = shuffled.method.proposal.weights, plain.method.proposal.weights
     np.testing.assert_array_equal(np.sort(ours[:60]), np.sort(theirs[:60]))
     np.testing.assert_array_equal(ours[60:], theirs[60:])  # which are not in use
     assert not np.array_equal(ours, theirs)
@@ -356,7 +371,7 @@ def test_shuffled_weights_are_the_same_values_at_other_examples(
     np.testing.assert_array_equal(np.unique(shuffled.database.weights(False).norms), np.arange(1.0, 11))
     # Audits compare with the norms that the weights were made of.
     assert shuffled.refreshed is not None
-    np.testing.assert_allclose(ours[:60], shuffled.refreshed.norms[:60].astype(np.float64) + 0.5)
+    np.testing.assert_allclose(ours[:60], in_use(shuffled).norms[:60].astype(np.float64) + 0.5)
 
 
 def test_how_weights_are_shuffled_depends_on_seed_and_step_alone(
@@ -364,12 +379,12 @@ def test_how_weights_are_shuffled_depends_on_seed_and_step_alone(
 ) -> None:
     def order(seed: int, step: int, scale: float) -> list[int]:
         config = relaxed(configured, "proposal.source=shuffled", f"seed={seed}", "proposal.smoothing=0")
-        master = Master(config, Problem(config, data), begun(config), new_folder(f"{seed}-{step}-{scale}"), CPU)
+        master = Master.of(config, Problem(config, data), begun(config), new_folder(f"{seed}-{step}-{scale}"), CPU)
         for number, size in enumerate(master.database.layout().sizes("train")):
             score_chunk(master.database, number, 1, scale * (1 + 10 * number + np.arange(size)))
-        master.step, master.version = step, 5
-        master.refresh()
-        return [int(place) for place in np.argsort(master.proposal.weights)]
+        master.learner.step, master.publishing.version = step, 5
+        refresh(master)
+        return [int(place) for place in np.argsort(master.method.proposal.weights)]
 
     first = order(0, 3, 1.0)
     assert order(0, 3, 7.0) == first
@@ -381,12 +396,12 @@ def test_draws_by_shuffled_weights_are_unbiased(hired: Callable[[Config], Master
     """Listed draw by draw: the mean over all examples of anything comes out, as for any positive weights."""
     master = hired(relaxed(configured, "proposal.source=shuffled", "proposal.smoothing=0"))
     score_everything(master.database, 1)
-    master.refresh()
-    omega = master.proposal.weights
+    refresh(master)
+    omega = master.method.proposal.weights
     anything = np.random.default_rng(0).standard_normal(95)
     expected = (omega / omega.sum() * (omega.mean() / omega) * anything).sum()
     assert expected == pytest.approx(anything.mean(), abs=1e-12)
-    indices, factors = master.proposal.draw(np.random.default_rng(0), 50)
+    indices, factors = master.method.proposal.draw(np.random.default_rng(0), 50)
     np.testing.assert_allclose(factors, omega.mean() / omega[indices])
 
 
@@ -407,16 +422,18 @@ def test_a_relaxed_master_trains_while_it_publishes_as_often_as_told(
     assert names_of(done[:3], "publish", "refresh", "train") == ["publish", "refresh", "train"]
     where = [number for number, operation in enumerate(done) if operation.name == "refresh"]
     assert [len(names_of(done[:place], "train")) for place in where] == [0, 7, 10]
-    assert master.step == 10
+    assert master.learner.step == 10
     assert [operation.version for operation in done if operation.name == "publish"] == [1, 2, 3, 4]
     assert sum(operation.examples for operation in done) == 10 * 8
-    assert {operation.bytes for operation in done if operation.name == "publish"} == {4 * master.parameters.numel()}
+    assert {operation.bytes for operation in done if operation.name == "publish"} == {
+        4 * master.learner.parameters.numel()
+    }
     assert master.database.newest() == Published(4, 10)
     assert master.database.get("finished") == {"step": 10, "version": 4}
     assert master.folder.parameters.exists()
     found = master.database.parameters()
     assert found is not None
-    np.testing.assert_array_equal(found[1], master.parameters.numpy())
+    np.testing.assert_array_equal(found[1], master.learner.parameters.numpy())
 
 
 def test_a_database_that_does_not_answer_holds_up_no_step(
@@ -431,14 +448,14 @@ def test_a_database_that_does_not_answer_holds_up_no_step(
     for operation in master.run():
         if isinstance(operation, Task):
             tasks.append(operation)
-        proposals.add(id(master.proposal))
+        proposals.add(id(master.method.proposal))
         if isinstance(operation, Operation):
             if operation.name == "wait":
                 break
             if operation.name == "checkpoint":
-                assert master.step == 12
+                assert master.learner.step == 12
     assert len(tasks) == 2
-    assert master.step == 12
+    assert master.learner.step == 12
     assert len(proposals) == 2  # the uniform one before the first round, and the first round's
 
 
@@ -448,7 +465,7 @@ def test_what_goes_wrong_beside_the_training_ends_the_run(
     master = hired(relaxed(configured, "master.steps=12", "master.publish_every_steps=2"))
 
     def poisoned(actor: Actor, operation: Operation) -> bool:
-        if operation.name == "train" and master.step == 1:
+        if operation.name == "train" and master.learner.step == 1:
             poison(master.database)
         return False
 
@@ -463,9 +480,9 @@ def test_what_is_published_is_as_of_the_step_it_names_though_training_goes_on(
     at_step_2 = None
     for operation in master.run():
         if isinstance(operation, Task):
-            at_step_2 = master.parameters.clone()
+            at_step_2 = master.learner.parameters.clone()
             task = operation
-        if master.step == 5:
+        if master.learner.step == 5:
             break
     assert at_step_2 is not None
     while task.advance() is not None:
@@ -474,7 +491,7 @@ def test_what_is_published_is_as_of_the_step_it_names_though_training_goes_on(
     assert found is not None
     assert found[0] == Published(2, 2)
     np.testing.assert_array_equal(found[1], at_step_2.numpy())
-    assert not torch.equal(at_step_2, master.parameters)
+    assert not torch.equal(at_step_2, master.learner.parameters)
 
 
 # The norms of its own minibatches
@@ -487,16 +504,16 @@ def test_own_norms_are_those_of_each_examples_own_loss_and_change_no_step(
     masters = []
     for reuse in ("false", "true"):
         config = relaxed(configured, "proposal.limit_mode=fill", f"master.reuse_own_norms={reuse}")
-        masters.append(Master(config, Problem(config, data), begun(config), new_folder(reuse), CPU))
+        masters.append(Master.of(config, Problem(config, data), begun(config), new_folder(reuse), CPU))
         score_everything(masters[-1].database, 1)
-        masters[-1].refresh()
+        refresh(masters[-1])
     plain, reusing = masters
-    before = copy.deepcopy(reusing.model)
-    indices, factors = reusing.proposal.draw(generator(0, "draws", 0), 8)
+    before = copy.deepcopy(reusing.learner.model)
+    indices, factors = reusing.method.proposal.draw(generator(0, "draws", 0), 8)
     assert len(set(factors.tolist())) > 1
-    assert float(reusing.train()) == pytest.approx(float(plain.train()), rel=1e-6)
-    torch.testing.assert_close(reusing.parameters, plain.parameters, rtol=1e-5, atol=1e-7)
-    drawn, norms = reusing.own_norms[0]
+    assert float(train(reusing)) == pytest.approx(float(train(plain)), rel=1e-6)
+    torch.testing.assert_close(reusing.learner.parameters, plain.learner.parameters, rtol=1e-5, atol=1e-7)
+    drawn, norms = own_norms(reusing).pending[0]
     assert torch.equal(drawn, indices)
     inputs, labels = reusing.examples[indices]
     for number in range(8):
@@ -512,23 +529,24 @@ def test_own_norms_stand_above_the_tables_until_a_newer_version_is_scored(
     master = hired(
         relaxed(configured, "proposal.limit_mode=fill", "master.reuse_own_norms=true", "proposal.smoothing=0")
     )
-    own = master.exchange.own
-    assert own is not None
+    own = own_norms(master)
     score_everything(master.database, 2)
     table = master.database.weights(previous=False)
-    own.keep(np.array([0, 1]), np.array([50.0, 60.0], np.float32), 1, 0.0)  # older than the table
-    own.keep(np.array([2, 3]), np.array([70.0, 80.0], np.float32), 2, 0.0)  # of the same version's block: younger
-    master.version = 4
-    master.refresh()
+    own.pending = [(torch.tensor([0, 1]), torch.tensor([50.0, 60.0]))]
+    own.settle(1, 0.0)  # older than the table
+    own.pending = [(torch.tensor([2, 3]), torch.tensor([70.0, 80.0]))]
+    own.settle(2, 0.0)  # of the same version's block: younger
+    master.publishing.version = 4
+    refresh(master)
     expected = table.norms.astype(np.float64)
     expected[2:4] = 70, 80
-    np.testing.assert_allclose(master.proposal.weights, expected)
+    np.testing.assert_allclose(master.method.proposal.weights, expected)
     records = master.database.weights(previous=False)
     np.testing.assert_array_equal(records.norms, table.norms)  # the overlay stays private
     assert report(master)["staleness/mean_versions"] == pytest.approx(1)
     score_chunk(master.database, 0, 3, 5.0)
-    master.refresh()
-    np.testing.assert_allclose(master.proposal.weights[:4], 5.0)
+    refresh(master)
+    np.testing.assert_allclose(master.method.proposal.weights[:4], 5.0)
 
 
 def test_own_norms_come_into_play_at_the_next_refresh_only(
@@ -537,24 +555,23 @@ def test_own_norms_come_into_play_at_the_next_refresh_only(
     """The table that a minibatch is drawn from stays as it was for its correction."""
     master = hired(relaxed(configured, "proposal.limit_mode=fill", "master.reuse_own_norms=true"))
     score_everything(master.database, 1)
-    master.version = 2
-    master.refresh()
-    before = master.proposal.weights.copy()
+    master.publishing.version = 2
+    refresh(master)
+    before = master.method.proposal.weights.copy()
     for _ in range(3):
-        master.train()
-    drawn = np.unique(torch.cat([indices for indices, _ in master.own_norms]).numpy())
-    np.testing.assert_array_equal(master.proposal.weights, before)
-    published, _ = master._next_version()
-    assert not master.own_norms
-    own = master.exchange.own
-    assert own is not None
+        train(master)
+    drawn = np.unique(torch.cat([indices for indices, _ in own_norms(master).pending]).numpy())
+    np.testing.assert_array_equal(master.method.proposal.weights, before)
+    published = master._next()
+    assert not own_norms(master).pending
+    own = own_norms(master)
     np.testing.assert_array_equal(np.flatnonzero(own.versions), drawn)
     assert set(own.versions[drawn]) == {published.version - 1}
-    np.testing.assert_array_equal(master.proposal.weights, before)
-    master.refresh()
-    np.testing.assert_allclose(master.proposal.weights[drawn], own.norms[drawn].astype(np.float64) + 0.5)
+    np.testing.assert_array_equal(master.method.proposal.weights, before)
+    refresh(master)
+    np.testing.assert_allclose(master.method.proposal.weights[drawn], own.norms[drawn].astype(np.float64) + 0.5)
     others = np.setdiff1d(np.arange(95), drawn)
-    np.testing.assert_array_equal(master.proposal.weights[others], before[others])
+    np.testing.assert_array_equal(master.method.proposal.weights[others], before[others])
 
 
 def test_a_run_ends_by_its_seconds(
@@ -563,7 +580,7 @@ def test_a_run_ends_by_its_seconds(
     config = relaxed(configured, "master.seconds=0.05", "master.steps=1000000")
     master = hired(config)
     play(master)
-    assert 0 < master.step < 1000
+    assert 0 < master.learner.step < 1000
     assert master.database.seconds() >= 0.05
 
 
@@ -594,8 +611,8 @@ def test_a_loss_that_is_no_number_fails_the_run_and_names_the_step(
     master = hired(relaxed(configured, "master.steps=9"))
 
     def poison(actor: Actor, operation: Operation) -> bool:
-        if operation.name == "train" and master.step == 4:  # before the fifth step
-            master.parameters[0] = float("nan")
+        if operation.name == "train" and master.learner.step == 4:  # before the fifth step
+            master.learner.parameters[0] = float("nan")
         return False
 
     with pytest.raises(RunError, match=r"not finite at step 5 .*optimizer\.learning_rate"):
@@ -609,9 +626,8 @@ def diverging(master: Master, rate: float, after: int = 5) -> Until:
     """From the step after these on, this learning rate."""
 
     def of(actor: Actor, operation: Operation) -> bool:
-        if operation.name == "train" and master.step == after:
-            faster = master.config.optimizer.model_copy(update={"learning_rate": rate})
-            master.config = master.config.model_copy(update={"optimizer": faster})
+        if operation.name == "train" and master.learner.step == after:
+            master.learner.settings = master.learner.settings.model_copy(update={"learning_rate": rate})
         return False
 
     return of
@@ -626,7 +642,7 @@ def failure(play: Play, data: Prepared, master: Master, until: Until) -> str:
     else:
         monitor = Monitor(config, Problem(config, data), database, master.folder, CPU)
         with pytest.raises(RunError) as told:
-            play(monitor, master, Worker(config, Problem(config, data), database, CPU), until=until)
+            play(monitor, master, Worker.of(config, Problem(config, data), database, CPU), until=until)
         monitor.trace.close()
         monitor.events.close()
     return str(told.value)
@@ -643,7 +659,7 @@ def test_a_run_that_diverges_names_step_weight_and_the_last_good_checkpoint(
         score_everything(master.database, 1)
     message = failure(play, data, master, diverging(master, 1e18, after=6))
     assert "The loss is not finite at step 8 " in message
-    omega = master.proposal.weights
+    omega = master.method.proposal.weights
     assert f"(largest importance weight possible: {omega.mean() / omega.min():.3g})" in message
     assert omega.mean() / omega.min() > 1.1
     assert f"The last good checkpoint is {master.folder.checkpoint}." in message
@@ -682,12 +698,12 @@ def test_a_checkpoint_never_holds_what_is_no_number(
 ) -> None:
     master = hired(relaxed(configured))
     score_everything(master.database, 1)
-    master.refresh()
-    master.train()
+    refresh(master)
+    train(master)
     master.checkpoint(master.database.seconds())
     before = master.folder.checkpoint.read_bytes()
-    master.train()
-    getattr(master, vector)[17] = value
+    train(master)
+    getattr(master.learner, vector)[17] = value
     good = master.folder.checkpoint
     with pytest.raises(
         RunError, match=rf"{vector}.* not finite after step 2 .*weight.*last good checkpoint is {good}\."
@@ -709,11 +725,11 @@ def test_no_checkpoint_is_saved_that_may_be_of_changed_data(
         configured, "master.steps=12", "master.publish_every_steps=2", "master.checkpoint_every_seconds=1e-6"
     )
     database, folder = begun(config), new_folder("run")
-    master = Master(config, Problem(config, prepared.load(place)), database, folder, CPU)
+    master = Master.of(config, Problem(config, prepared.load(place)), database, folder, CPU)
     path = place / "test-images.npy"
 
     def spoilt(actor: Actor, operation: Operation) -> bool:
-        if operation.name == "train" and master.step == 9:
+        if operation.name == "train" and master.learner.step == 9:
             path.unlink() if what == "removed" else path.touch()
         return False
 
@@ -728,7 +744,7 @@ def test_no_checkpoint_is_saved_that_may_be_of_changed_data(
     (tmp_path / "copy").rename(place)
     again = begun(config)
     again.begin(again.layout(), checkpoint.seconds, checkpoint.records)
-    resumed = Master(config, Problem(config, prepared.load(place)), again, folder, CPU, checkpoint)
+    resumed = Master.of(config, Problem(config, prepared.load(place)), again, folder, CPU, checkpoint)
     play(resumed)
     assert again.get("finished") is not None
 
@@ -737,13 +753,13 @@ def test_audit_points_are_saved_at_step_0_on_the_way_and_at_the_end(
     hired: Callable[[Config], Master], configured: Configured, play: Play
 ) -> None:
     master = hired(relaxed(configured, "master.steps=7", "monitor.audit_every_steps=2"))
-    start = master.parameters.clone().numpy()
+    start = master.learner.parameters.clone().numpy()
     play(master)
     points = [load_audit(path) for path in sorted(master.folder.audits.glob("step-*.npz"))]
     assert [point.step for point in points] == [0, 2, 4, 6, 7]
     np.testing.assert_array_equal(points[0].parameters, start)
-    np.testing.assert_array_equal(points[-1].parameters, master.parameters.numpy())
-    np.testing.assert_array_equal(points[-1].weights, master.proposal.weights)
+    np.testing.assert_array_equal(points[-1].parameters, master.learner.parameters.numpy())
+    np.testing.assert_array_equal(points[-1].weights, master.method.proposal.weights)
     assert np.isnan(points[0].table).all()  # nothing was ever scored
 
 
@@ -755,7 +771,7 @@ def play_all(
 ) -> None:
     """The whole run of this master, with its monitor and workers, to its end or until all are killed."""
     config, database = master.config, master.database
-    workers = [Worker(config, Problem(config, data), database, CPU) for _ in range(config.worker.count)]
+    workers = [Worker.of(config, Problem(config, data), database, CPU) for _ in range(config.worker.count)]
     monitor = Monitor(config, Problem(config, data), database, master.folder, CPU)
     play(monitor, master, *workers, until=until or (lambda actor, operation: False))
     monitor.trace.close()
@@ -794,12 +810,12 @@ def test_a_killed_exact_run_goes_on_from_its_checkpoint_to_the_same_bits(
         "master.steps=14", "master.checkpoint_every_seconds=1e-6", "monitor.audit_every_steps=4", *settings
     )
     whole, broken = new_folder("whole"), new_folder("broken")
-    play_all(play, data, Master(config, Problem(config, data), begun(config), whole, CPU))
+    play_all(play, data, Master.of(config, Problem(config, data), begun(config), whole, CPU))
 
-    master = Master(config, Problem(config, data), begun(config), broken, CPU)
+    master = Master.of(config, Problem(config, data), begun(config), broken, CPU)
 
     def killed(actor: Actor, operation: Operation) -> bool:
-        return actor is master and operation.name == "train" and master.step == stopped_at + 1
+        return actor is master and operation.name == "train" and master.learner.step == stopped_at + 1
 
     play_all(play, data, master, killed)
     # All processes are gone: another database, begun with what the checkpoint holds.
@@ -809,8 +825,8 @@ def test_a_killed_exact_run_goes_on_from_its_checkpoint_to_the_same_bits(
     database = begun(config)
     database.begin(database.layout(), checkpoint.seconds, checkpoint.records)
     database.put("proposal", checkpoint.proposal)
-    master = Master(config, Problem(config, data), database, broken, CPU, checkpoint)
-    assert master.step == stopped_at
+    master = Master.of(config, Problem(config, data), database, broken, CPU, checkpoint)
+    assert master.learner.step == stopped_at
     play_all(play, data, master)
 
     ours, theirs = np.load(broken.parameters), np.load(whole.parameters)
@@ -825,7 +841,7 @@ def test_a_relaxed_run_goes_on_above_every_version_that_may_have_been_issued(
 ) -> None:
     config = relaxed(configured, "master.steps=1000000", "master.publish_every_steps=1")
     folder, database = new_folder("run"), begun(config)
-    master = Master(config, Problem(config, data), database, folder, CPU)
+    master = Master.of(config, Problem(config, data), database, folder, CPU)
     issued: list[int] = []
 
     def until(actor: Actor, operation: Operation) -> bool:
@@ -835,9 +851,9 @@ def test_a_relaxed_run_goes_on_above_every_version_that_may_have_been_issued(
         return len(issued) == 1500
 
     play(master, until=until)  # long enough to pass the versions that the first checkpoint reserved
-    resumed = Master(config, Problem(config, data), database, folder, CPU, load_checkpoint(folder.checkpoint))
-    assert resumed.version > max(issued)
-    assert resumed.step <= master.step
+    resumed = Master.of(config, Problem(config, data), database, folder, CPU, load_checkpoint(folder.checkpoint))
+    assert resumed.publishing.version > max(issued)
+    assert resumed.learner.step <= master.learner.step
 
 
 def test_a_relaxed_masters_weights_keep_their_age_in_versions_when_it_is_resumed(
@@ -848,15 +864,15 @@ def test_a_relaxed_masters_weights_keep_their_age_in_versions_when_it_is_resumed
     database: Any = master.database
     for number in range(5):
         score_chunk(database, number, number + 1, 1.0)
-    master.version, master.step = 6, 15  # version 5 was published last
-    master.refresh()
+    master.publishing.version, master.learner.step = 6, 15  # version 5 was published last
+    refresh(master)
     master.checkpoint(database.seconds())
     checkpoint = load_checkpoint(master.folder.checkpoint)
     again = begun(config)
     again.begin(again.layout(), checkpoint.seconds, checkpoint.records)
-    resumed = Master(config, Problem(config, data), again, master.folder, CPU, checkpoint)
-    resumed.refresh()
-    np.testing.assert_array_equal(resumed.proposal.weights, master.proposal.weights)
+    resumed = Master.of(config, Problem(config, data), again, master.folder, CPU, checkpoint)
+    refresh(resumed)
+    np.testing.assert_array_equal(resumed.method.proposal.weights, master.method.proposal.weights)
     assert report(resumed)["staleness/mean_versions"] == report(master)["staleness/mean_versions"]
 
 
@@ -866,13 +882,13 @@ def test_an_interrupted_relaxed_master_saves_where_it_is_and_an_exact_one_does_n
     for mode, saved in (("relaxed", True), ("exact", False)):
         config = configured(f"master.mode={mode}")
         folder = new_folder(mode)
-        master = Master(config, Problem(config, data), begun(config), folder, CPU)
-        master.refresh()
-        master.train()
+        master = Master.of(config, Problem(config, data), begun(config), folder, CPU)
+        refresh(master)
+        train(master)
         master.stop()
         assert folder.checkpoint.exists() == saved
         if saved:
             checkpoint = load_checkpoint(folder.checkpoint)
             assert checkpoint.step == 1
-            np.testing.assert_array_equal(checkpoint.parameters, master.parameters.numpy())
-            np.testing.assert_array_equal(checkpoint.momentum, master.momentum.numpy())
+            np.testing.assert_array_equal(checkpoint.parameters, master.learner.parameters.numpy())
+            np.testing.assert_array_equal(checkpoint.momentum, master.learner.momentum.numpy())

@@ -315,8 +315,8 @@ def played(
     play: Play, watching: Watching, data: Prepared, config: Config, database: MemoryDatabase, folder: RunFolder
 ) -> tuple[Monitor, Any]:
     monitor = watching(config, database, folder)
-    workers = [Worker(config, Problem(config, data), database, CPU) for _ in range(config.worker.count)]
-    play(monitor, Master(config, Problem(config, data), database, folder, CPU), *workers)
+    workers = [Worker.of(config, Problem(config, data), database, CPU) for _ in range(config.worker.count)]
+    play(monitor, Master.of(config, Problem(config, data), database, folder, CPU), *workers)
     return monitor, traces.read(folder.trace)
 
 
@@ -728,8 +728,8 @@ def test_audits_happen_after_the_last_step_only_and_in_order(
     config, folder = configured("monitor.audit_every_steps=2"), new_folder("run")
     database = begun(config)
     monitor = watching(config, database, folder)
-    master = Master(config, Problem(config, data), database, folder, CPU)
-    announced = play(monitor, master, *(Worker(config, Problem(config, data), database, CPU) for _ in range(2)))
+    master = Master.of(config, Problem(config, data), database, folder, CPU)
+    announced = play(monitor, master, *(Worker.of(config, Problem(config, data), database, CPU) for _ in range(2)))
     names = [operation.name for _, operation in announced]
     assert names.index("audit") > max(
         place for place, name in enumerate(names) if name in ("train", "publish", "score")
@@ -762,13 +762,13 @@ def test_the_weights_in_use_are_those_of_the_last_draw_smoothing_included(
 ) -> None:
     config, folder = configured("proposal.smoothing=0.75"), new_folder("run")
     database = begun(config)
-    master = Master(config, Problem(config, data), database, folder, CPU)
+    master = Master.of(config, Problem(config, data), database, folder, CPU)
     monitor = Monitor(config, Problem(config, data), database, folder, CPU)
 
     def finished(actor: Actor, operation: Operation) -> bool:
         return operation.name == "audit"
 
-    play(monitor, master, *(Worker(config, Problem(config, data), database, CPU) for _ in range(2)), until=finished)
+    play(monitor, master, *(Worker.of(config, Problem(config, data), database, CPU) for _ in range(2)), until=finished)
     monitor.trace.close()
     monitor.events.close()
     point = load_audit(folder.audits / "step-00000009.npz")

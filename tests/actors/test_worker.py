@@ -60,7 +60,7 @@ def test_a_chunks_scores_are_its_examples_losses_errors_and_gradient_norms(
     config = configured()
     database = begun(config)
     model = published(database, config, data)
-    worker = Worker(config, Problem(config, data), database, CPU)
+    worker = Worker.of(config, Problem(config, data), database, CPU)
     operations(worker, 2)  # pulled
     chunk = Chunk(split, database.layout().chunks(split) - 1)  # the short one
     scores = worker.score(chunk)
@@ -86,7 +86,7 @@ def test_the_chunks_gradient_norm_is_that_of_its_mean_loss(
     config = configured("worker.gradient_every_chunks=1")
     database = begun(config)
     model = published(database, config, data)
-    worker = Worker(config, Problem(config, data), database, CPU)
+    worker = Worker.of(config, Problem(config, data), database, CPU)
     operations(worker, 2)
     inputs, labels = Examples(data, data.splits["train"], CPU)[slice(20, 30)]
     loss = functional.cross_entropy(model(inputs), labels)
@@ -102,7 +102,7 @@ def test_at_each_version_one_chunk_in_so_many_gives_its_gradient_and_in_turn_eve
     data: Prepared, configured: Configured, begun: Begun, every: int
 ) -> None:
     config = configured(f"worker.gradient_every_chunks={every}")
-    worker = Worker(config, Problem(config, data), begun(config), CPU)
+    worker = Worker.of(config, Problem(config, data), begun(config), CPU)
     chunks = worker.layout.chunks("train")
     given: Counter[int] = Counter()
     period = min(every, chunks)
@@ -120,7 +120,7 @@ def test_at_each_version_one_chunk_in_so_many_gives_its_gradient_and_in_turn_eve
 def test_a_worker_waits_until_there_are_parameters(data: Prepared, configured: Configured, begun: Begun) -> None:
     config = configured()
     database = begun(config)
-    worker = Worker(config, Problem(config, data), database, CPU)
+    worker = Worker.of(config, Problem(config, data), database, CPU)
     life = worker.run()
     assert [next(life).name for _ in range(3)] == ["wait"] * 3
     published(database, config, data)
@@ -133,7 +133,7 @@ def test_a_worker_pulls_only_what_is_new_and_scores_every_chunk_once_at_a_versio
     config = configured()
     database = begun(config)
     published(database, config, data)
-    worker = Worker(config, Problem(config, data), database, CPU)
+    worker = Worker.of(config, Problem(config, data), database, CPU)
     life = worker.run()
     done = [next(life) for _ in range(60)]
     names = Counter(operation.name for operation in done)
@@ -156,7 +156,7 @@ def test_a_relaxed_worker_looks_for_new_parameters_after_so_many_chunks(
     config = configured("master.mode=relaxed", "worker.pull_every_chunks=4")
     database = begun(config)
     published(database, config, data)
-    worker = Worker(config, Problem(config, data), database, CPU)
+    worker = Worker.of(config, Problem(config, data), database, CPU)
     life = worker.run()
     assert [next(life).name for _ in range(3)] == ["pull", "score", "push"]
     published(database, config, data, version=2, seed=1)
@@ -175,7 +175,7 @@ def test_a_worker_leaves_when_the_master_has_finished(
     database = begun(config)
     published(database, config, data)
     database.put("finished", {"step": 9, "version": 1})
-    assert play(Worker(config, Problem(config, data), database, CPU)) == []
+    assert play(Worker.of(config, Problem(config, data), database, CPU)) == []
 
 
 def test_what_a_killed_worker_left_is_scored_by_another_when_its_lease_is_over(
@@ -184,7 +184,7 @@ def test_what_a_killed_worker_left_is_scored_by_another_when_its_lease_is_over(
     config = configured()
     database = begun(config)
     published(database, config, data)
-    killed, other = (Worker(config, Problem(config, data), database, CPU) for _ in range(2))
+    killed, other = (Worker.of(config, Problem(config, data), database, CPU) for _ in range(2))
     assert operations(killed, 2)[1].name == "score"  # and it never pushes
     life = other.run()
     for _ in range(60):
@@ -202,7 +202,7 @@ def test_the_lease_follows_the_time_that_a_chunk_takes(
     config = configured()
     database = begun(config)
     published(database, config, data)
-    worker = Worker(config, Problem(config, data), database, CPU)
+    worker = Worker.of(config, Problem(config, data), database, CPU)
     life = worker.run()
     next(life), next(life)
     clock[0] += 10.0
@@ -243,7 +243,7 @@ def test_scores_that_cannot_be_true_never_reach_the_table(
     config = configured(f"master.mode={mode}", "worker.pull_every_chunks=100")
     database = begun(config)
     published(database, config, data)
-    worker = Worker(config, Problem(config, data), database, CPU)
+    worker = Worker.of(config, Problem(config, data), database, CPU)
     score = worker.scorer.score
     monkeypatch.setattr(worker.scorer, "score", lambda chunk, version: flawed(score(chunk, version))[flaw])
     life = worker.run()
@@ -270,7 +270,7 @@ def test_no_scores_are_pushed_that_may_be_of_changed_data(
     config = configured()
     database = begun(config)
     published(database, config, data)
-    life = Worker(config, Problem(config, copied), database, CPU).run()
+    life = Worker.of(config, Problem(config, copied), database, CPU).run()
     assert [next(life).name for _ in range(5)] == ["pull", "score", "push", "score", "push"]
     path = tmp_path / "data" / "train-images.npy"
     path.unlink() if what == "removed" else path.touch()
@@ -296,7 +296,7 @@ def test_memory_that_runs_out_is_told_with_the_size_of_the_chunk(
     config = configured()
     database = begun(config)
     published(database, config, data)
-    worker = Worker(config, Problem(config, data), database, CPU)
+    worker = Worker.of(config, Problem(config, data), database, CPU)
 
     def fail(chunk: Chunk, version: int) -> None:
         raise error
@@ -314,7 +314,7 @@ def test_any_other_error_while_scoring_stays_what_it_is(
     data: Prepared, configured: Configured, begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configured()
-    worker = Worker(config, Problem(config, data), begun(config), CPU)
+    worker = Worker.of(config, Problem(config, data), begun(config), CPU)
 
     def fail(chunk: Chunk, version: int) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -342,7 +342,7 @@ def test_the_shares_decide_what_is_scored_while_all_is_behind(
 ) -> None:
     config = configured("master.mode=relaxed", "worker.shares=[2, 1, 1]", "worker.pull_every_chunks=1000")
     database = begun(config)
-    worker = Worker(config, Problem(config, data), database, CPU)
+    worker = Worker.of(config, Problem(config, data), database, CPU)
     life = worker.run()
     next(life)
     published(database, config, data)
@@ -379,8 +379,8 @@ def test_an_exact_runs_trace_is_the_same_to_the_bit_for_1_2_and_5_workers(
         config = configured(f"worker.count={count}", "monitor.audit_every_steps=4", *settings)
         folder, database = new_folder(f"workers-{count}"), begun(config)
         monitor = Monitor(config, Problem(config, data), database, folder, CPU)
-        workers = [Worker(config, Problem(config, data), database, CPU) for _ in range(count)]
-        play(monitor, *workers, Master(config, Problem(config, data), database, folder, CPU))
+        workers = [Worker.of(config, Problem(config, data), database, CPU) for _ in range(count)]
+        play(monitor, *workers, Master.of(config, Problem(config, data), database, folder, CPU))
         monitor.trace.close()
         monitor.events.close()
         found.append(lasting(folder))
@@ -396,9 +396,9 @@ def test_an_exact_run_ends_even_if_a_worker_is_killed_on_the_way(
     folder, database = new_folder("run"), begun(config)
     monitor, master = (
         Monitor(config, Problem(config, data), database, folder, CPU),
-        Master(config, Problem(config, data), database, folder, CPU),
+        Master.of(config, Problem(config, data), database, folder, CPU),
     )
-    workers = [Worker(config, Problem(config, data), database, CPU) for _ in range(2)]
+    workers = [Worker.of(config, Problem(config, data), database, CPU) for _ in range(2)]
     actors: list[Actor] = [monitor, master, *workers]
     lives = [actor.run() for actor in actors]
     for _ in range(30):
@@ -407,7 +407,7 @@ def test_an_exact_run_ends_even_if_a_worker_is_killed_on_the_way(
     assert database.behind(2) > 0
     lives.pop()
     rounds = 0
-    while master.step < 9 or database.get("finished") is None:
+    while master.learner.step < 9 or database.get("finished") is None:
         for life in lives:
             operation = next(life, None)
             clock[0] += 0.01 + (operation.seconds if isinstance(operation, Operation) else 0)
@@ -429,9 +429,9 @@ def test_a_worker_in_bfloat16_pushes_nearly_the_same_norms_and_the_same_gradient
     for precision in ("float32", "bfloat16"):
         config = configured("master.mode=relaxed", f"worker.precision={precision}")
         database = begun(config)
-        master = Master(config, Problem(config, data), database, new_folder(precision), CPU)
-        database.publish(Published(1, 0), master.parameters.numpy())
-        worker = Worker(config, Problem(config, data), database, CPU)
+        master = Master.of(config, Problem(config, data), database, new_folder(precision), CPU)
+        database.publish(Published(1, 0), master.learner.parameters.numpy())
+        worker = Worker.of(config, Problem(config, data), database, CPU)
         for _ in worker._pull():
             pass
         pushed.append([worker.score(Chunk("train", number)) for number in range(4)])

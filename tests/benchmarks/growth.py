@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 
@@ -24,6 +25,7 @@ from tests.benchmarks import processes, stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale
 from tests.benchmarks.timing import Quartiles, interleaved
+from tests.masters import refresh, train
 
 STEP, REFRESH, THROUGHPUT = "growth: step of the master", "growth: refresh", "growth: scoring throughput"
 
@@ -79,16 +81,16 @@ def _against_n(scale: Scale, data: Prepared, examples: int) -> list[Row]:
     layout = stage.layout(scale, examples)
     with stage.real_database(layout) as (database, _, _):
         # Neither of the two writes anything into its folder.
-        master = Master(
+        master = Master.of(
             stage.config(scale),
             Problem(stage.config(scale), _resized(data, examples)),
             database,
             RunFolder(Path()),
             stage.CPU,
         )
-        master.version = stage.NEXT_VERSION
-        master.refresh()
-        timings = interleaved({STEP: master.train, REFRESH: master.refresh}, scale.repeats)
+        master.publishing.version = stage.NEXT_VERSION
+        refresh(master)
+        timings = interleaved({STEP: partial(train, master), REFRESH: partial(refresh, master)}, scale.repeats)
     size = f"N = {examples:,}"
     return [
         Row(path, "issgd", size, timings.seconds(path).times(1e3), "ms", at=float(examples)) for path in timings.rounds
@@ -137,7 +139,7 @@ def _rate(barrier: Barrier, scale: Scale, url: str, folder: Path) -> float:
     """Examples a second; in a process of its own, a worker's life for a while, begun and ended with the others'."""
     torch.set_num_threads(1)
     data, database = stage.opened(folder, scale.classes), RedisDatabase(url, "bench")
-    operations = Worker(stage.config(scale), Problem(stage.config(scale), data), database, stage.CPU).run()
+    operations = Worker.of(stage.config(scale), Problem(stage.config(scale), data), database, stage.CPU).run()
     for operation in operations:
         if operation.name == "push":  # it is warm
             break

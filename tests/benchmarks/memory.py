@@ -88,9 +88,9 @@ def _actor(kind: Kind, scale: Scale, url: str, data_folder: Path, folder: RunFol
     data, database = stage.opened(data_folder, scale.classes), RedisDatabase(url, "bench")
     config = stage.config(scale, "master.publish_every_steps=2")
     if kind == "worker":
-        return Worker(config, Problem(config, data), database, stage.CPU)
+        return Worker.of(config, Problem(config, data), database, stage.CPU)
     if kind == "monitor":
         return Monitor(config, Problem(config, data), database, folder, stage.CPU)
-    master = Master(config, Problem(config, data), database, folder, stage.CPU)
-    master.version = stage.NEXT_VERSION + 1
+    master = Master.of(config, Problem(config, data), database, folder, stage.CPU)
+    master.publishing.version = stage.NEXT_VERSION + 1
     return master

@@ -40,8 +40,8 @@ def rows(scale: Scale) -> list[Row]:
         masters = {}
         for name, every in ((OURS, WATCHED), (QUIET, 10**6)):
             config = stage.config(scale, f"master.publish_every_steps={every}")
-            master = Master(config, Problem(config, data), database, folder, stage.CPU)
-            master.version = stage.NEXT_VERSION
+            master = Master.of(config, Problem(config, data), database, folder, stage.CPU)
+            master.publishing.version = stage.NEXT_VERSION
             masters[name] = _steps(master)
         with quiet():
             blocks = [{name: _block(steps) for name, steps in masters.items()} for _ in range(UNUSUAL + scale.repeats)]

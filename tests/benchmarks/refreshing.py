@@ -4,9 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from issgd_cli.actors.exchange import Exchange
+from issgd_cli.actors.master import Master
 from issgd_cli.database import Published
 from issgd_cli.methods.proposal import Proposal
+from issgd_cli.problem import Problem
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale
@@ -26,14 +27,15 @@ SETTINGS = {
 def rows(scale: Scale) -> list[Row]:
     """With a constant added, with a filter, and with the adaptive smoothings."""
     layout = stage.layout(scale)
-    with stage.real_database(layout) as (database, _, _):
-        exchanges = {
-            name: Exchange(stage.config(scale, *extra), database, stage.CPU) for name, extra in SETTINGS.items()
-        }
+    with stage.dataset(scale) as data, stage.run_folder() as folder, stage.real_database(layout) as (database, _, _):
+        masters = {}
+        for name, extra in SETTINGS.items():
+            config = stage.config(scale, *extra)
+            masters[name] = Master.of(config, Problem(config, data), database, folder, stage.CPU)
         newest = Published(4, 0)
         timings = interleaved(
             {
-                **{name: partial(exchange.refresh, newest) for name, exchange in exchanges.items()},
+                **{name: partial(master.refreshed, newest) for name, master in masters.items()},
                 FLOOR: lambda: Proposal.of(database.weights(previous=False).norms.astype(np.float64) + 10.0),
             },
             scale.repeats,

@@ -1,6 +1,7 @@
 """The master's hot path: one whole step, against a plain loop of uniform SGD and what a user would write."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale
 from tests.benchmarks.timing import Timings, interleaved
+from tests.masters import refresh, train
 
 PATH = "master: one step"
 OURS, OWN_NORMS, LOADER = "issgd", "issgd with its own norms", "DataLoader + WeightedRandomSampler"
@@ -52,7 +54,7 @@ def _of(scale: Scale, data: Prepared, folder: RunFolder, size: int) -> list[Row]
         except ConfigError as error:
             print(f"  {name}: {error}")
             continue
-        candidates[f"{name}: train"] = _master(config, data, folder).train
+        candidates[f"{name}: train"] = partial(train, _master(config, data, folder))
         candidates[f"{name}: block"] = _blocks_of_one(_master(config, data, folder))
         sums[name] = {f"{name}: train": 1 - 1 / PER_REFRESH, f"{name}: block": 1 / PER_REFRESH}
     candidates["loader: step"], candidates["loader: draws"] = _loader(scale, data, size)
@@ -81,9 +83,9 @@ def _rows(timings: Timings, size: int, names: list[str]) -> list[Row]:
 
 def _master(config: Config, data: Prepared, folder: RunFolder) -> Master:
     layout = stage.layout_of(data, config)
-    master = Master(config, Problem(config, data), stage.memory_database(layout), folder, stage.CPU)
-    master.version = stage.NEXT_VERSION
-    master.refresh()
+    master = Master.of(config, Problem(config, data), stage.memory_database(layout), folder, stage.CPU)
+    master.publishing.version = stage.NEXT_VERSION
+    refresh(master)
     return master
 
 

@@ -29,6 +29,7 @@ from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import DatabaseError, IssgdError, RecordError
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
+from tests.masters import refresh
 from tests.servers import administered
 
 RUN = "intruders/a/seed-000-0"
@@ -68,7 +69,7 @@ class Stage(NamedTuple):
             return resolve((database.get("description") or {"config": {}})["config"], "the description")
 
         def worker(database: RedisDatabase) -> object:
-            actor = Worker(self.config, Problem(self.config, self.data), database, CPU)
+            actor = Worker.of(self.config, Problem(self.config, self.data), database, CPU)
             operations = list(itertools.islice(actor.run(), 12))
             Recorder("worker-0", actor, 1).report(database, "score")
             return operations
@@ -82,15 +83,15 @@ class Stage(NamedTuple):
                 return actor.latest
 
         def master(database: RedisDatabase) -> object:
-            actor = Master(self.config, Problem(self.config, self.data), database, self.folder, CPU)
-            actor.version = 2
-            actor.refresh()
+            actor = Master.of(self.config, Problem(self.config, self.data), database, self.folder, CPU)
+            actor.publishing.version = 2
+            refresh(actor)
             actor.checkpoint(actor.database.seconds())
-            return actor.proposal.weights
+            return actor.method.proposal.weights
 
         def barrier(database: RedisDatabase) -> object:
-            actor = Master(self.config, Problem(self.config, self.data), database, self.folder, CPU)
-            return actor.exchange._all_have(Published(1, 0))
+            actor = Master.of(self.config, Problem(self.config, self.data), database, self.folder, CPU)
+            return actor.publishing.is_everywhere(Published(1, 0))
 
         return {
             "launcher": launcher,
@@ -121,9 +122,9 @@ def stage(
     folder = new_folder("run")
     database = RedisDatabase(servers[0].url, RUN)
     set_back(database, folder, config, Problem(config, data), None)
-    master = Master(config, Problem(config, data), database, folder, CPU)
-    database.publish(Published(1, 0), master.parameters.numpy())
-    worker = Worker(config, Problem(config, data), database, CPU)
+    master = Master.of(config, Problem(config, data), database, folder, CPU)
+    database.publish(Published(1, 0), master.learner.parameters.numpy())
+    worker = Worker.of(config, Problem(config, data), database, CPU)
     operations = worker.run()
     while database.behind(1):
         next(operations)
@@ -356,7 +357,7 @@ def test_a_record_that_cannot_be_true_is_refused_at_the_door(stage: Stage, which
 
 def test_a_relaxed_worker_reports_what_was_refused_and_goes_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     database = stage.open()
-    worker = Worker(stage.config, Problem(stage.config, stage.data), database, CPU)
+    worker = Worker.of(stage.config, Problem(stage.config, stage.data), database, CPU)
 
     def not_a_number(chunk: Chunk) -> ChunkScores:
         size = int(database.layout().sizes(chunk.split)[chunk.number])
@@ -385,7 +386,7 @@ def test_parameters_that_are_not_finite_are_never_published(stage: Stage) -> Non
 def test_parameters_of_another_length_end_the_worker_clearly(stage: Stage) -> None:
     database = stage.open()
     database.publish(Published(2, 3), np.ones(7, np.float32))
-    worker = Worker(stage.config, Problem(stage.config, stage.data), database, CPU)
+    worker = Worker.of(stage.config, Problem(stage.config, stage.data), database, CPU)
     with pytest.raises(DatabaseError, match=r"7 parameters.*model has"):
         list(itertools.islice(worker.run(), 5))
     database.close()

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from issgd_cli.actors.exchange import Refreshed
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.worker import Worker
 from issgd_cli.config.config import Config
@@ -18,7 +17,9 @@ from issgd_cli.equations import alain2015 as equations
 from issgd_cli.errors import ConfigError
 from issgd_cli.experiments import experiment, staleness_map
 from issgd_cli.experiments.staleness_map import Trajectory, cells
+from issgd_cli.methods.method import Refreshed
 from issgd_cli.methods.proposal import proposal
+from issgd_cli.methods.table import Table
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.clock import deaths, durations, resolved
@@ -33,40 +34,44 @@ CLOCK = ("step_seconds=0.01", "examples_per_second=500.0", "latency_seconds=0.00
 SIMULATED = ["cluster.kind=simulated", *(f"cluster.clock.{item}" for item in CLOCK)]
 
 
-class Watching(Master):
-    """A real master, whose adopted tables are looked at."""
-
-    table: Weights | None = None
-
-    def _adopt(self, refreshed: Refreshed | None) -> None:
-        super()._adopt(refreshed)
-        self.table = getattr(self.database, "table", None)
-
-
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("constants", [[], ["cluster.clock.publish_seconds=0.07", "cluster.clock.dies={0=0.4}"]])
 def test_a_schedule_is_what_the_real_actors_table_goes_through(
-    data: Prepared, configured: Configured, new_folder: NewFolder, workers: int, constants: list[str]
+    data: Prepared,
+    configured: Configured,
+    new_folder: NewFolder,
+    workers: int,
+    constants: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same cluster with real training and scoring: of which version each chunk's norms in use are."""
     settings = ["master.publish_every_steps=4", "master.steps=60", "monitor.audit_every_steps=8"]
     settings += ["master.mode=relaxed", "proposal.limit_mode=fill", f"worker.count={workers}"]
     config = configured(*settings, *SIMULATED, *(constants if workers else []))
     clock = resolved(config.cluster.clock, LAYOUT.train, Clock)
-    found = schedule(config, LAYOUT, Problem(config, data).size, clock)
+    found = schedule(config, Problem(config, data), LAYOUT, clock)
 
     time = VirtualTime(config, durations(clock), deaths=deaths(clock))
     database = time.database = _Notebook(lambda: time.now)
     database.begin(LAYOUT, 0.0, {split: LAYOUT.empty(split) for split in SPLITS})
-    master = Watching(config, Problem(config, data), database, new_folder("real"), torch.device("cpu"))
+    master = Master.of(config, Problem(config, data), database, new_folder("real"), torch.device("cpu"))
+    refreshed = master.method.refreshed
+
+    def looking(table: Table) -> Refreshed:
+        found = refreshed(table)
+        records[id(found)] = table.workers
+        return found
+
+    records: dict[int, Weights] = {}
+    monkeypatch.setattr(master.method, "refreshed", looking)
     life = time.add("master", master)
     for index in range(workers):
-        time.add(f"worker-{index}", Worker(config, Problem(config, data), database, master.examples.device))
+        time.add(f"worker-{index}", Worker.of(config, Problem(config, data), database, master.examples.device))
     seen: dict[int, Weights] = {}
     while not life.over:
         time.turn()
-        if master.table is not None and master.step % 8 == 0:
-            seen.setdefault(master.step, master.table)
+        if master.method.in_use is not None and master.learner.step % 8 == 0:
+            seen.setdefault(master.learner.step, records[id(master.method.in_use)])
     assert list(found.steps) == sorted(seen)
     for step, now, before in zip(found.steps, found.scored_at, found.previous_at, strict=True):
         assert [database.step_of[version] for version in seen[step].versions.tolist()] == now.tolist()

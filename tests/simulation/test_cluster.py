@@ -235,9 +235,9 @@ def test_exact_mode_gives_the_bits_that_actors_give_who_take_turns(
     database = begun(config)
     monitor, master = (
         Monitor(config, Problem(config, data), database, folder, CPU),
-        Master(config, Problem(config, data), database, folder, CPU),
+        Master.of(config, Problem(config, data), database, folder, CPU),
     )
-    play(monitor, master, *(Worker(config, Problem(config, data), database, CPU) for _ in range(2)))
+    play(monitor, master, *(Worker.of(config, Problem(config, data), database, CPU) for _ in range(2)))
     monitor.trace.close()
     monitor.events.close()
     assert len(lasting(folder)) > 100

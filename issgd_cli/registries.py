@@ -42,3 +42,14 @@ class Registry(Mapping[str, T], Generic[T]):
         if name not in self.places:
             raise ValueError(f"there is no {self.what} {name!r}; there is {', '.join(map(repr, self.places))}")
         return str(name)
+
+
+LOSSES: Registry[Any] = Registry("loss", {"cross-entropy": "issgd_cli.losses.cross_entropy:cross_entropy"})
+NETWORKS: Registry[Any] = Registry("network", {"mlp": "issgd_cli.networks.mlp:MLP"})
+METHODS: Registry[Any] = Registry(
+    "method",
+    {
+        "issgd": "issgd_cli.methods.issgd:ISSGD",
+        "sgd": "issgd_cli.methods.sgd:SGD",
+    },
+)

@@ -1,0 +1,115 @@
+"""What learns: the network's parameters, how they descend, and whether they are still numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim.sgd import sgd  # not the class: it loads torch's compiler, which takes longer than a short run
+
+from issgd_cli.config.config import Config
+from issgd_cli.methods.method import Gradient, Needs
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.problem import Problem
+from issgd_cli.runs.checkpoints import Checkpoint
+from issgd_cli.scores.gradient_norm import Forward
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A minibatch's forward pass.
+
+    Attributes:
+        losses: Each example's own, with their graph, shape (B,).
+        scored: The same pass, where the norms are to be taken along.
+    """
+
+    losses: Tensor
+    scored: Forward | None = None
+
+
+class Learner:
+    """See the module.
+
+    Attributes:
+        step: How many steps were taken.
+        model: The network.
+        parameters: Its parameters, flat, shape (P,): the model's are views of it.
+        momentum: Torch's buffer, likewise.
+    """
+
+    def __init__(self, config: Config, problem: Problem, device: torch.device, checkpoint: Checkpoint | None) -> None:
+        """At step 0, or where the checkpoint left off."""
+        self.settings, self.problem = config.optimizer, problem
+        self.model = problem.initial_network(config.seed, device)
+        self.parameters = flatten_parameters(self.model)
+        # torch's own first step would start from zeros, too: its buffer becomes a copy of the gradient.
+        self.momentum = torch.zeros_like(self.parameters)
+        self.tensors: list[Tensor] = [*self.model.parameters()]
+        sizes = [tensor.numel() for tensor in self.tensors]
+        self.buffers: list[Tensor | None] = [
+            part.view_as(tensor) for part, tensor in zip(torch.split(self.momentum, sizes), self.tensors, strict=True)
+        ]
+        self.step = 0
+        if checkpoint is not None:
+            self.step = checkpoint.step
+            self.parameters.copy_(torch.from_numpy(checkpoint.parameters))
+            self.momentum.copy_(torch.from_numpy(checkpoint.momentum))
+
+    def forward(self, inputs: Tensor, targets: Tensor, needs: Needs = "nothing") -> Pass:
+        """Each example's loss; what the backward pass gives besides gradients is told by `needs`."""
+        if needs == "norms":
+            scored = Forward.of(self.problem.loss, self.model, inputs, targets)
+            return Pass(scored.losses, scored)
+        return Pass(self.problem.loss(self.model(inputs), targets))
+
+    def backward(self, forward: Pass, coefficients: Tensor) -> tuple[list[Gradient], Tensor | None]:
+        """The gradients of the losses, weighted by each row of the coefficients, shape (J, B).
+
+        Returns:
+            J gradients; squared norms of each example's own gradient, shape (B,), where they were asked for.
+        """
+        *others, last = coefficients
+        gradients: list[Gradient] = [
+            torch.autograd.grad(forward.losses, self.tensors, row, retain_graph=True) for row in others
+        ]
+        if forward.scored is None:
+            return [*gradients, torch.autograd.grad(forward.losses, self.tensors, last)], None
+        squared_norms, gradient = forward.scored.backward(last)
+        return [*gradients, gradient or ()], squared_norms
+
+    @torch.no_grad()
+    def descend(self, gradient: Gradient) -> None:
+        """One step of torch.optim.SGD, in place."""
+        sgd(
+            self.tensors,
+            list(gradient),
+            self.buffers,
+            fused=self.parameters.device.type in ("cpu", "cuda"),
+            weight_decay=0.0,
+            momentum=self.settings.momentum,
+            lr=self.settings.learning_rate,
+            dampening=0.0,
+            nesterov=self.settings.nesterov and self.settings.momentum > 0,
+            maximize=False,
+        )
+        self.step += 1
+
+    def vectors(self) -> Mapping[str, Tensor]:
+        """All that a checkpoint holds of it, by its name for people; each flat, shape (P,)."""
+        return {"parameters": self.parameters, "momentum buffers": self.momentum}
+
+    def trouble(self, losses: Tensor | None = None) -> str | None:
+        """How its numbers show that it has diverged; None: not at all.
+
+        Args:
+            losses: Of the last steps, shape (steps,). A loss is of the parameters before its step, which may itself be
+                the one that overflows.
+        """
+        if losses is not None and len(bad := torch.nonzero(~torch.isfinite(losses))):
+            return f"The loss is not finite at step {self.step - len(losses) + int(bad[0]) + 1}"
+        for name, vector in self.vectors().items():
+            # A NaN anywhere makes both NaN. The least and the largest take no memory, and a tenth of isfinite's time.
+            if not torch.isfinite(torch.stack(torch.aminmax(vector))).all():
+                return f"The {name} are not finite after step {self.step}"
+        return None

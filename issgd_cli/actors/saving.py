@@ -1,0 +1,107 @@
+"""What the master saves while it trains: checkpoints, and the points that the monitor audits later."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from issgd_cli.actors.actor import Operation, Task
+from issgd_cli.actors.learner import Learner
+from issgd_cli.config.config import Config
+from issgd_cli.database import Database, Document, Records, Split
+from issgd_cli.errors import RunError
+from issgd_cli.methods.method import Method
+from issgd_cli.runs.arrays import Arrays
+from issgd_cli.runs.audits import Audit, save_audit
+from issgd_cli.runs.checkpoints import Checkpoint, save_checkpoint, total_work
+from issgd_cli.runs.folder import RunFolder
+
+SPARE_VERSIONS = 100  # may be published while a checkpoint that is due waits for the database
+RESERVED_VERSIONS = 1000  # a relaxed run checkpoints at least as often; a resumed one starts above them
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a checkpoint keeps of the database; see Checkpoint."""
+
+    proposal: Document
+    work: dict[str, float]
+    records: dict[Split, Records]
+
+
+class Saving:
+    """See the module.
+
+    Attributes:
+        reserved: In relaxed mode versions up to this one may be published before the next checkpoint; a resumed run
+            goes on above it, so that no version ever names two parameter sets. Exact mode repeats the same bytes.
+        moment: What the run's cluster adds to the next one.
+    """
+
+    def __init__(self, config: Config, database: Database, folder: RunFolder, version: int) -> None:
+        """Of a run that goes on by publishing this version."""
+        self.database, self.folder, self.config = database, folder, config
+        # A simulated run's database is gone with it, so nobody has seen what it published after its checkpoint.
+        self.reserves = config.master.mode == "relaxed" and config.cluster.kind == "local"
+        self.reserved = version
+        self.saved_at = database.seconds()
+        self.keeping: Task[Kept] | None = None  # for the one that is due
+        self.moment: Arrays = {}
+
+    def may_checkpoint(self, version: int) -> Generator[Task[Any], None, bool]:
+        """Whether one is due, and what it keeps of the database is here: training does not wait for it."""
+        due = self.database.seconds() - self.saved_at >= self.config.master.checkpoint_every_seconds
+        if not due and not (self.reserves and version + SPARE_VERSIONS >= self.reserved):
+            return False
+        if self.reserves and self.keeping is None:
+            self.keeping = Task(self._keep(version))
+            yield self.keeping
+        return self.keeping is None or self.keeping.done
+
+    def checkpoint(self, learner: Learner, version: int, now: float) -> None:
+        """Saves all that `--resume` needs, as of the publication of this version; `now` by the database's clock.
+
+        Raises:
+            RunError: The disk is full. The last checkpoint stays.
+        """
+        self.saved_at = now
+        self.reserved = version + (RESERVED_VERSIONS if self.reserves else 0)
+        kept = self.keeping.result() if self.keeping is not None and self.keeping.done else self._kept()
+        state = Checkpoint(
+            step=learner.step,
+            version=version,
+            seconds=now,
+            parameters=learner.parameters.cpu().numpy(),
+            momentum=learner.momentum.cpu().numpy(),
+            moment=self.moment,
+            **vars(kept),
+        )
+        self.keeping = None
+        save_checkpoint(self.folder.checkpoint, state.renumbered(self.reserved - version))
+
+    def audit_if_due(self, learner: Learner, method: Method) -> None:
+        """Saves an audit point at every so many steps; the last one is saved when training is over."""
+        every, steps = self.config.monitor.audit_every_steps, self.config.master.steps
+        if every is not None and learner.step % every == 0 and learner.step != steps:
+            self.audit(learner, method)
+
+    def audit(self, learner: Learner, method: Method) -> None:
+        """Saves the parameters of now and the weights in use."""
+        if method.in_use is None:
+            raise RunError("An audit was asked for before the first refresh.")
+        point = Audit(
+            step=learner.step,
+            seconds=self.database.seconds(),
+            parameters=learner.parameters.cpu().numpy(),
+            weights=method.proposal.weights,
+            table=method.in_use.norms,
+            smoothing=method.in_use.smoothing,
+        )
+        save_audit(self.folder.audits, point)
+
+    def _keep(self, version: int) -> Generator[Operation, None, Kept]:
+        yield Operation("checkpoint", version - 1, bytes=self.database.layout().bytes())
+        return self._kept()
+
+    def _kept(self) -> Kept:
+        proposal, work = self.database.get("proposal") or {}, self.database.get("work") or {}
+        return Kept(proposal, total_work(work), self.database.records())

@@ -1,0 +1,148 @@
+"""What the master asks of a method, in the order of a paper's algorithm: draw, weigh, combine, learn.
+
+A method is one file with one class, and one line in issgd_cli/registries.py.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from issgd_cli.config.config import Config
+from issgd_cli.equations import alain2015
+from issgd_cli.methods.proposal import Proposal, usable_norms
+from issgd_cli.methods.smoothing import smoothing
+from issgd_cli.methods.table import Float32s, Table
+
+Needs = Literal["nothing", "norms"]  # of a minibatch's own examples
+Gradient = Sequence[Tensor]  # one part for each parameter of the network, in its shape
+
+
+class Drawn(NamedTuple):
+    """A minibatch."""
+
+    indices: Tensor  # int64, shape (B,), on the master's device
+    factors: Tensor  # importance weights, float32, shape (B,)
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a look at the table gives: the proposal of the steps to come.
+
+    Attributes:
+        proposal: To draw from, on the master's device.
+        norms: The table that it was made of, NaN for examples never scored, shape (N,).
+        smoothing: The constant that was added.
+        values: Of it and of the table, for the trace.
+    """
+
+    proposal: Proposal
+    norms: Float32s
+    smoothing: float
+    values: Mapping[str, float]
+
+    def state(self) -> dict[str, Any]:
+        """As numbers and arrays; the values are told already."""
+        made = self.proposal
+        flags = {"floored": made.floored, "fallback": made.fallback}
+        return {"weights": made.weights, "norms": self.norms, "smoothing": self.smoothing, **flags}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], device: torch.device) -> "Refreshed":
+        """From `state()`: the same draws, to the bit."""
+        made = Proposal.of(state["weights"], int(state["floored"]), bool(state["fallback"]))
+        return cls(made.on(device), state["norms"], float(state["smoothing"]), {})
+
+
+class Method(ABC):
+    """How the master draws its minibatches, and what it makes of them. A method says what it promises about bias.
+
+    Attributes:
+        needs: What it wants to learn of its own minibatches: nothing, or each example's gradient norm.
+        reads_pairs: Whether it looks at norms of two versions.
+        in_use: What it draws from; None before the first look at the table, while draws are uniform.
+        proposal: Its distribution.
+    """
+
+    needs: Needs = "nothing"
+
+    def __init__(self, config: Config, examples: int, device: torch.device) -> None:
+        """Of N examples, for a master on this device."""
+        self.config, self.device = config, device
+        self.smoothing = smoothing(config.proposal.smoothing)
+        self.reads_pairs = config.proposal.smoothing == "variance-optimal"
+        self.in_use: Refreshed | None = None
+        self.proposal = Proposal.uniform(examples).on(device)
+
+    @abstractmethod
+    def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
+        """The distribution to draw from.
+
+        Args:
+            norms: The table's, shape (N,).
+            usable: Which of them may be looked at, shape (N,).
+            constant: The smoothing constant that the configuration asks for.
+        """
+
+    @abstractmethod
+    def draw(self, step: int, size: int) -> Drawn:
+        """The minibatch of a step: a function of the seed, the step and what is in use alone."""
+
+    def weigh(self, drawn: Drawn, losses: Tensor) -> Tensor:
+        """What each example's loss counts for in each of J gradients, shape (J, B); here the mean of section 4.1."""
+        return drawn.factors[None] * (1 / len(losses))
+
+    def combine(self, gradients: Sequence[Gradient]) -> Gradient:
+        """The direction to descend, of J gradients; the only one there is."""
+        (gradient,) = gradients
+        return gradient
+
+    def learn(self, drawn: Drawn, squared_norms: Tensor | None) -> None:  # noqa: B027 - most have nothing to learn
+        """Takes in what its minibatch has given, norms where it needs them, shape (B,)."""
+
+    def settle(self, version: int, seconds: float) -> None:  # noqa: B027
+        """Told at each publication of which version the minibatches since the last one were."""
+
+    def refreshed(self, table: Table) -> Refreshed:
+        """What the table gives. It may be asked beside the training: nothing that draws are made of is changed."""
+        settings = self.config.proposal
+        fresh = table.fresh(settings)
+        usable = table.spread(fresh)  # (N,)
+        norms = table.shuffled(usable, self.config.seed) if settings.source == "shuffled" else table.norms
+        constant = 0.0
+        if usable.any():
+            constant = self.smoothing(usable_norms(norms, usable), *table.pairs(settings))
+        made = self.propose(norms, usable, constant)
+        values = {
+            "proposal/entropy": alain2015.entropy(made.weights),
+            "proposal/effective_sample_size": alain2015.effective_sample_size(made.weights),
+            "proposal/kept_fraction": float(usable.mean()),
+            "proposal/smoothing": constant,
+            "proposal/floored": float(made.floored),
+            "proposal/fallback": float(made.fallback),
+            **table.ages(fresh),
+        }
+        return Refreshed(made.on(self.device), table.known(norms), constant, values)
+
+    def adopt(self, refreshed: Refreshed) -> None:
+        """Draws from this from now on."""
+        self.in_use, self.proposal = refreshed, refreshed.proposal
+
+    def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
+        """What it goes on from, as numbers and arrays.
+
+        Args:
+            about_to: What it is going to adopt before it draws again, if anything.
+        """
+        in_use = about_to or self.in_use
+        return {} if in_use is None else {"in_use": in_use.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state()`, to the bit."""
+        if "in_use" in state:
+            self.adopt(Refreshed.restored(state["in_use"], self.device))

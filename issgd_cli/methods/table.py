@@ -1,0 +1,145 @@
+"""The master's table: what is known of each training example's gradient norm at one moment, and how old that is.
+
+Workers' records fill it; the norms of the master's own minibatches may stand above them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from issgd_cli.config.sections import ProposalSection
+from issgd_cli.database import Layout, Published, Weights
+from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.methods.proposal import usable_norms
+from issgd_cli.randomness import generator
+
+Float32s = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Table:
+    """See the module.
+
+    Attributes:
+        norms: ||g(x_n)||, shape (N,); 0 where never scored.
+        versions: Of the parameters that they are of, 0: never scored, shape (S,): one for each stretch of examples.
+        seconds: When they were scored, by the run's clock, shape (S,).
+        counts: How many examples each stretch has, shape (S,): a chunk's, or 1.
+        newest: The newest parameters.
+        now: Seconds, by the run's clock.
+        workers: The records that it is made of.
+        layout: Of these.
+    """
+
+    norms: Float32s
+    versions: NDArray[np.int32]
+    seconds: Float64s
+    counts: NDArray[np.int64]
+    newest: Published
+    now: float
+    workers: Weights
+    layout: Layout
+
+    @classmethod
+    def of(cls, workers: Weights, layout: Layout, newest: Published, now: float) -> "Table":
+        """The workers' records alone: a stretch is a chunk."""
+        sizes = layout.sizes("train")
+        return cls(workers.norms, workers.versions, workers.seconds, sizes, newest, now, workers, layout)
+
+    def fresh(self, settings: ProposalSection) -> NDArray[np.bool_]:
+        """Which stretches are scored, and within the staleness limits (appendix B.1), shape (S,)."""
+        return self._fresh(self.versions, self.seconds, settings)
+
+    def _fresh(self, versions: NDArray[np.int32], seconds: Float64s, settings: ProposalSection) -> NDArray[np.bool_]:
+        fresh = versions > 0
+        if settings.staleness_limit_seconds is not None:
+            fresh &= self.now - seconds <= settings.staleness_limit_seconds
+        if settings.staleness_limit_versions is not None:
+            fresh &= self.newest.version - versions <= settings.staleness_limit_versions
+        return fresh
+
+    def spread(self, of_stretches: NDArray[Any]) -> NDArray[Any]:
+        """A value of each stretch as one of each of its examples, shape (N,)."""
+        return np.repeat(of_stretches, self.counts)
+
+    def pairs(self, settings: ProposalSection) -> tuple[Float64s, Float64s]:
+        """Old and new norms of the examples that workers have scored at two versions, shape (K,); if they were read."""
+        records = self.workers
+        if records.previous_norms is None:
+            return np.zeros(0), np.zeros(0)
+        fresh = self._fresh(records.versions, records.seconds, settings)
+        both = self.layout.spread("train", fresh & (records.previous_versions > 0)).astype(bool)
+        return usable_norms(records.previous_norms, both), usable_norms(records.norms, both)
+
+    def shuffled(self, usable: NDArray[np.bool_], seed: int) -> Float32s:
+        """The usable norms dealt out anew among their examples: weights that say nothing (section 4.2)."""
+        places = np.flatnonzero(usable)
+        shuffled = self.norms.copy()
+        random = generator(seed, "shuffled_weights", self.newest.step)
+        shuffled[places] = self.norms[random.permutation(places)]
+        return shuffled
+
+    def known(self, norms: Float32s) -> Float32s:
+        """These norms, NaN for examples never scored, shape (N,)."""
+        return np.where(self.spread(self.versions > 0), norms, np.float32("nan"))
+
+    def ages(self, fresh: NDArray[np.bool_]) -> dict[str, float]:
+        """How old the fresh norms are, as means over examples; nothing where none is fresh."""
+        if not fresh.any():
+            return {}
+        ages, sizes = np.maximum(self.now - self.seconds[fresh], 0), self.counts[fresh]  # our clock may be behind
+        return {
+            "staleness/mean_seconds": float(np.average(ages, weights=sizes)),
+            "staleness/max_seconds": float(ages.max()),
+            "staleness/mean_versions": float(np.average(self.newest.version - self.versions[fresh], weights=sizes)),
+        }
+
+
+@dataclass
+class OwnNorms:
+    """Norms that the master's own minibatches gave, free of charge: a private overlay on the database's table.
+
+    They are of parameters younger than the version that was published before their minibatch, and older than the next,
+    so they stand above a chunk's norms of that version, and under those of the next.
+
+    Attributes:
+        norms, versions, seconds: What is known of each example, of which version, since when, shape (N,).
+        pending: Indices and norms of the minibatches since the last publication, on the master's device.
+        since: When that was, seconds.
+    """
+
+    norms: Float32s
+    versions: NDArray[np.int32]
+    seconds: Float64s
+    pending: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    since: float = 0.0
+
+    @classmethod
+    def none(cls, examples: int) -> "OwnNorms":
+        """Of N examples."""
+        return cls(np.zeros(examples, np.float32), np.zeros(examples, np.int32), np.zeros(examples))
+
+    def settle(self, version: int, seconds: float) -> None:
+        """Takes in the minibatches since the last publication, of this version; the next begin now."""
+        for indices, norms in self.pending:
+            drawn = indices.cpu().numpy()
+            self.norms[drawn], self.versions[drawn], self.seconds[drawn] = norms.cpu().numpy(), version, self.since
+        self.pending, self.since = [], seconds
+
+    def over(self, table: Table) -> Table:
+        """The newer of these and the table's, example by example."""
+        versions = table.spread(table.versions)
+        own = (self.versions >= versions) & (self.versions > 0)
+        return Table(
+            np.where(own, self.norms, table.norms),
+            np.where(own, self.versions, versions),
+            np.where(own, self.seconds, table.spread(table.seconds)),
+            np.ones(len(versions), np.int64),
+            table.newest,
+            table.now,
+            table.workers,
+            table.layout,
+        )
