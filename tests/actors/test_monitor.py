@@ -1,9 +1,8 @@
 """The monitor's numbers against equations.py and a loop over all examples; what it writes, and when."""
 
-import copy
 import json
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,36 +10,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
 
 from issgd_cli.actors.actor import Actor, Operation
+from issgd_cli.actors.auditing import AUDIT_DRAWS, AUDIT_MINIBATCH
 from issgd_cli.actors.master import Master
-from issgd_cli.actors.monitor import AUDIT_DRAWS, AUDIT_MINIBATCH, WORK, Monitor, exact_quantities, quantities
+from issgd_cli.actors.monitor import WORK, Monitor, quantities
 from issgd_cli.actors.worker import Worker
 from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Layout, Published, Records, Split
 from issgd_cli.database.documents import UnfitError, read_topic
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import FIELDS, Event
-from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import alain2015 as equations
-from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.errors import DamagedError, DataError, RunError
-from issgd_cli.losses.cross_entropy import cross_entropy
-from issgd_cli.methods.proposal import FLOOR, Proposal
+from issgd_cli.methods.proposal import FLOOR
 from issgd_cli.methods.smoothing import smoothed
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.networks.mlp import initialise, mlp
 from issgd_cli.problem import Problem
-from issgd_cli.randomness import generator
 from issgd_cli.runs import traces
-from issgd_cli.runs.audits import Audit, load_audit, save_audit
+from issgd_cli.runs.audits import load_audit, save_audit
 from issgd_cli.runs.checkpoints import total_work
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.traces import BLOCK_ENDS
 from tests import disks
+from tests.points import point_of
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(95, 5, 23, 10)
@@ -50,19 +45,6 @@ Begun = Callable[[Config], MemoryDatabase]
 NewFolder = Callable[[str], RunFolder]
 Play = Callable[..., list[tuple[Actor, Operation]]]
 Watching = Callable[[Config, MemoryDatabase, RunFolder], Monitor]
-
-
-def result(announcing: Generator[Operation, None, dict[str, float]]) -> dict[str, float]:
-    """What a generator of operations returns in the end."""
-    while True:
-        try:
-            next(announcing)
-        except StopIteration as end:
-            return dict(end.value)
-
-
-def examples_of(data: Prepared) -> dict[Split, Examples]:
-    return {split: Examples(data, data.splits[split], CPU) for split in SPLITS}
 
 
 @pytest.fixture
@@ -175,137 +157,6 @@ def test_traces_wait_for_a_gradient_and_eq_9_for_a_second_norm_of_every_example(
     names = quantities(records, LAYOUT, 1.0, (0.0,)).keys()
     assert {"trace/ideal", "trace/uniform"} <= names
     assert not any(name.startswith("trace/stale") for name in names)
-
-
-# Exactly
-
-
-def one_by_one(model: nn.Module, data: Prepared, split: Split) -> tuple[Float64s, Float64s, Float64s]:
-    """Losses, errors and gradients, shape (N, P), of every example, by autograd in float64."""
-    wide = copy.deepcopy(model).double()
-    losses, errors, gradients = [], [], []
-    examples = data.splits[split]
-    inputs = torch.from_numpy((examples.images.astype(np.float64) - data.mean) / data.std)
-    for number, label in enumerate(examples.labels):
-        logits = wide(inputs[number : number + 1])
-        loss = functional.cross_entropy(logits, torch.tensor([label]))
-        parts = torch.autograd.grad(loss, list(wide.parameters()))
-        gradients.append(torch.cat([part.flatten() for part in parts]).numpy())
-        losses.append(float(loss.detach()))
-        errors.append(float(logits.argmax() != label))
-    return np.array(losses), np.array(errors), np.array(gradients)
-
-
-def point_of(model: nn.Module, weights: Float64s, table: Any, smoothing: float = 0.25) -> Audit:
-    parameters = torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).numpy()
-    return Audit(12, 3.5, parameters, weights, np.asarray(table, np.float32), smoothing)
-
-
-def draws(step: int = 0) -> np.random.Generator:
-    return generator(0, "audit_draws", step)
-
-
-@pytest.mark.parametrize("dropped", [0, 40])
-def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dropped: int) -> None:
-    model = mlp(16, [7, 6], 3)
-    initialise(model, 3, 0.6)
-    random = np.random.default_rng(0)
-    weights, table = random.exponential(1.0, 95) + 0.1, random.exponential(1.0, 95)
-    weights[random.permutation(95)[:dropped]] = 0
-    values = result(
-        exact_quantities(
-            cross_entropy, model, examples_of(data), LAYOUT, point_of(model, weights, table), (0.0, 1.0), draws()
-        )
-    )
-    for split in SPLITS:
-        losses, errors, _ = one_by_one(model, data, split)
-        assert values[f"loss/{split}"] == pytest.approx(losses.mean(), rel=1e-5)
-        assert values[f"error/{split}"] == pytest.approx(errors.mean())
-    _, _, gradients = one_by_one(model, data, "train")
-    s, g2 = (gradients**2).sum(1), float((gradients.mean(0) ** 2).sum())
-    drawn = weights > 0
-    own_g2 = float((gradients[drawn].mean(0) ** 2).sum())
-    assert values["gradient_norm2"] == pytest.approx(g2, rel=1e-5)
-    assert values["trace/ideal"] == pytest.approx(equations.ideal_trace(s, g2), rel=1e-5)
-    assert values["trace/uniform"] == pytest.approx(equations.uniform_trace(s, g2), rel=1e-5)
-    for name, constant in (("", 0.25), ("+0", 0.0), ("+1", 1.0)):
-        stale = np.asarray(np.float32(table), np.float64) + constant
-        assert values[f"trace/stale{name}"] == pytest.approx(equations.stale_trace(s, stale, g2), rel=1e-5)
-    # In use: the covariance trace of the very estimator, listed draw by draw, about what it estimates.
-    q = weights[drawn] / weights.sum()
-    estimates = gradients[drawn] / drawn.sum() / q[:, None]
-    target = gradients[drawn].mean(0)
-    np.testing.assert_allclose(q @ estimates, target, atol=1e-12)
-    in_use = float(q @ ((estimates - target) ** 2).sum(1))
-    assert values["trace/in_use"] == pytest.approx(in_use, rel=1e-5)
-    assert values["trace/in_use"] == pytest.approx(
-        equations.trace_of_covariance(s[drawn], weights[drawn], own_g2), rel=1e-5
-    )
-    assert (own_g2 == g2) == (dropped == 0)
-    assert ("trace/uniform_in_use" in values) == (dropped > 0)
-    if dropped:
-        assert values["trace/uniform_in_use"] == pytest.approx(equations.uniform_trace(s[drawn], own_g2), rel=1e-5)
-    assert values["trace/ideal"] <= values["trace/uniform"]
-
-
-def test_the_error_ratio_is_that_of_the_very_draws_about_the_mean_gradient_of_all(data: Prepared) -> None:
-    model = mlp(16, [7, 6], 3)
-    initialise(model, 3, 0.6)
-    weights = np.random.default_rng(0).exponential(1.0, 95)
-    weights[:30] = 0
-    point = point_of(model, weights, np.ones(95))
-    values = result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws(4)))
-    _, _, gradients = one_by_one(model, data, "train")
-    indices, factors = (part.numpy() for part in Proposal.of(weights).draw(draws(4), AUDIT_DRAWS))
-    estimate = (factors[:, None] * gradients[indices]).mean(0)
-    error_norm2 = float(((estimate - gradients.mean(0)) ** 2).sum())
-    expected = error_norm2 * AUDIT_DRAWS / values["trace/in_use"]
-    assert values["estimator/error_ratio"] == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_error_ratio_is_1_on_average_for_any_positive_weights_and_shows_the_bias_of_left_out_ones(
-    data: Prepared,
-) -> None:
-    model = mlp(16, [7, 6], 3)
-    initialise(model, 3, 0.6)
-    weights = np.random.default_rng(0).exponential(1.0, 95) + 0.05
-    dropping = weights.copy()
-    dropping[:30] = 0
-    off = []
-    for omega in (weights, dropping):
-        point = point_of(model, omega, np.ones(95))
-        ratios = [
-            result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws(step)))[
-                "estimator/error_ratio"
-            ]
-            for step in range(30)
-        ]
-        off.append((np.mean(ratios) - 1) / (np.std(ratios) / 30**0.5))  # in standard errors
-    assert abs(off[0]) < 3
-    assert off[1] > 10
-
-
-def test_an_audit_of_uniform_weights_is_eq_8(data: Prepared) -> None:
-    model = mlp(16, [7], 3)
-    initialise(model, 3, 0.6)
-    point = point_of(model, np.ones(95), np.full(95, np.nan))
-    values = result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws()))
-    assert values["trace/in_use"] == pytest.approx(values["trace/uniform"], rel=1e-6)
-    assert not any(name.startswith("trace/stale") for name in values)  # never all scored
-
-
-def test_an_audit_does_not_depend_on_how_the_examples_fall_into_minibatches(
-    data: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = mlp(16, [7], 3)
-    initialise(model, 3, 0.6)
-    point = point_of(model, np.linspace(0, 1, 95), np.linspace(1, 2, 95))
-    found = []
-    for size in (1, 10, 1000):
-        monkeypatch.setattr("issgd_cli.actors.monitor.AUDIT_MINIBATCH", size)
-        found.append(result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws())))
-    for values in found[1:]:
-        assert values == pytest.approx(found[0], rel=1e-5)
 
 
 # What it writes, and when
