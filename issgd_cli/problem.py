@@ -23,10 +23,10 @@ class Problem:
     """
 
     def __init__(self, config: Config, data: Prepared) -> None:
-        """As the configuration's [model] describes it."""
+        """As the configuration describes it."""
         self.data = data
-        self.loss: Loss = LOSSES["cross-entropy"]
-        self._network: Network = NETWORKS["mlp"](config.model)
+        self.loss: Loss = LOSSES[config.model.loss]
+        self._network: Network = NETWORKS[config.model.network](config)
 
     def network(self, device: torch.device) -> nn.Module:
         """On a device, without parameters that mean anything."""

@@ -1,55 +1,87 @@
-"""What a configuration may name: each in a file of its own, imported when it is asked for and not before."""
+"""What a configuration may name: methods, networks, losses, optimisers. A new one is a file, and a line here.
+
+Each is imported when it is asked for and not before, and nothing else is ever imported because a configuration names
+it. One that has settings of its own lists them in its file, as a frozen Section called Settings: they are the
+configuration's section of its name.
+"""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
-T = TypeVar("T")
+Defaults = Mapping[str, Mapping[str, Any]]
 
 
-class Registry(Mapping[str, T], Generic[T]):
-    """Names and what they stand for.
+@dataclass(frozen=True)
+class Part:
+    """What a name stands for.
 
-    A room lists its own in its `__init__`: a new one is one file and one line. Nothing else is ever imported because a
-    configuration names it.
+    Attributes:
+        place: `module:name there`.
+        has_settings: Whether the module has a Section called Settings.
+        defaults: Section -> key -> value of the configurations that name it.
     """
 
-    def __init__(self, what: str, places: Mapping[str, str]) -> None:
+    place: str
+    has_settings: bool = False
+    defaults: Defaults = field(default_factory=dict)
+
+    def load(self) -> Any:
+        """It."""
+        module, _, name = self.place.partition(":")
+        return getattr(import_module(module), name)
+
+    def settings(self) -> Any:
+        """The type of its settings."""
+        return import_module(self.place.partition(":")[0]).Settings
+
+
+class Registry(Mapping[str, Any]):
+    """Names, and what they stand for, loaded when it is looked up."""
+
+    def __init__(self, key: str, parts: Mapping[str, Part]) -> None:
         """A registry.
 
         Args:
-            what: One of these, in a word, for messages.
-            places: Name -> `module:name there`.
+            key: Where a configuration names one of them: `section.key`.
+            parts: By name.
         """
-        self.what, self.places = what, places
+        self.key, self.parts = key, parts
 
-    def __getitem__(self, name: str) -> T:
-        module, _, attribute = self.places[name].partition(":")
-        return cast(T, getattr(import_module(module), attribute))
+    def __getitem__(self, name: str) -> Any:
+        return self.parts[name].load()
+
+    def __contains__(self, name: object) -> bool:  # a Mapping's own would look it up, and load it
+        return name in self.parts
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
+        return iter(self.parts)
 
     def __len__(self) -> int:
-        return len(self.places)
-
-    def known(self, name: Any) -> str:
-        """The name, if it stands for something.
-
-        Raises:
-            ValueError: It does not; the message lists those that do.
-        """
-        if name not in self.places:
-            raise ValueError(f"there is no {self.what} {name!r}; there is {', '.join(map(repr, self.places))}")
-        return str(name)
+        return len(self.parts)
 
 
-LOSSES: Registry[Any] = Registry("loss", {"cross-entropy": "issgd_cli.losses.cross_entropy:cross_entropy"})
-NETWORKS: Registry[Any] = Registry("network", {"mlp": "issgd_cli.networks.mlp:MLP"})
-METHODS: Registry[Any] = Registry(
-    "method",
+# The original ran its baseline with one worker, which only measures, and a push every 512 steps; ISSGD with 3 and 32.
+BASELINE: Defaults = {"master": {"publish_every_steps": 512}, "worker": {"count": 1}}
+
+METHODS = Registry(
+    "proposal.method",
     {
-        "issgd": "issgd_cli.methods.issgd:ISSGD",
-        "sgd": "issgd_cli.methods.sgd:SGD",
+        "issgd": Part("issgd_cli.methods.issgd:ISSGD"),
+        "sgd": Part("issgd_cli.methods.sgd:SGD", defaults=BASELINE),
     },
 )
+NETWORKS = Registry("model.network", {"mlp": Part("issgd_cli.networks.mlp:MLP")})
+LOSSES = Registry("model.loss", {"cross-entropy": Part("issgd_cli.losses.cross_entropy:cross_entropy")})
+
+OPTIMIZERS = Registry(
+    "optimizer.kind",
+    {
+        "sgd": Part("issgd_cli.optimizers.sgd:SGD"),
+        "adam": Part("issgd_cli.optimizers.adam:Adam"),
+        "adamw": Part("issgd_cli.optimizers.adam:AdamW"),
+    },
+)
+
+ALL = (METHODS, NETWORKS, LOSSES, OPTIMIZERS)

@@ -136,7 +136,8 @@ def test_records_without_a_flaw_define_a_proposal(content: bytes, newest: int) -
 def checkpoint() -> Checkpoint:
     zeros = np.zeros(17, np.float32)
     records = {split: LAYOUT.empty(split) for split in SPLITS}
-    return Checkpoint(3, 5, 0.5, zeros, zeros, {"step": 1, "seconds": 0.0, "values": {}}, {"work/x": 1.0}, records)
+    proposal = {"step": 1, "seconds": 0.0, "values": {}}
+    return Checkpoint(3, 5, 0.5, zeros, {"momentum": zeros}, proposal, {"work/x": 1.0}, records)
 
 
 def content_of(path: Path, save: Callable[[Path], object]) -> bytes:
@@ -160,7 +161,7 @@ def test_checkpoints_audits_and_parameters_are_read_whole_or_refused(tmp_path: P
     found = reads(lambda: load(path), RunError)
     if isinstance(found, Checkpoint):
         assert np.isfinite(found.parameters).all()
-        assert found.momentum.shape == found.parameters.shape
+        assert all(vector.shape == found.parameters.shape for vector in found.optimizer.values())
 
 
 def npz(**arrays: Any) -> bytes:

@@ -25,6 +25,7 @@ FLOORS = {
     "datasets": 2,
     "losses": 2,
     "networks": 2,
+    "optimizers": 2,
     "scores": 3,
     "database": 4,
     "methods": 5,

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim.sgd import sgd  # not the class: it loads torch's compiler, which takes longer than a short run
 
 from issgd_cli.config.config import Config
+from issgd_cli.errors import RunError
 from issgd_cli.methods.method import Gradient, Needs
 from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.optimizers import Descent
+from issgd_cli.optimizers.schedules import learning_rate
 from issgd_cli.problem import Problem
+from issgd_cli.registries import OPTIMIZERS
 from issgd_cli.runs.checkpoints import Checkpoint
 from issgd_cli.scores.gradient_norm import Forward
 
@@ -35,26 +38,27 @@ class Learner:
         step: How many steps were taken.
         model: The network.
         parameters: Its parameters, flat, shape (P,): the model's are views of it.
-        momentum: Torch's buffer, likewise.
+        optimizer: How they descend.
     """
 
     def __init__(self, config: Config, problem: Problem, device: torch.device, checkpoint: Checkpoint | None) -> None:
         """At step 0, or where the checkpoint left off."""
-        self.settings, self.problem = config.optimizer, problem
+        self.config, self.problem = config, problem
         self.model = problem.initial_network(config.seed, device)
         self.parameters = flatten_parameters(self.model)
-        # torch's own first step would start from zeros, too: its buffer becomes a copy of the gradient.
-        self.momentum = torch.zeros_like(self.parameters)
         self.tensors: list[Tensor] = [*self.model.parameters()]
-        sizes = [tensor.numel() for tensor in self.tensors]
-        self.buffers: list[Tensor | None] = [
-            part.view_as(tensor) for part, tensor in zip(torch.split(self.momentum, sizes), self.tensors, strict=True)
-        ]
+        self.optimizer: Descent = OPTIMIZERS[config.optimizer.kind](config, self.parameters, self.tensors)
         self.step = 0
         if checkpoint is not None:
             self.step = checkpoint.step
             self.parameters.copy_(torch.from_numpy(checkpoint.parameters))
-            self.momentum.copy_(torch.from_numpy(checkpoint.momentum))
+            if set(checkpoint.optimizer) != set(self.optimizer.vectors):
+                raise RunError(
+                    f"The run's checkpoint is of another optimiser than {config.optimizer.kind}: it holds "
+                    f"{', '.join(sorted(checkpoint.optimizer))}. Remove the run's folder and start it again."
+                )
+            for name, vector in self.optimizer.vectors.items():
+                vector.copy_(torch.from_numpy(checkpoint.optimizer[name]))
 
     def forward(self, inputs: Tensor, targets: Tensor, needs: Needs = "nothing") -> Pass:
         """Each example's loss; what the backward pass gives besides gradients is told by `needs`."""
@@ -78,26 +82,15 @@ class Learner:
         squared_norms, gradient = forward.scored.backward(last)
         return [*gradients, gradient or ()], squared_norms
 
-    @torch.no_grad()
     def descend(self, gradient: Gradient) -> None:
-        """One step of torch.optim.SGD, in place."""
-        sgd(
-            self.tensors,
-            list(gradient),
-            self.buffers,
-            fused=self.parameters.device.type in ("cpu", "cuda"),
-            weight_decay=0.0,
-            momentum=self.settings.momentum,
-            lr=self.settings.learning_rate,
-            dampening=0.0,
-            nesterov=self.settings.nesterov and self.settings.momentum > 0,
-            maximize=False,
-        )
+        """One step of the optimiser, in place, at the schedule's rate."""
+        self.optimizer.descend(gradient, learning_rate(self.config, self.step), self.step)
         self.step += 1
 
     def vectors(self) -> Mapping[str, Tensor]:
         """All that a checkpoint holds of it, by its name for people; each flat, shape (P,)."""
-        return {"parameters": self.parameters, "momentum buffers": self.momentum}
+        buffers = {f"{name.replace('_', ' ')} buffers": vector for name, vector in self.optimizer.vectors.items()}
+        return {"parameters": self.parameters, **buffers}
 
     def trouble(self, losses: Tensor | None = None) -> str | None:
         """How its numbers show that it has diverged; None: not at all.

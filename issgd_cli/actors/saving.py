@@ -71,7 +71,7 @@ class Saving:
             version=version,
             seconds=now,
             parameters=learner.parameters.cpu().numpy(),
-            momentum=learner.momentum.cpu().numpy(),
+            optimizer={name: vector.cpu().numpy() for name, vector in learner.optimizer.vectors.items()},
             moment=self.moment,
             **vars(kept),
         )

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from issgd_cli.config.sections import (
@@ -20,6 +20,9 @@ from issgd_cli.config.sections import (
     Worker,
 )
 from issgd_cli.config.values import Section, Whole, like
+from issgd_cli.registries import ALL, METHODS
+
+S = TypeVar("S", bound=Section)
 
 
 class Config(Section):
@@ -48,13 +51,14 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_method(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The original ran SGD with 1 worker and a push every 512 steps, ISSGD with 3 and 32; four hours each."""
+        """ISSGD's as the original ran it, for four hours; those that the method lists, and the oracle, over them."""
         proposal = values.get("proposal")
         given = proposal if isinstance(proposal, Mapping) else {}
-        sgd = given.get("method") == "sgd"
+        method = METHODS.parts.get(str(given.get("method")))
+        of_method = {} if method is None else method.defaults
         defaults: dict[str, dict[str, Any]] = {
-            "master": {"publish_every_steps": 512 if sgd else 32},
-            "worker": {"count": 1 if sgd else 3},
+            "master": {"publish_every_steps": 32, **of_method.get("master", {})},
+            "worker": {"count": 3, **of_method.get("worker", {})},
         }
         if given.get("source") == "oracle":
             defaults["master"] = {"mode": "exact", "publish_every_steps": 1}
@@ -77,6 +81,12 @@ class Config(Section):
                 )
             if self.master.steps is None:
                 raise ValueError("exact mode ends by master.steps, not by the clock; set master.steps")
+        schedule = self.optimizer.schedule
+        if schedule.kind == "cosine" and schedule.over_steps is None and self.master.steps is None:
+            raise ValueError(
+                "optimizer.schedule.kind = 'cosine' must know where it ends: set optimizer.schedule.over_steps, or "
+                "master.steps"
+            )
         if self.master.reuse_own_norms and self.proposal.limit_mode == "drop":
             raise ValueError(
                 "master.reuse_own_norms needs proposal.limit_mode = 'fill': with 'drop' the examples that the master "
@@ -113,6 +123,10 @@ class Config(Section):
         if self.master.mode == "exact" and count > 0 and len(clock.dies) == count:
             raise ValueError("in exact mode the master waits for workers, and cluster.clock.dies lists all of them")
 
+    def own(self, kind: type[S]) -> S:
+        """The settings of a method, a network or a loss, from the section of its name."""
+        return next(value for value in vars(self).values() if isinstance(value, kind))
+
     def hash(self) -> str:
         """Eight hex digits of what defines the run's results: no seed, name, path, database, device, restarts.
 
@@ -127,13 +141,20 @@ class Config(Section):
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def known_keys() -> list[str]:
-    """Every key of the configuration: `section.key`, or a top one."""
-    return list(fields())
+def schema(values: Mapping[str, Any]) -> type[Config]:
+    """What values are read by: Config, and a section for each part with settings of its own that they name or set."""
+    named: dict[str, Any] = {}
+    for registry in ALL:
+        section, _, key = registry.key.partition(".")
+        chosen = values.get(section)
+        for name, part in registry.parts.items():
+            if part.has_settings and (name in values or (isinstance(chosen, Mapping) and chosen.get(key) == name)):
+                named[name] = (part.settings(), part.settings()())
+    return create_model("Config", __base__=Config, **named) if named else Config
 
 
 def fields(section: type[Section] = Config, path: str = "") -> dict[str, FieldInfo]:
-    """Every key as `known_keys` writes it, and what pydantic knows of it."""
+    """Every key, `section.key` or a top one, and what pydantic knows of it."""
     found: dict[str, FieldInfo] = {}
     for name, field in section.model_fields.items():
         inner = field.annotation

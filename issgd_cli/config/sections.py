@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from issgd_cli.config.values import (
+    Decay,
     Duration,
     Fraction,
     Index,
@@ -18,7 +19,9 @@ from issgd_cli.config.values import (
     Whole,
     Width,
     like,
+    one_of,
 )
+from issgd_cli.registries import LOSSES, METHODS, NETWORKS, OPTIMIZERS
 
 PAPER_EXAMPLES = 570_000  # N, section 5.1; 574,168 in the original code
 
@@ -34,26 +37,53 @@ class Data(Section):
 
 
 class Model(Section):
-    """The multi-layer perceptron."""
+    """The network, and what it minimises; the keys below these two are the multi-layer perceptron's."""
 
+    network: Annotated[str, one_of(NETWORKS)] = "mlp"
+    loss: Annotated[str, one_of(LOSSES)] = "cross-entropy"
     hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)] = (2048, 2048, 2048, 2048)
     initial_weight_std: Annotated[Number, Field(gt=0)] | None = (
         None  # None: 0.01, more below width 2048 (networks/mlp.py)
     )
 
 
-class Optimizer(Section):
-    """SGD with momentum."""
+class Schedule(Section):
+    """How the learning rate changes from step to step."""
 
+    kind: Literal["constant", "steps", "cosine"] = "constant"
+    warmup_steps: Annotated[Whole, Field(ge=0, lt=2**53)] = 0  # rising linearly, before or over any of these
+    milestones: tuple[Positive, ...] = ()  # of steps: after so many the rate falls
+    factor: Annotated[Number, Field(gt=0, le=1)] = 0.1  # of steps: to so much of what it was
+    over_steps: Positive | None = None  # of cosine: from the whole rate to the last; None: master.steps
+    final_fraction: Fraction = 0.0  # of cosine: what is left in the end
+
+
+class Optimizer(Section):
+    """How the master descends."""
+
+    kind: Annotated[str, one_of(OPTIMIZERS)] = "sgd"
     learning_rate: Annotated[Number, Field(gt=0)] = 0.01
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.95
-    nesterov: bool = True
+    momentum: Decay = 0.95  # of sgd
+    nesterov: bool = True  # of sgd
+    betas: tuple[Decay, Decay] = (0.9, 0.999)  # of adam and adamw
+    epsilon: Rate = 1e-8  # of adam and adamw
+    weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 0.0
+    schedule: Schedule = Schedule()
+
+    @model_validator(mode="after")
+    def _agreements(self) -> "Optimizer":
+        if (self.schedule.kind == "steps") != bool(self.schedule.milestones):
+            raise ValueError(
+                "optimizer.schedule.milestones, a list of steps, belong to optimizer.schedule.kind = 'steps'; set both "
+                "or neither"
+            )
+        return self
 
 
 class ProposalSection(Section):
     """The distribution that the master draws from."""
 
-    method: Literal["issgd", "sgd"] = "issgd"
+    method: Annotated[str, one_of(METHODS)] = "issgd"
     # oracle: fresh weights before every step, at no virtual cost (section 4.1); shuffled: those of others (4.2)
     source: Literal["workers", "oracle", "shuffled"] = "workers"
     smoothing: Smoothing = 10.0  # a constant, "variance-optimal", or "entropy:0.9" (a fraction of log N)

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from issgd_cli.config.config import Config, fields, known_keys
+from issgd_cli.config.config import Config, fields, schema
 from issgd_cli.config.passwords import without_password
 from issgd_cli.config.sections import StalenessMap
 from issgd_cli.errors import ConfigError
@@ -22,10 +23,11 @@ def resolve(values: Mapping[str, Any], where: str) -> Config:
     Raises:
         ConfigError: Unknown keys (the nearest known one is named) or values out of range.
     """
+    kind = schema(values)
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_problems(error)}") from None
+        raise ConfigError(f"{where}: {_problems(error, kind)}") from None
 
 
 def resolve_map(values: Mapping[str, Any], where: str) -> StalenessMap:
@@ -37,7 +39,7 @@ def resolve_map(values: Mapping[str, Any], where: str) -> StalenessMap:
     try:
         return StalenessMap.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: [map]: {_problems(error)}") from None
+        raise ConfigError(f"{where}: [map]: {_problems(error, Config)}") from None
 
 
 # What pydantic says of a value, in a user's words.
@@ -66,14 +68,16 @@ _WORDS = {
 }
 
 
-def _problems(error: ValidationError) -> str:
+def _problems(error: ValidationError, kind: type[Config]) -> str:
     """All that is wrong, in one line."""
     found = error.errors()
     inner = {problem["loc"][:-1] for problem in found}  # of a list with a wrong value nothing else is said
-    return without_password("; ".join(_explained(problem) for problem in found if problem["loc"] not in inner - {()}))
+    known = fields(kind)
+    told = [_explained(problem, known) for problem in found if problem["loc"] not in inner - {()}]
+    return without_password("; ".join(told))
 
 
-def _explained(problem: Any) -> str:
+def _explained(problem: Any, known: Mapping[str, FieldInfo]) -> str:
     path = [str(part) for part in problem["loc"] if part != "[key]"]
     key = ".".join(path)
     if problem["type"] != "extra_forbidden":
@@ -81,11 +85,10 @@ def _explained(problem: Any) -> str:
         message = words.format(**problem.get("ctx", {})) or str(problem["msg"]).removeprefix("Value error, ")
         if "[key]" in problem["loc"]:
             return f"{key}: the key {message}"
-        if problem["type"] == "tuple_type" and (field := fields().get(key)):
+        if problem["type"] == "tuple_type" and (field := known.get(key)):
             message += f", for instance {list(field.default)}"
         given = f" (given: {_given(problem['input'])})" if key and problem["type"] != "missing" else ""
         return f"{key}: {message}{given}" if key else message
-    known = known_keys()
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     by_last = [name for name in known if name.split(".")[-1] == path[-1]]
     hint = by_last or near

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import re
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
@@ -27,6 +28,18 @@ def like(pattern: str, words: str) -> AfterValidator:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
+
+def one_of(names: Collection[str]) -> AfterValidator:
+    """Of texts: one of these names."""
+
+    def check(text: str) -> str:
+        if text not in names:
+            *others, last = map(repr, names)
+            raise ValueError(f"must be {', '.join(others)} or {last}" if others else f"must be {last}")
         return text
 
     return AfterValidator(check)
@@ -73,6 +86,7 @@ Text = Annotated[  # a path may hold much, but no line's end
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Seconds = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 Duration = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Decay = Annotated[Number, Field(ge=0, lt=1)]
 Rate = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 Index = Annotated[Whole, Field(ge=0)]
 Smoothing = Annotated[float | str, PlainValidator(_smoothing)]

@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from issgd_cli.config.sections import StalenessMap
 from issgd_cli.config.toml import read_toml
 from issgd_cli.config.validation import resolve, resolve_map
 from issgd_cli.errors import ConfigError
+from issgd_cli.registries import METHODS
 from issgd_cli.runs.folder import RunFolder, run_folder
 
 Table = Mapping[str, Any]
@@ -83,8 +84,13 @@ class Experiment:
         return resolve(merged(self.values, self.settings[setting], self.methods[method], overrides), self.where)
 
     def one(self, setting: str | None, method: str | None, overrides: Table) -> Run:
-        """The run of `issgd train`: the first setting and method unless named; seed 0 unless set."""
-        return self.run(_named(setting, self.settings, "setting"), _named(method, self.methods, "method"), overrides)
+        """The run of `issgd train`: the first setting and method unless named; seed 0 unless set.
+
+        A method that is none of the file's may be one of issgd's own.
+        """
+        methods = {**self.methods, **{name: _only(name) for name in METHODS if name not in self.methods}}
+        setting, method = _named(setting, self.settings, "setting"), _named(method, methods, "method")
+        return replace(self, methods=methods).run(setting, method, overrides)
 
     def runs(
         self, seeds: Sequence[int] | None = None, only: Mapping[str, str] | None = None, overrides: Table | None = None
@@ -113,7 +119,7 @@ class Experiment:
         if self.timelines is None:
             return {}
         setting, seed = next(iter(self.settings.values())), {"seed": self.seeds[0]}
-        values = merged(self.values, setting, {"proposal": {"method": "issgd"}}, self.timelines, overrides, seed)
+        values = merged(self.values, setting, _only("issgd"), self.timelines, overrides, seed)
         modes: dict[Mode, Table] = {
             # A limit in seconds does not apply behind barriers.
             "exact": {"master": {"mode": "exact"}, "proposal": {"staleness_limit_seconds": None}},
@@ -137,7 +143,11 @@ def single() -> Experiment:
     return Experiment("the command line", {}, {"": {}}, _METHODS, [0])
 
 
-_METHODS: dict[str, Table] = {"issgd": {"proposal": {"method": "issgd"}}, "sgd": {"proposal": {"method": "sgd"}}}
+def _only(method: str) -> Table:
+    return {"proposal": {"method": method}}
+
+
+_METHODS: dict[str, Table] = {"issgd": _only("issgd"), "sgd": _only("sgd")}
 
 
 def _methods(values: Table) -> Mapping[str, Table]:

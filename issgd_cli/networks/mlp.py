@@ -11,7 +11,7 @@ from torch import nn
 from issgd_cli.randomness import generator
 
 if TYPE_CHECKING:
-    from issgd_cli.config.sections import Model
+    from issgd_cli.config.config import Config
 
 ORIGINAL_WIDTH = 2048
 ORIGINAL_STD = 0.01
@@ -51,9 +51,9 @@ def initialise(model: nn.Module, seed: int, std: float | None = None) -> None:
 class MLP:
     """The paper's network as a configuration describes it."""
 
-    def __init__(self, settings: "Model") -> None:
+    def __init__(self, config: "Config") -> None:
         """Of the section [model]."""
-        self.settings = settings
+        self.settings = config.model
 
     def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
         """For inputs of this shape, flat or not, and so many classes; not yet initialised."""

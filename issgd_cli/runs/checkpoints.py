@@ -18,6 +18,8 @@ from issgd_cli.runs.arrays import START_AGAIN, Arrays, load_arrays, number, save
 
 PREVIOUS = "previous.npz"  # beside a checkpoint: the one before it
 DAMAGED = "damaged.npz"  # and one that could not be read, kept for a look
+OPTIMIZER = "optimizer/"  # what the names of an optimiser's vectors begin with
+MOMENTUM = "momentum"  # the one of them in checkpoints of issgd 0.1
 MOMENT = "moment/"  # what the names of a moment's arrays begin with
 
 
@@ -29,7 +31,8 @@ class Checkpoint:
         step: Steps taken.
         version: Of the next publication.
         seconds: Since the run's start.
-        parameters, momentum: Flat, shape (P,).
+        parameters: Flat, shape (P,).
+        optimizer: Its state, by name, each flat, shape (P,).
         proposal: The newest report of the proposal in use, which the trace may not hold yet.
         work: What all actors have done so far, quantity -> count; empty before it was first counted.
         records: The database's.
@@ -41,7 +44,7 @@ class Checkpoint:
     version: int
     seconds: float
     parameters: Float32s
-    momentum: Float32s
+    optimizer: Mapping[str, Float32s]
     proposal: dict[str, Any]
     work: dict[str, float]
     records: dict[Split, Records]
@@ -84,12 +87,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "version": checkpoint.version,
         "seconds": checkpoint.seconds,
         "parameters": checkpoint.parameters,
-        "momentum": checkpoint.momentum,
         "proposal": json.dumps(checkpoint.proposal),
         "work": json.dumps(checkpoint.work),
     }
     for split, records in checkpoint.records.items():
         arrays |= {f"{split}/{each.name}": getattr(records, each.name) for each in fields(Records)}
+    arrays |= {OPTIMIZER + name: array for name, array in checkpoint.optimizer.items()}
     arrays |= {MOMENT + name: array for name, array in checkpoint.moment.items()}
     save_arrays(path, arrays, older=path.with_name(PREVIOUS))
 
@@ -152,7 +155,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
             version=version,
             seconds=number(arrays, "seconds"),
             parameters=parameters,
-            momentum=vector(arrays, "momentum", "<f4", len(parameters)),
+            optimizer={
+                name.removeprefix(OPTIMIZER): vector(arrays, name, "<f4", len(parameters))
+                for name in arrays
+                if name.startswith(OPTIMIZER) or name == MOMENTUM
+            },
             proposal=json.loads(str(arrays["proposal"])),
             work=_counts(json.loads(str(arrays["work"]))),
             records={split: _records(arrays, split, version) for split in SPLITS},

@@ -147,7 +147,8 @@ def test_steps_follow_the_originals_nesterov_formula(
         # What a checkpoint saves is torch's buffer, -v / lr.
         buffer = torch.cat([-part.flatten() / rate for part in v])
         if mu > 0:
-            torch.testing.assert_close(master.learner.momentum.double(), buffer, rtol=1e-3, atol=1e-5)
+            momentum = master.learner.optimizer.vectors["momentum"]
+            torch.testing.assert_close(momentum.double(), buffer, rtol=1e-3, atol=1e-5)
 
 
 def test_a_steps_draws_depend_on_seed_and_step_alone(
@@ -627,7 +628,8 @@ def diverging(master: Master, rate: float, after: int = 5) -> Until:
 
     def of(actor: Actor, operation: Operation) -> bool:
         if operation.name == "train" and master.learner.step == after:
-            master.learner.settings = master.learner.settings.model_copy(update={"learning_rate": rate})
+            faster = master.config.optimizer.model_copy(update={"learning_rate": rate})
+            master.learner.config = master.config.model_copy(update={"optimizer": faster})
         return False
 
     return of
@@ -666,7 +668,7 @@ def test_a_run_that_diverges_names_step_weight_and_the_last_good_checkpoint(
     checkpoint = load_checkpoint(master.folder.checkpoint)
     assert 0 < checkpoint.step <= 6
     assert np.isfinite(checkpoint.parameters).all()
-    assert np.isfinite(checkpoint.momentum).all()
+    assert np.isfinite(checkpoint.optimizer["momentum"]).all()
 
 
 @pytest.mark.parametrize(
@@ -703,7 +705,8 @@ def test_a_checkpoint_never_holds_what_is_no_number(
     master.checkpoint(master.database.seconds())
     before = master.folder.checkpoint.read_bytes()
     train(master)
-    getattr(master.learner, vector)[17] = value
+    vectors = {"parameters": master.learner.parameters, **master.learner.optimizer.vectors}
+    vectors[vector][17] = value
     good = master.folder.checkpoint
     with pytest.raises(
         RunError, match=rf"{vector}.* not finite after step 2 .*weight.*last good checkpoint is {good}\."
@@ -794,6 +797,8 @@ def lasting(folder: RunFolder) -> list[tuple[Any, ...]]:
         (9, ["proposal.smoothing=variance-optimal"]),
         (6, ["proposal.smoothing=entropy:0.95", "proposal.staleness_limit_versions=1"]),
         (9, ["proposal.method=sgd"]),
+        (9, ["optimizer.kind=adam", "optimizer.schedule.kind=cosine", "optimizer.weight_decay=0.01"]),
+        (6, ["optimizer.kind=adamw", "optimizer.schedule.kind=steps", "optimizer.schedule.milestones=[5, 8]"]),
         (9, ["monitor.every_steps=6"]),
     ],
 )
@@ -891,4 +896,5 @@ def test_an_interrupted_relaxed_master_saves_where_it_is_and_an_exact_one_does_n
             checkpoint = load_checkpoint(folder.checkpoint)
             assert checkpoint.step == 1
             np.testing.assert_array_equal(checkpoint.parameters, master.learner.parameters.numpy())
-            np.testing.assert_array_equal(checkpoint.momentum, master.learner.momentum.numpy())
+            momentum = master.learner.optimizer.vectors["momentum"].numpy()
+            np.testing.assert_array_equal(checkpoint.optimizer["momentum"], momentum)

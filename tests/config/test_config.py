@@ -1,13 +1,14 @@
 """Configurations: defaults, what must agree in one, and the hash that names a run."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from issgd_cli.config.config import known_keys
+from issgd_cli.config.config import fields
 from issgd_cli.config.layers import assignments, merged
 from issgd_cli.config.validation import resolve
 from issgd_cli.errors import ConfigError
+from issgd_cli.registries import LOSSES, NETWORKS, Part
 from tests.config.given import of
 
 # Defaults
@@ -49,7 +50,7 @@ def test_configurations_are_frozen() -> None:
 
 
 def test_every_key_is_known() -> None:
-    assert {"seed", "name", "master.steps", "data.train_size", "cluster.threads", "database.url"} <= set(known_keys())
+    assert {"seed", "name", "master.steps", "data.train_size", "cluster.threads", "database.url"} <= set(fields())
 
 
 # Agreements
@@ -118,6 +119,14 @@ def changed(key: str) -> Any:
         "model.hidden": [5],
         "optimizer.nesterov": False,
         "proposal.method": "sgd",
+        "model.network": "other",
+        "optimizer.kind": "adam",
+        "optimizer.betas": [0.5, 0.9],
+        "optimizer.schedule.kind": "cosine",
+        "optimizer.schedule.milestones": [7],
+        "optimizer.schedule.factor": 0.5,
+        "optimizer.schedule.final_fraction": 0.5,
+        "model.loss": "other",
         "proposal.smoothing": "variance-optimal",
         "proposal.limit_mode": "drop",
         "master.reuse_own_norms": True,
@@ -145,11 +154,15 @@ def changed(key: str) -> Any:
 LEFT_OUT = {"seed", "name", "data.dir", "database.url", "database.listen", "cluster.devices", "cluster.restarts"}
 
 
-@pytest.mark.parametrize("key", sorted(known_keys()))
-def test_the_hash_leaves_out_what_changes_no_result_and_nothing_else(key: str) -> None:
+@pytest.mark.parametrize("key", sorted(fields()))
+def test_the_hash_leaves_out_what_changes_no_result_and_nothing_else(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for registry in (NETWORKS, LOSSES):  # that have one so far
+        monkeypatch.setitem(cast(dict[str, Part], registry.parts), "other", Part("nowhere:nothing"))
     base = assignments(
         ["master.steps=10", "master.publish_every_steps=5", "worker.count=2", "proposal.limit_mode=fill"]
     )
+    if key == "optimizer.schedule.milestones":
+        base = merged(base, {"optimizer": {"schedule": {"kind": "steps", "milestones": [5]}}})
     *sections, last = key.split(".")
     other: dict[str, Any] = {last: changed(key)}
     for section in reversed(sections):

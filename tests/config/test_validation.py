@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from issgd_cli.config.config import known_keys
+from issgd_cli.config.config import fields
 from issgd_cli.errors import ConfigError
 from tests.config.given import of
 
@@ -101,7 +101,7 @@ WRONG = ["x", "''", "true", "-1", "1.5", "nan", "[]", "{}", "['a']", "{a=1}", "2
          "{-1=1}", "{0='x'}", "1e400", "'" + "a" * 5000 + "'"]  # fmt: skip
 
 
-@pytest.mark.parametrize("key", known_keys())
+@pytest.mark.parametrize("key", list(fields()))
 def test_no_refusal_speaks_of_patterns_or_pythons_types(key: str) -> None:
     told = ""
     for value in WRONG:

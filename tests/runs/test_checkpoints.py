@@ -41,7 +41,7 @@ def checkpoint(step: int = 12) -> Checkpoint:
         version=5,
         seconds=1 / 3,
         parameters=random.standard_normal(17).astype(np.float32),
-        momentum=random.standard_normal(17).astype(np.float32),
+        optimizer={"momentum": random.standard_normal(17).astype(np.float32)},
         proposal={"step": 9, "seconds": 0.1, "values": {"proposal/smoothing": float("inf")}},
         work={"work/examples_trained": 1536, "work/bytes_sent": 1e12},
         records={split: records(number) for number, split in enumerate(SPLITS)},
@@ -51,7 +51,9 @@ def checkpoint(step: int = 12) -> Checkpoint:
 def assert_same(one: Checkpoint, two: Checkpoint) -> None:
     for name in ("step", "version", "seconds", "proposal", "work"):
         assert getattr(one, name) == getattr(two, name)
-    pairs = [(one.parameters, two.parameters), (one.momentum, two.momentum)]
+    assert set(one.optimizer) == set(two.optimizer)
+    pairs = [(one.parameters, two.parameters)]
+    pairs += [(one.optimizer[name], two.optimizer[name]) for name in one.optimizer]
     pairs += [
         (getattr(one.records[split], field.name), getattr(two.records[split], field.name))
         for split in SPLITS
@@ -256,7 +258,7 @@ def test_a_checkpoint_whose_work_is_no_counts_is_refused(tmp_path: Path, work: s
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("key", ["step", "momentum", "work", "valid/versions"])
+@pytest.mark.parametrize("key", ["step", "parameters", "work", "valid/versions"])
 def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: Path, key: str) -> None:
     path = tmp_path / "checkpoint.npz"
     save_checkpoint(path, checkpoint())
@@ -303,3 +305,12 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_taken_for_damaged(
     assert not isinstance(raised.value, DamagedError)
     assert path.read_bytes() == content
     assert load_checkpoint(path).step == 6
+
+
+def test_a_checkpoint_of_issgd_0_1_has_its_momentum_read(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, checkpoint())
+    arrays = dict(np.load(path))
+    arrays["momentum"] = arrays.pop("optimizer/momentum")
+    save_as_ours(path, arrays)
+    assert_same(load_checkpoint(path), checkpoint())

@@ -125,6 +125,13 @@ KINDS = {
     "uniform draws": (*RELAXED, "proposal.method=sgd", "worker.count=1", "cluster.clock.examples_per_second=150"),
     "shuffled": (*RELAXED, "proposal.source=shuffled"),
     "oracle": (*EXACT, "proposal.source=oracle", "master.publish_every_steps=1"),
+    "Adam, a cosine": (
+        *RELAXED,
+        "optimizer.kind=adam",
+        "optimizer.schedule.kind=cosine",
+        "optimizer.schedule.warmup_steps=5",
+        "optimizer.weight_decay=0.01",
+    ),
     "slow pushes": (*RELAXED, "cluster.clock.push_seconds=0.03", "cluster.clock.pull_seconds=0.04"),
 }
 
