@@ -17,6 +17,7 @@ Role = Literal[
     "house_numbers",  # the built-in dataset; index: example
     "bootstrap",  # confidence intervals of figures and claims
     "audit_draws",  # the monitor's own draws, to see whether their mean is the true gradient; index: step
+    "reshuffling",  # the order of the examples in an epoch; index: epoch
 ]
 
 # A role's number is part of its draws: append to Role, never reorder it.

@@ -70,6 +70,7 @@ METHODS = Registry(
     {
         "issgd": Part("issgd_cli.methods.issgd:ISSGD"),
         "sgd": Part("issgd_cli.methods.sgd:SGD", defaults=BASELINE),
+        "reshuffled": Part("issgd_cli.methods.reshuffled:Reshuffled", defaults=BASELINE),
     },
 )
 NETWORKS = Registry("model.network", {"mlp": Part("issgd_cli.networks.mlp:MLP")})

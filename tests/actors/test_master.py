@@ -797,6 +797,7 @@ def lasting(folder: RunFolder) -> list[tuple[Any, ...]]:
         (9, ["proposal.smoothing=variance-optimal"]),
         (6, ["proposal.smoothing=entropy:0.95", "proposal.staleness_limit_versions=1"]),
         (9, ["proposal.method=sgd"]),
+        (6, ["proposal.method=reshuffled"]),
         (9, ["optimizer.kind=adam", "optimizer.schedule.kind=cosine", "optimizer.weight_decay=0.01"]),
         (6, ["optimizer.kind=adamw", "optimizer.schedule.kind=steps", "optimizer.schedule.milestones=[5, 8]"]),
         (9, ["monitor.every_steps=6"]),

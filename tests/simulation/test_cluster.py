@@ -125,6 +125,7 @@ KINDS = {
     "uniform draws": (*RELAXED, "proposal.method=sgd", "worker.count=1", "cluster.clock.examples_per_second=150"),
     "shuffled": (*RELAXED, "proposal.source=shuffled"),
     "oracle": (*EXACT, "proposal.source=oracle", "master.publish_every_steps=1"),
+    "reshuffled": (*RELAXED, "proposal.method=reshuffled", "worker.count=1"),
     "Adam, a cosine": (
         *RELAXED,
         "optimizer.kind=adam",

@@ -1,0 +1,42 @@
+"""SGD by epochs: what training usually is."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from issgd_cli.methods.method import Drawn, Method
+from issgd_cli.methods.proposal import Proposal
+from issgd_cli.methods.table import Float32s
+from issgd_cli.randomness import generator
+
+
+class Reshuffled(Method):
+    """Every example once an epoch, in an order that each epoch draws anew; a minibatch may reach into the next epoch.
+
+    The minibatch of a step follows from the seed and the step alone, so that a run goes on anywhere in an epoch, to the
+    bit. Whatever the table says; its worker only measures.
+
+    Bias: over the order of an epoch each of its draws is uniform, so the expected gradient at fixed parameters is the
+    mean of all N, and the sum over the epoch is exactly theirs. Given the draws before it in the epoch it is not.
+    """
+
+    def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
+        return Proposal.uniform(usable.size)
+
+    def draw(self, step: int, size: int) -> Drawn:
+        examples = len(self.proposal.weights)
+        places = np.arange(step * size, (step + 1) * size)  # in all epochs, one after the other
+        indices = np.empty(size, np.int64)
+        for epoch in np.unique(places // examples):
+            within = places // examples == epoch
+            indices[within] = self.order(int(epoch))[places[within] % examples]
+        return Drawn(torch.from_numpy(indices).to(self.device), torch.ones(size, device=self.device))
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The examples of an epoch, shape (N,)."""
+        if self._order[0] != epoch:
+            examples = len(self.proposal.weights)
+            self._order = epoch, generator(self.config.seed, "reshuffling", epoch).permutation(examples)
+        return self._order[1]
+
+    _order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))  # the last epoch's, not drawn at every step
