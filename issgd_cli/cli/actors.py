@@ -58,8 +58,8 @@ def monitor(
 def _join(
     kind: "Kind", url: str, run: str, data_dir: Path, folder: Path | None, index: int | None, device: str
 ) -> None:
+    from issgd_cli.clusters.cluster import GONE_STATUS
     from issgd_cli.clusters.joining import join
-    from issgd_cli.clusters.launch import GONE_STATUS
     from issgd_cli.errors import ConfigError, GoneError
 
     if not url:

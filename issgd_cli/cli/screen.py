@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from issgd_cli.clusters.launch import Snapshot, Watch
+    from issgd_cli.clusters.cluster import Snapshot, Watch
     from issgd_cli.config.config import Config
     from issgd_cli.runs.folder import RunFolder
 

@@ -15,19 +15,10 @@ import threading
 import time
 from collections.abc import Iterator
 
-from issgd_cli.actors.saving import RESERVED_VERSIONS
-from issgd_cli.clusters.launch import (
-    GONE_STATUS,
-    WATCH_SECONDS,
-    ActorError,
-    Interrupted,
-    Snapshot,
-    Watch,
-    environment,
-    last_checkpoint,
-    set_back,
-)
+from issgd_cli.clusters.cluster import GONE_STATUS, WATCH_SECONDS, ActorError, Interrupted, Snapshot, Watch
+from issgd_cli.clusters.processes import environment
 from issgd_cli.clusters.restarts import Process, Restarts, end_of, hint, was_killed
+from issgd_cli.clusters.resuming import checkpointed_at, renumbered_checkpoint, set_back
 from issgd_cli.config.config import Config
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.database.redis.connection import PATIENCE_SECONDS
@@ -36,7 +27,6 @@ from issgd_cli.database.server import Server, serving
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import AwayError, DatabaseError, GoneError, IssgdError, RunError
 from issgd_cli.problem import Problem
-from issgd_cli.runs.checkpoints import save_checkpoint
 from issgd_cli.runs.folder import RunFolder
 
 POLL_SECONDS = 0.1
@@ -140,17 +130,8 @@ class _Launch:
                     self.server.restart()
                     self.restarts.began("database")
                     deadline = time.monotonic() + PATIENCE_SECONDS
-                told = len(self.snapshot.notices)
-                checkpoint = last_checkpoint(self.folder, self.snapshot.notices)
-                if (
-                    checkpoint is not None
-                    and len(self.snapshot.notices) > told
-                    and self.config.master.mode == "relaxed"
-                ):
-                    # The newer one, which cannot be read, had reserved versions above this one's.
-                    checkpoint = checkpoint.renumbered(RESERVED_VERSIONS)
-                    save_checkpoint(self.folder.checkpoint, checkpoint)
-                self.gone_back_to = self._checkpointed_at()
+                checkpoint = renumbered_checkpoint(self.folder, self.config, self.snapshot.notices)
+                self.gone_back_to = checkpointed_at(self.folder)
                 set_back(self.database, self.folder, self.config, Problem(self.config, self.data), checkpoint)
                 return
             except DatabaseError as error:
@@ -159,13 +140,6 @@ class _Launch:
                     raise
             if self.stop.wait(POLL_SECONDS):
                 raise Interrupted
-
-    def _checkpointed_at(self) -> int | None:
-        """When the newest checkpoint was saved, in nanoseconds; None before the first."""
-        try:
-            return self.folder.checkpoint.stat().st_mtime_ns
-        except OSError:
-            return None
 
     def _say_who_may_join(self) -> None:
         join = f"issgd worker --run {self.run_name} --database-file FILE"
@@ -265,7 +239,7 @@ class _Launch:
         """
         # A run that goes back again and again must have come further each time.
         goes_back = name in ("master", "database") or status == GONE_STATUS
-        forgiven = self._checkpointed_at() != self.gone_back_to if goes_back else self.restarts.lived_long(name)
+        forgiven = checkpointed_at(self.folder) != self.gone_back_to if goes_back else self.restarts.lived_long(name)
         pause = self.restarts.pause(name, forgiven)
         if pause is None:
             what = "The database server" if name == "database" else f"The {name}"

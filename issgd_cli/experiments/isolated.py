@@ -9,7 +9,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from issgd_cli.clusters.launch import Snapshot, Watch, environment
+from issgd_cli.clusters.cluster import Snapshot, Watch
+from issgd_cli.clusters.processes import environment
 from issgd_cli.config.config import Config
 from issgd_cli.config.validation import resolve
 from issgd_cli.errors import IssgdError, RunError

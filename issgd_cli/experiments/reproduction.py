@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from issgd_cli.clusters.launch import Snapshot, dataset_of, refuse_other_data
+from issgd_cli.clusters.cluster import Snapshot
+from issgd_cli.clusters.resuming import dataset_of, refuse_other_data
 from issgd_cli.errors import DataError, IssgdError, RunError
 from issgd_cli.experiments import isolated as apart
 from issgd_cli.experiments import run as training

@@ -4,7 +4,8 @@ import contextlib
 import threading
 
 from issgd_cli.clusters import local
-from issgd_cli.clusters.launch import ActorError, Interrupted, Watch, dataset_of, refuse_other_data
+from issgd_cli.clusters.cluster import ActorError, Interrupted, Watch
+from issgd_cli.clusters.resuming import dataset_of, refuse_other_data
 from issgd_cli.config.config import Config
 from issgd_cli.errors import ConfigError, RunError
 from issgd_cli.files import telling

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from issgd_cli.actors.learner import Learner
 from issgd_cli.actors.master import take_step
 from issgd_cli.clusters.joining import device_of
-from issgd_cli.clusters.launch import dataset_of
+from issgd_cli.clusters.resuming import dataset_of
 from issgd_cli.config.config import Config
 from issgd_cli.config.layers import merged
 from issgd_cli.config.sections import StalenessMap

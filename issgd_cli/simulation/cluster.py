@@ -18,16 +18,9 @@ from issgd_cli.actors.actor import Operation
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Scorer, Worker
+from issgd_cli.clusters.cluster import WATCH_SECONDS, ActorError, Interrupted, Snapshot, Watch
 from issgd_cli.clusters.joining import device_of, threads
-from issgd_cli.clusters.launch import (
-    WATCH_SECONDS,
-    ActorError,
-    Interrupted,
-    Snapshot,
-    Watch,
-    last_checkpoint,
-    set_back,
-)
+from issgd_cli.clusters.resuming import last_checkpoint, set_back
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Clock
 from issgd_cli.datasets.prepared import Prepared

@@ -13,7 +13,7 @@ import torch
 from issgd_cli.actors.master import Master, take_step
 from issgd_cli.actors.worker import Worker
 from issgd_cli.clusters.joining import device_of, threads
-from issgd_cli.clusters.launch import dataset_of
+from issgd_cli.clusters.resuming import dataset_of
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Clock
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Published

@@ -17,7 +17,7 @@ from typing import Any
 
 from issgd_cli.actors.actor import Actor, Operation, Task
 from issgd_cli.actors.recorder import Recorder
-from issgd_cli.clusters.launch import ActorError
+from issgd_cli.clusters.cluster import ActorError
 from issgd_cli.config.config import Config
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.errors import IssgdError, RunError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from issgd_cli.clusters import local
-from issgd_cli.clusters.launch import Snapshot
+from issgd_cli.clusters.cluster import Snapshot
 from issgd_cli.clusters.restarts import LONG_LIFE_SECONDS, LONGEST_BACKOFF_SECONDS, Restarts, end_of, hint, was_killed
 from issgd_cli.runs.folder import RunFolder
 

@@ -17,7 +17,7 @@ from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.recorder import Recorder
 from issgd_cli.actors.worker import Worker
-from issgd_cli.clusters.launch import set_back
+from issgd_cli.clusters.resuming import set_back
 from issgd_cli.config.config import Config
 from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Layout, Published, Topic

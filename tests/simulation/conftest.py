@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from issgd_cli.clusters.launch import Snapshot
+from issgd_cli.clusters.cluster import Snapshot
 from issgd_cli.config.config import Config
 from issgd_cli.database import Split
 from issgd_cli.datasets.prepared import Prepared

@@ -18,7 +18,7 @@ from issgd_cli.actors.actor import Actor, Operation
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Scorer, Worker
-from issgd_cli.clusters.launch import ActorError, Interrupted, Snapshot
+from issgd_cli.clusters.cluster import ActorError, Interrupted, Snapshot
 from issgd_cli.config.config import Config
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared

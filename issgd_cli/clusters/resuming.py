@@ -1,76 +1,17 @@
-"""What the launch of a run needs on any cluster: its data, where it goes on from, and what can be seen of it."""
+"""Where a run goes on from: its dataset, its last checkpoint, and the database and folder set back to that."""
 
-import os
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from issgd_cli import datasets
+from issgd_cli.actors.saving import RESERVED_VERSIONS
 from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Database, Layout
 from issgd_cli.datasets.prepared import Prepared, verify
 from issgd_cli.errors import RunError
 from issgd_cli.problem import Problem
 from issgd_cli.runs import cutting
-from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, recover, refuse_other
+from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, recover, refuse_other, save_checkpoint
 from issgd_cli.runs.folder import RunFolder
-
-WATCH_SECONDS = 0.5
-GONE_STATUS = 75  # an actor's exit status: the run has left the database, and can be set back to its checkpoint
-
-# For the environment of processes that compute: keeps glibc from handing back and faulting in again the same megabytes
-# at every step, 14% of a CPU step.
-ALLOCATION = {
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-    "MALLOC_TOP_PAD_": "67108864",
-}
-
-
-def environment() -> dict[str, str]:
-    """Of a process of ours: it imports what we do, from where we do, and nothing that lies in the current folder."""
-    ours = [path for path in sys.path if os.path.isabs(path) and os.path.exists(path) and os.pathsep not in path]
-    home = str(Path(__file__).parents[2])  # for a checkout that was never installed
-    paths = ours if home in ours else [*ours, home]
-    return {**os.environ, **ALLOCATION, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-
-
-@dataclass
-class Snapshot:
-    """What can be seen of a run while it goes on; the screen draws nothing else.
-
-    Attributes:
-        seconds: Since the run's start, by its own clock.
-        pace: Seconds of that clock in a real one: 1 but on a virtual clock; 0 before it is known.
-        away: For how many seconds the database has not answered; 0 while it does.
-        statuses: The newest of each actor.
-        processes: Actor -> running, restarting, finished, dead.
-        notices: What happened that a user should know, oldest first.
-    """
-
-    seconds: float = 0.0
-    pace: float = 1.0
-    away: float = 0.0
-    statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
-    processes: dict[str, str] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
-
-
-Watch = Callable[[Snapshot], None]
-
-
-class ActorError(RunError):
-    """An actor ended otherwise than it should."""
-
-    def __init__(self, actor: str, message: str) -> None:
-        super().__init__(message)
-        self.actor = actor
-
-
-class Interrupted(Exception):  # noqa: N818 - no error of anybody's
-    """The caller said stop."""
 
 
 def dataset_of(config: Config) -> Prepared:
@@ -117,6 +58,25 @@ def last_checkpoint(folder: RunFolder, notices: list[str]) -> Checkpoint | None:
             "start it again."
         )
     return None
+
+
+def renumbered_checkpoint(folder: RunFolder, config: Config, notices: list[str]) -> Checkpoint | None:
+    """`last_checkpoint`, its versions, and the file's, above all that a newer one may have reserved which was lost."""
+    told = len(notices)
+    checkpoint = last_checkpoint(folder, notices)
+    if checkpoint is not None and len(notices) > told and config.master.mode == "relaxed":
+        # The newer one, which cannot be read, had reserved versions above this one's.
+        checkpoint = checkpoint.renumbered(RESERVED_VERSIONS)
+        save_checkpoint(folder.checkpoint, checkpoint)
+    return checkpoint
+
+
+def checkpointed_at(folder: RunFolder) -> int | None:
+    """When the newest checkpoint was saved, in nanoseconds; None before the first."""
+    try:
+        return folder.checkpoint.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def set_back(
