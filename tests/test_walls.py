@@ -222,7 +222,8 @@ def test_the_equations_need_numpy_alone() -> None:
 
 
 def test_the_actors_do_not_load_what_draws_or_serves() -> None:
-    loaded = loaded_by("import issgd_cli.actors.master, issgd_cli.actors.worker, issgd_cli.actors.monitor")
+    names = ("master", "worker", "monitor", "execution", "devices")
+    loaded = loaded_by(f"import {', '.join(f'{PACKAGE}.actors.{name}' for name in names)}")
     assert not loaded & {"matplotlib", "redis", "typer", "rich"}
 
 

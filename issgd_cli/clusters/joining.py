@@ -2,38 +2,32 @@
 
 import contextlib
 import os
-import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from issgd_cli import datasets
-from issgd_cli.actors.actor import Actor, Operation, Task
+from issgd_cli.actors.actor import Actor
+from issgd_cli.actors.devices import device_of, threads
+from issgd_cli.actors.execution import Execution
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
-from issgd_cli.actors.recorder import Recorder
 from issgd_cli.actors.worker import Worker
-from issgd_cli.config.config import Config
 from issgd_cli.config.validation import resolve
 from issgd_cli.database import Document, Layout
 from issgd_cli.database.redis import RedisDatabase
-from issgd_cli.errors import ConfigError, DatabaseError, DataError, GoneError, IssgdError, RunError
-from issgd_cli.files import telling
+from issgd_cli.errors import DatabaseError, DataError, GoneError, RunError
 from issgd_cli.problem import Problem
 from issgd_cli.runs.checkpoints import load_checkpoint
 from issgd_cli.runs.folder import RunFolder, locked
 
 Kind = Literal["master", "worker", "monitor"]
 
-REPORT_SECONDS = 0.5
-FAREWELL_SECONDS = 2.0  # for the last report that is under way
+POLL_SECONDS = 0.5
 RETURN_SECONDS = 600.0  # how long a worker waits for a run that has left the database: it may be set back, or resumed
 
 
@@ -81,7 +75,7 @@ def join(
 def _leave_with(launcher: int) -> None:
     """Ends this process when whoever started it is gone: nobody else would. All files are written whole or not."""
     while os.getppid() == launcher:
-        time.sleep(REPORT_SECONDS)
+        time.sleep(POLL_SECONDS)
     os._exit(1)
 
 
@@ -102,7 +96,7 @@ def _comes_back(url: str, run: str) -> bool:
                     return False
                 if database.get("description") is not None:
                     return True
-            time.sleep(REPORT_SECONDS)
+            time.sleep(POLL_SECONDS)
     raise GoneError(f"The run has not come back within {minutes:.0f} minutes. Join again when it does.")
 
 
@@ -147,144 +141,3 @@ def _take_part(
         else:
             actor = Monitor(config, problem, database, there, place)
         Execution(kind, actor, database).run()
-
-
-def device_of(config: Config, kind: Kind, index: int) -> str:
-    """The device that the configuration deals to an actor: master first, then workers, then the monitor."""
-    devices = config.cluster.devices
-    place = {"master": 0, "worker": 1 + index, "monitor": 1 + config.worker.count}[kind]
-    device = devices[place % len(devices)]
-    count = torch.cuda.device_count()
-    if device == "auto":
-        return f"cuda:{place % count}" if count else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter: torch built without CUDA
-        there = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"cluster.devices: torch cannot use {device!r} here ({reason}). There is {there}.") from None
-    return device
-
-
-def threads(config: Config) -> int:
-    """Torch threads an actor: as configured, else 1 where the bits must not depend on the machine, else its cores
-    shared out."""
-    if config.cluster.threads is not None:
-        return config.cluster.threads
-    if config.master.mode == "exact" or config.cluster.kind == "simulated":
-        return 1
-    actors = (config.worker.count + 1) * int(os.environ.get("ISSGD_JOBS", "1"))
-    return max(1, (os.cpu_count() or 1) // actors)
-
-
-@dataclass
-class Execution:
-    """Resumes an actor's operations one by one, and those of its tasks beside them; times them, tells the database."""
-
-    name: str
-    actor: Actor
-    database: RedisDatabase
-    recorder: Recorder = field(init=False)
-    stopping: threading.Event = field(default_factory=threading.Event)
-    over: threading.Event = field(default_factory=threading.Event)  # the actor's life
-    doing: str = "starting"
-    signal_number: int = 0
-    gone: GoneError | None = None
-
-    def __post_init__(self) -> None:
-        self.recorder = Recorder(self.name, self.actor, os.getpid())
-
-    def run(self) -> None:
-        """Until the actor's life is over, a signal says stop, or whoever started us is gone.
-
-        Raises:
-            SystemExit: With 128 + the signal's number, so that nobody takes an actor that was stopped for done.
-            IssgdError: The actor failed; the database has been told, since a log on a full disk may stay empty.
-        """
-        handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            with telling():
-                self._live()
-        except DatabaseError:
-            # A worker's run may have ended, and its records been taken away under its hands.
-            if not self.name.startswith("worker") or not self._is_over():
-                raise
-        except IssgdError as error:
-            self._tell(error)
-            raise
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        if self.signal_number:
-            raise SystemExit(128 + self.signal_number)
-
-    def _is_over(self) -> bool:
-        return self.database.get("finished") is not None or self.database.get("stop") is not None
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.signal_number = number
-        self.stopping.set()
-
-    def _live(self) -> None:
-        operations = self.actor.run()
-        operation: Operation | None = None
-        start = self.database.seconds()
-        with contextlib.closing(operations), self._reporting():
-            while not self.stopping.is_set():
-                if operation is not None and operation.seconds:
-                    self.stopping.wait(operation.seconds)
-                following = next(operations, None)
-                while isinstance(following, Task):
-                    threading.Thread(target=self._beside, args=(following,), daemon=True).start()
-                    following = next(operations, None)
-                now = self.database.seconds()
-                if operation is not None:
-                    self.recorder.done(operation, start, now)
-                if following is None:
-                    break
-                if self.gone is not None:
-                    raise self.gone
-                operation, start, self.doing = following, now, following.name
-            else:
-                self.actor.stop()
-        self.recorder.report(self.database, "stopped" if self.stopping.is_set() else "finished")
-
-    def _beside(self, task: Task[Any]) -> None:
-        """Does a task, in a thread of its own."""
-        operation, start = task.advance(), self.database.seconds()
-        while operation is not None:
-            if operation.seconds:
-                self.stopping.wait(operation.seconds)
-            following, now = task.advance(), self.database.seconds()
-            self.recorder.done(operation, start, now, id(task))
-            operation, start = following, now
-
-    @contextlib.contextmanager
-    def _reporting(self) -> Iterator[None]:
-        """Within, the database is told twice a second what the actor does: beside it, since a database may be away."""
-        reporter = threading.Thread(target=self._report, daemon=True)
-        reporter.start()
-        try:
-            yield
-        finally:
-            self.over.set()
-            reporter.join(FAREWELL_SECONDS)
-
-    def _report(self) -> None:
-        while not self.over.wait(REPORT_SECONDS):
-            try:
-                self.database.synchronise()
-                self.recorder.report(self.database, self.doing)
-            except GoneError as error:
-                self.gone = error
-                return
-            except (
-                DatabaseError
-            ):  # away for longer than the client is patient; what matters to the actor, it meets itself
-                continue
-
-    def _tell(self, error: IssgdError) -> None:
-        line = " ".join(str(error).split())[:1000]
-        with contextlib.suppress(DatabaseError):
-            status = self.recorder.status(self.database.seconds(), "failed")
-            self.database.report(self.name, {**status, "notices": [line]})

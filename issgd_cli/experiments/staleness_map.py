@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from issgd_cli.actors.devices import device_of
 from issgd_cli.actors.learner import Learner
 from issgd_cli.actors.master import take_step
-from issgd_cli.clusters.joining import device_of
 from issgd_cli.clusters.resuming import dataset_of
 from issgd_cli.config.config import Config
 from issgd_cli.config.layers import merged

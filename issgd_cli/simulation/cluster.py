@@ -15,11 +15,11 @@ from collections.abc import Iterator
 import torch
 
 from issgd_cli.actors.actor import Operation
+from issgd_cli.actors.devices import device_of, threads
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Scorer, Worker
 from issgd_cli.clusters.cluster import WATCH_SECONDS, ActorError, Interrupted, Snapshot, Watch
-from issgd_cli.clusters.joining import device_of, threads
 from issgd_cli.clusters.resuming import last_checkpoint, set_back
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Clock

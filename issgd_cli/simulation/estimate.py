@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from issgd_cli.actors.devices import device_of, threads
 from issgd_cli.actors.master import Master, take_step
 from issgd_cli.actors.worker import Worker
-from issgd_cli.clusters.joining import device_of, threads
 from issgd_cli.clusters.resuming import dataset_of
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Clock

@@ -1,0 +1,36 @@
+"""Where an actor computes, and with how many threads: the configuration's, dealt out among a run's actors."""
+
+import os
+
+import torch
+
+from issgd_cli.config.config import Config
+from issgd_cli.errors import ConfigError
+
+
+def device_of(config: Config, kind: str, index: int) -> str:
+    """The device that the configuration deals to an actor: master first, then workers, then the monitor."""
+    devices = config.cluster.devices
+    place = {"master": 0, "worker": 1 + index, "monitor": 1 + config.worker.count}[kind]
+    device = devices[place % len(devices)]
+    count = torch.cuda.device_count()
+    if device == "auto":
+        return f"cuda:{place % count}" if count else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter: torch built without CUDA
+        there = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"cluster.devices: torch cannot use {device!r} here ({reason}). There is {there}.") from None
+    return device
+
+
+def threads(config: Config) -> int:
+    """Torch threads an actor: as configured, else 1 where the bits must not depend on the machine, else its cores
+    shared out."""
+    if config.cluster.threads is not None:
+        return config.cluster.threads
+    if config.master.mode == "exact" or config.cluster.kind == "simulated":
+        return 1
+    actors = (config.worker.count + 1) * int(os.environ.get("ISSGD_JOBS", "1"))
+    return max(1, (os.cpu_count() or 1) // actors)
