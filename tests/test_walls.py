@@ -157,6 +157,12 @@ def test_master_worker_and_monitor_know_nothing_of_each_other() -> None:
         assert not actors & set(imports(actor))
 
 
+def test_supervision_knows_no_cluster_and_no_cluster_knows_supervision() -> None:
+    rooms = f"{PACKAGE}.clusters"
+    assert not {"subprocess", f"{rooms}.processes", f"{rooms}.local"} & set(imports(f"{rooms}.supervisor"))
+    assert f"{rooms}.supervisor" not in set(imports(f"{rooms}.processes"))
+
+
 @pytest.mark.parametrize("library", sorted(OWNERS))
 def test_a_library_is_imported_by_its_room_only(library: str) -> None:
     importers = {

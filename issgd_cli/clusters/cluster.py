@@ -1,8 +1,9 @@
-"""What every cluster shares: what can be seen of a run, and how its end is told."""
+"""What every cluster shares: how its actors are started and ended, what can be seen of a run, how its end is told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from issgd_cli.errors import RunError
 
@@ -44,3 +45,45 @@ class ActorError(RunError):
 
 class Interrupted(Exception):  # noqa: N818 - no error of anybody's
     """The caller said stop."""
+
+
+class Handle(Protocol):
+    """One life of an actor, where its cluster has put it. Nothing here waits."""
+
+    def poll(self) -> int | None:
+        """Its exit status, negative where a signal has killed it; None while it lives."""
+
+    def end(self) -> None:
+        """Asks it to save what it can and to end."""
+
+    def kill(self) -> None:
+        """Ends it, whatever it is doing."""
+
+    def last_words(self) -> str:
+        """What it has written to its log; empty where nothing can be read."""
+
+
+class Launcher(Protocol):
+    """How a cluster starts actors; all else about them is the supervisor's."""
+
+    def start(self, actor: str, environment: Mapping[str, str]) -> Handle:
+        """Starts an actor of the run: master, monitor, worker-0.
+
+        Args:
+            actor: Its name; its command line is `arguments`.
+            environment: What it must find in its environment beside the cluster's own.
+        """
+
+
+def arguments(actor: str, run: str, data_dir: str, folder: Path) -> list[str]:
+    """What follows `issgd` on an actor's command line, on any cluster.
+
+    Args:
+        actor: Its name.
+        run: The run's name in the database.
+        data_dir: Where the prepared datasets are.
+        folder: The run's.
+    """
+    kind, _, index = actor.partition("-")
+    own = ["--index", index] if kind == "worker" else ["--folder", str(folder)]
+    return [kind, "--run", run, "--data-dir", data_dir, *own]

@@ -1,7 +1,6 @@
 """How processes end, and how often one that has died is started again."""
 
 import signal
-import subprocess
 import time
 from dataclasses import dataclass, field
 
@@ -13,21 +12,6 @@ HINTS: dict[int, str] = {
     signal.SIGKILL: ", by somebody or by the system for want of memory",
     signal.SIGBUS: ": a data file was cut short while it was in use, or a disk is failing",
 }
-
-
-@dataclass
-class Process:
-    """An actor's process.
-
-    Attributes:
-        popen: The process, of which only the end is left where `again_at` is set.
-        log_from: Where its part of the actor's log begins, bytes.
-        again_at: When it is started again, by the monotonic clock.
-    """
-
-    popen: subprocess.Popen[bytes]
-    log_from: int
-    again_at: float | None = None
 
 
 @dataclass

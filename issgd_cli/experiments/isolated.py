@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from issgd_cli.clusters.cluster import Snapshot, Watch
-from issgd_cli.clusters.processes import environment
+from issgd_cli.clusters.processes import process_environment
 from issgd_cli.config.config import Config
 from issgd_cli.config.validation import resolve
 from issgd_cli.errors import IssgdError, RunError
@@ -37,7 +37,7 @@ def train(
     Raises:
         RunError: Whatever has ended the run before its time.
     """
-    os.environ.update(environment())  # a child inherits it; glibc and Python read it when a process starts
+    os.environ.update(process_environment())  # a child inherits it; glibc and Python read it when a process starts
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     plain = {"command": command, "resume": resume, "labels": labels, "jobs": jobs}

@@ -9,6 +9,7 @@ from issgd_cli.clusters.resuming import dataset_of, refuse_other_data
 from issgd_cli.config.config import Config
 from issgd_cli.errors import ConfigError, RunError
 from issgd_cli.files import telling
+from issgd_cli.problem import Problem
 from issgd_cli.runs import folder as runs
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation import cluster as simulated
@@ -50,6 +51,7 @@ def train(
             "Exact mode waits for workers, worker.count is 0, and without --database or --listen none can join."
         )
     data = dataset_of(config)
+    problem = Problem(config, data)
     stop = stop or threading.Event()
     with runs.locked(folder.path, "another issgd"):
         refuse_other_data(folder, data)
@@ -67,9 +69,9 @@ def train(
         try:
             with telling():
                 if config.cluster.kind == "simulated":
-                    simulated.run(config, folder, data, watch, stop)
+                    simulated.run(config, folder, problem, watch, stop)
                 else:
-                    local.run(config, folder, data, watch, stop, jobs)
+                    local.run(config, folder, problem, watch, stop, jobs)
         except Interrupted:
             runs.end(folder, "interrupted", {"actor": "launcher", "reason": "interrupted"})
             raise RunError(f"Interrupted. Go on with `--resume`; the trace so far is in {folder.trace}.") from None

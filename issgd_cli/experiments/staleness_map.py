@@ -124,8 +124,8 @@ def compute(wanted: Sequence[Part], asked: StalenessMap, watch: Watch) -> None:
     data = dataset_of(config)
     device = torch.device(device_of(config, "master", 0))
     layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
-    clock = resolved(config.cluster.clock, layout.train, lambda: measured(config, data, device))
     problem = Problem(config, data)
+    clock = resolved(config.cluster.clock, layout.train, lambda: measured(config, problem, device))
     schedules = []
     for workers, every in product(asked.workers, asked.publish_every_steps):
         watch(f"the schedule of {workers} workers, publishing every {every} steps")

@@ -23,7 +23,6 @@ from issgd_cli.clusters.cluster import WATCH_SECONDS, ActorError, Interrupted, S
 from issgd_cli.clusters.resuming import last_checkpoint, set_back
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Clock
-from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import IssgdError
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
@@ -33,8 +32,8 @@ from issgd_cli.simulation.estimate import measured
 from issgd_cli.simulation.virtual import Life, VirtualTime
 
 
-def run(config: Config, folder: RunFolder, data: Prepared, watch: Watch, stop: threading.Event) -> None:
-    """The whole run; see `training.train`, which this is a part of.
+def run(config: Config, folder: RunFolder, problem: Problem, watch: Watch, stop: threading.Event) -> None:
+    """The whole run; see `experiments.run.train`, which this is a part of.
 
     Raises:
         ActorError: An actor has failed.
@@ -42,8 +41,8 @@ def run(config: Config, folder: RunFolder, data: Prepared, watch: Watch, stop: t
     """
     device = torch.device(device_of(config, "master", 0))
     with computing(config):
-        clock = _clock(config, folder, data, device)
-        simulation = _Simulation(config, folder, data, clock, device, _Onlooker(watch, stop))
+        clock = _clock(config, folder, problem, device)
+        simulation = _Simulation(config, folder, problem, clock, device, _Onlooker(watch, stop))
         with contextlib.closing(simulation):
             simulation.run()
 
@@ -61,12 +60,12 @@ def computing(config: Config) -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
 
 
-def _clock(config: Config, folder: RunFolder, data: Prepared, device: torch.device) -> Clock:
+def _clock(config: Config, folder: RunFolder, problem: Problem, device: torch.device) -> Clock:
     """Every duration that the run has; settled when it starts, noted in its manifest, and kept when it is resumed."""
     noted = folder.read_manifest().get("clock")
     if noted is not None:
         return Clock.model_validate(noted)
-    clock = resolved(config.cluster.clock, len(data.splits["train"]), lambda: measured(config, data, device))
+    clock = resolved(config.cluster.clock, problem.data.sizes["train"], lambda: measured(config, problem, device))
     folder.update_manifest(clock=clock.model_dump(mode="json"))
     return clock
 
@@ -106,7 +105,7 @@ class _Simulation:
         self,
         config: Config,
         folder: RunFolder,
-        data: Prepared,
+        problem: Problem,
         clock: Clock,
         device: torch.device,
         onlooker: _Onlooker,
@@ -121,7 +120,6 @@ class _Simulation:
             deaths(clock),
         )
         self.database = self.time.database
-        problem = Problem(config, data)
         set_back(self.database, folder, config, problem, checkpoint)
         if checkpoint is not None and self.moment:
             moment.cut_back(folder, checkpoint)

@@ -19,7 +19,6 @@ from issgd_cli.config.sections import Clock
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Published
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import Layout
-from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
@@ -54,7 +53,7 @@ def estimate(config: Config, jobs: int = 1) -> Estimate:
     before = torch.get_num_threads()
     torch.set_num_threads(threads(config))
     try:
-        alone = _seconds(_step_of(_master(config, data, device, Path())))
+        alone = _seconds(_step_of(_master(config, Problem(config, data), device, Path())))
     finally:
         torch.set_num_threads(before)
     torch.cuda.empty_cache()  # nothing where there is no CUDA
@@ -80,12 +79,12 @@ def estimate(config: Config, jobs: int = 1) -> Estimate:
     return Estimate(int(steps), step, steps * step, epochs, data.sizes["train"], device.type)
 
 
-def measured(config: Config, data: Prepared, device: torch.device) -> Clock:
+def measured(config: Config, problem: Problem, device: torch.device) -> Clock:
     """What each operation takes on this machine by itself, between actors in one process: no network in between."""
     with tempfile.TemporaryDirectory(prefix="issgd-") as place:
-        master = _master(config, data, device, Path(place))
+        master = _master(config, problem, device, Path(place))
         database, layout = master.database, master.database.layout()
-        worker = Worker.of(config, Problem(config, data), database, device)
+        worker = Worker.of(config, problem, database, device)
         parameters = master.learner.parameters.cpu().numpy()
         found = {"step_seconds": _seconds(_step_of(master))}
         versions = iter(range(1, 10 * TIMED))
@@ -113,15 +112,15 @@ def _pushed(database: Database, chunk: Chunk, version: int, scores: ChunkScores)
         raise RunError(f"The scores of {chunk} at version {version} were refused while timing this machine.")
 
 
-def _master(config: Config, data: Prepared, device: torch.device, folder: Path) -> Master:
+def _master(config: Config, problem: Problem, device: torch.device, folder: Path) -> Master:
     """With a database of its own, in which nothing is scored."""
     database = MemoryDatabase(time.monotonic)
-    layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
+    layout = Layout(**problem.data.sizes, chunk_size=config.worker.chunk_size)
     database.begin(layout, 0.0, {split: layout.empty(split) for split in SPLITS})
     run_folder = RunFolder(folder)
     if folder != Path():
         run_folder.checkpoint.parent.mkdir()
-    return Master.of(config, Problem(config, data), database, run_folder, device)
+    return Master.of(config, problem, database, run_folder, device)
 
 
 def _step_of(master: Master) -> Callable[[], float]:

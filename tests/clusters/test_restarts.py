@@ -2,14 +2,10 @@
 
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
-from issgd_cli.clusters import local
-from issgd_cli.clusters.cluster import Snapshot
 from issgd_cli.clusters.restarts import LONG_LIFE_SECONDS, LONGEST_BACKOFF_SECONDS, Restarts, end_of, hint, was_killed
-from issgd_cli.runs.folder import RunFolder
 
 
 def test_pauses_double_up_to_a_limit_and_end() -> None:
@@ -53,21 +49,3 @@ def test_how_a_process_ended_is_told() -> None:
     assert "memory" in hint(-signal.SIGKILL)
     assert "data file" in hint(-signal.SIGBUS)
     assert hint(-signal.SIGTERM) == hint(1) == ""
-
-
-@pytest.mark.parametrize(
-    ("log", "expected"),
-    [
-        ("issgd: trace.csv cannot be written\n", "issgd: trace.csv cannot be written"),
-        ("", "no space for the trace"),
-        ("i", "no space for the trace"),  # what else it said, the full disk had no room for
-    ],
-)
-def test_the_last_words_are_the_logs_or_what_the_database_was_told(tmp_path: Path, log: str, expected: str) -> None:
-    launch = object.__new__(local._Launch)
-    launch.folder, launch.processes, launch.server = RunFolder(tmp_path), {}, None
-    launch.snapshot = Snapshot(statuses={"monitor": {"notices": ["no space for the trace"]}})
-    launch._look = lambda: None  # type: ignore[method-assign]
-    launch.folder.logs.mkdir()
-    launch.folder.log_of("monitor").write_text(log)
-    assert launch._last_words("monitor").splitlines()[0] == f"  {expected}"

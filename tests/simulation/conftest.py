@@ -12,6 +12,7 @@ from issgd_cli.config.config import Config
 from issgd_cli.database import Split
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.datasets.prepared import Split as PreparedSplit
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation import cluster as simulated
 
@@ -33,7 +34,7 @@ def simulate(data: Prepared, new_folder: NewFolder, tmp_path: Path) -> Simulate:
         if folder is None:
             folder = new_folder(f"run-{len(list(tmp_path.iterdir()))}")
             folder.update_manifest(state="running")
-        simulated.run(config, folder, on, watch, stop or threading.Event())
+        simulated.run(config, folder, Problem(config, on), watch, stop or threading.Event())
         return folder
 
     return of

@@ -11,6 +11,7 @@ from issgd_cli.config.sections import Clock
 from issgd_cli.config.toml import as_toml
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.clock import MEASURED, PRESETS, durations, from_run, resolved
 from issgd_cli.simulation.estimate import Estimate, estimate, measured
@@ -117,7 +118,8 @@ def test_a_run_that_has_not_done_everything_gives_no_clock(simulate: Simulate, c
 
 
 def test_a_machine_can_be_timed(configured: Configured, data: Prepared) -> None:
-    clock = measured(configured("master.mode=relaxed"), data, torch.device("cpu"))
+    config = configured("master.mode=relaxed")
+    clock = measured(config, Problem(config, data), torch.device("cpu"))
     assert all(0 < getattr(clock, name) < 10**7 for name in MEASURED)
 
 
