@@ -82,7 +82,7 @@ class Rates:
 
 @contextlib.contextmanager
 def watching(config: "Config", folder: "RunFolder") -> Iterator["Watch"]:
-    """A `watch` for `clusters.training.train`: the screen in a terminal, a line every few seconds elsewhere."""
+    """A `watch` for `experiments.run.train`: the screen in a terminal, a line every few seconds elsewhere."""
     console = Console()
     rates = Rates()
     if console.is_terminal:

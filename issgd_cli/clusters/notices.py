@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass, field
 
-from issgd_cli.clusters.clock import mend
 from issgd_cli.clusters.cluster import Snapshot
+from issgd_cli.clusters.mending import mend
 from issgd_cli.clusters.service import Service
 from issgd_cli.errors import AwayError, DatabaseError, GoneError
 

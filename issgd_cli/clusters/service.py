@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from issgd_cli.clusters.clock import OwnedDatabase
+from issgd_cli.clusters.mending import OwnedDatabase
 from issgd_cli.clusters.processes import text_of
 from issgd_cli.config.config import Config
 from issgd_cli.database.redis import RedisDatabase

@@ -28,7 +28,7 @@ def squared_norms(layer: nn.Module, inputs: Tensor, output_gradients: Tensor) ->
     """
     raise LayerError(
         f"No rule for the gradient norms of a {type(layer).__name__} layer. Layers with parameters that have one: "
-        f"{', '.join(supported_layers())}. A new rule is one file in issgd_cli/gradient_norms/."
+        f"{', '.join(supported_layers())}. A new rule is one file in issgd_cli/scores/rules/."
     )
 
 

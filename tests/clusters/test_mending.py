@@ -2,7 +2,7 @@
 
 import pytest
 
-from issgd_cli.clusters.clock import mend
+from issgd_cli.clusters.mending import mend
 from tests.clusters.conftest import OwnedMemory
 
 
