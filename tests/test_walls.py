@@ -31,6 +31,7 @@ FLOORS = {
     "methods": 5,
     "problem": 5,
     "runs": 6,
+    "library": 7,
     "actors": 7,
     "claims": 8,
     "figures": 9,
@@ -163,6 +164,10 @@ def test_supervision_knows_no_cluster_and_no_cluster_knows_supervision() -> None
     assert f"{rooms}.supervisor" not in set(imports(f"{rooms}.processes"))
 
 
+def test_the_library_is_a_door_for_others() -> None:
+    assert not [module for module in MODULES if f"{PACKAGE}.library" in set(imports(module))]
+
+
 @pytest.mark.parametrize("library", sorted(OWNERS))
 def test_a_library_is_imported_by_its_room_only(library: str) -> None:
     importers = {
@@ -231,6 +236,11 @@ def test_the_actors_do_not_load_what_draws_or_serves() -> None:
     names = ("master", "worker", "monitor", "execution", "devices")
     loaded = loaded_by(f"import {', '.join(f'{PACKAGE}.actors.{name}' for name in names)}")
     assert not loaded & {"matplotlib", "redis", "typer", "rich"}
+
+
+def test_the_library_loads_nothing_that_a_loop_of_ones_own_has_no_use_for() -> None:
+    loaded = loaded_by("import issgd_cli.library")
+    assert not loaded & {"typer", "rich", "redis", "matplotlib", "pandas", "scipy", "PIL", "pooch"}
 
 
 def test_a_run_waits_for_nothing_that_is_slow_to_load(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""The stable door: what a training loop of your own needs, in one process and without a database.
+
+What `__all__` lists stays, by these names and with these meanings; all other modules may move. A loop scores its
+examples, smooths their norms to weights and draws in proportion to these; README.md has one.
+"""
+
+from issgd_cli.errors import IssgdError
+from issgd_cli.losses import Loss
+from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.methods.proposal import Proposal
+from issgd_cli.methods.smoothing import entropy_constant, smoothed, variance_optimal_constant
+from issgd_cli.networks.mlp import mlp
+from issgd_cli.randomness import generator
+from issgd_cli.runs.parameters import load_parameters
+from issgd_cli.scores import Scores, refuse_unsupported, score, supported_layers
+
+__all__ = [
+    "IssgdError",
+    "Loss",
+    "Proposal",
+    "Scores",
+    "cross_entropy",
+    "entropy_constant",
+    "generator",
+    "load_parameters",
+    "mlp",
+    "refuse_unsupported",
+    "score",
+    "smoothed",
+    "supported_layers",
+    "variance_optimal_constant",
+]
