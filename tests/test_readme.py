@@ -33,12 +33,15 @@ def test_every_test_that_is_named_exists() -> None:
 
 def test_the_lengths_of_the_modules_are_true() -> None:
     told = re.findall(r"\[(\w+\.py)\]\((issgd_cli/[\w/]+\.py)\)\s+\((\d+)", README)
-    assert len(told) == 4
+    assert len(told) == 5
     for _, path, lines in told:
         assert len((ROOT / path).read_text().splitlines()) == int(lines), path
 
 
-def test_every_linked_file_exists() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_linked_or_named_file_exists(page: str) -> None:
+    text = (ROOT / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    links += [name for name in re.findall(r"`((?:issgd_cli|tests)/[\w/]+\.py)`", text) if "NAME" not in name]
     assert links
     assert not [link for link in links if not (ROOT / link).exists()]

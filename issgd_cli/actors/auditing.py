@@ -9,7 +9,7 @@ import torch
 from issgd_cli.actors.actor import Operation
 from issgd_cli.database import SPLITS, Layout, Split
 from issgd_cli.datasets.examples import Examples
-from issgd_cli.equations import alain2015 as equations
+from issgd_cli.equations import alain2015
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.losses import Loss
 from issgd_cli.methods.proposal import Proposal, floored
@@ -67,12 +67,12 @@ def exact_quantities(
     true_norm2 = float((gradients.sum(0) / layout.train).square().sum())
     drawn_norm2 = float((gradients[1] / int(drawn.sum())).square().sum())
     values["gradient_norm2"] = true_norm2
-    values["trace/in_use"] = equations.trace_of_covariance(squared_norms[drawn], point.weights[drawn], drawn_norm2)
+    values["trace/in_use"] = alain2015.trace_of_covariance(squared_norms[drawn], point.weights[drawn], drawn_norm2)
     if not drawn.all():
-        values["trace/uniform_in_use"] = equations.uniform_trace(squared_norms[drawn], drawn_norm2)
+        values["trace/uniform_in_use"] = alain2015.uniform_trace(squared_norms[drawn], drawn_norm2)
     error_norm2 = yield from _error_norm2(loss, model, examples["train"], point, gradients.sum(0) / layout.train, draws)
     if values["trace/in_use"] > 0:
-        values["estimator/error_ratio"] = equations.error_ratio(error_norm2, AUDIT_DRAWS, values["trace/in_use"])
+        values["estimator/error_ratio"] = alain2015.error_ratio(error_norm2, AUDIT_DRAWS, values["trace/in_use"])
     previous = None if np.isnan(point.table).any() else point.table
     return values | traces_of(squared_norms, previous, true_norm2, point.smoothing, extra_smoothings)
 
@@ -107,12 +107,12 @@ def traces_of(
 ) -> dict[str, float]:
     """Eq. 7, 8 and, where every example has a previous norm, eq. 9 with each smoothing constant."""
     values = {
-        "trace/ideal": equations.ideal_trace(squared_norms, true_norm2),
-        "trace/uniform": equations.uniform_trace(squared_norms, true_norm2),
+        "trace/ideal": alain2015.ideal_trace(squared_norms, true_norm2),
+        "trace/uniform": alain2015.uniform_trace(squared_norms, true_norm2),
     }
     if previous is not None and previous.any():
         constants = {"": smoothing_constant} | {f"+{extra:g}": extra for extra in extra_smoothings}
         for name, constant in constants.items():
             weights, _ = floored(smoothed(previous, constant))  # as the master's own
-            values[f"trace/stale{name}"] = equations.stale_trace(squared_norms, weights, true_norm2)
+            values[f"trace/stale{name}"] = alain2015.stale_trace(squared_norms, weights, true_norm2)
     return values

@@ -16,7 +16,7 @@ from issgd_cli.actors.auditing import exact_quantities, traces_of
 from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
 from issgd_cli.database.records import Event
-from issgd_cli.equations import alain2015 as equations
+from issgd_cli.equations import alain2015
 from issgd_cli.errors import RunError
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.problem import Problem
@@ -219,10 +219,10 @@ def quantities(
         return values
     scored = layout.spread("train", train.versions > 0).astype(bool)
     squared_norms = np.square(train.norms[scored].astype(np.float64))
-    bound = equations.gradient_norm2_bound(train.gradient_norms2[measured])
+    bound = alain2015.gradient_norm2_bound(train.gradient_norms2[measured])
     values["gradient_norm2/bound"] = bound
     if scored.all():
-        values["gradient_norm2/unbiased"] = equations.gradient_norm2_unbiased(
+        values["gradient_norm2/unbiased"] = alain2015.gradient_norm2_unbiased(
             train.gradient_norms2[measured],
             layout.sizes("train")[measured],
             float(squared_norms.mean()),

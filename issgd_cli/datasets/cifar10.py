@@ -35,7 +35,6 @@ BASE_URL = "https://www.cs.toronto.edu/~kriz/"
 SHAPE = (3, 32, 32)
 CLASSES = 10
 FEATURES = 3072
-IN_A_BATCH = 10_000
 MOST_BYTES = 64 * 2**20
 
 BINARY_SIZE = 170_052_171  # bytes of the archive that is fetched

@@ -30,7 +30,7 @@ from issgd_cli.config.validation import resolve
 from issgd_cli.database import Layout
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
-from issgd_cli.equations import alain2015 as equations
+from issgd_cli.equations import alain2015
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.errors import ConfigError
 from issgd_cli.experiments.experiment import Experiment
@@ -224,7 +224,7 @@ def cells(path: Trajectory, schedule: Schedule, layout: Layout, smoothings: Sequ
     for step, now, before in zip(schedule.steps, schedule.scored_at, schedule.previous_at, strict=True):
         squared_norms = np.square(path.norms[step].astype(np.float64))
         g2 = path.true_norm2[step]
-        ideal, uniform = equations.ideal_trace(squared_norms, g2), equations.uniform_trace(squared_norms, g2)
+        ideal, uniform = alain2015.ideal_trace(squared_norms, g2), alain2015.uniform_trace(squared_norms, g2)
         table, scored = _looked_up(path, layout, now)
         previous, paired = _looked_up(path, layout, before)
         ages = step - now[now >= 0]
@@ -232,7 +232,7 @@ def cells(path: Trajectory, schedule: Schedule, layout: Layout, smoothings: Sequ
         for setting in smoothings:
             constant = smoothing(setting)(table[scored], previous[paired], table[paired]) if scored.any() else 0.0
             weights = proposal(table, scored, constant, "fill", minimum_usable_fraction=0.0).weights
-            in_use = equations.trace_of_covariance(squared_norms, weights, g2)
+            in_use = alain2015.trace_of_covariance(squared_norms, weights, g2)
             name = setting if isinstance(setting, str) else f"+{setting:g}"
             yield Cell(schedule.workers, schedule.publish_every_steps, name, step, in_use, ideal, uniform, age)
 

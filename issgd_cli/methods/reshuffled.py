@@ -20,6 +20,8 @@ class Reshuffled(Method):
     mean of all N, and the sum over the epoch is exactly theirs. Given the draws before it in the epoch it is not.
     """
 
+    _last: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))  # an epoch and its order
+
     def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
         return Proposal.uniform(usable.size)
 
@@ -34,9 +36,7 @@ class Reshuffled(Method):
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The examples of an epoch, shape (N,)."""
-        if self._order[0] != epoch:
-            examples = len(self.proposal.weights)
-            self._order = epoch, generator(self.config.seed, "reshuffling", epoch).permutation(examples)
-        return self._order[1]
-
-    _order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))  # the last epoch's, not drawn at every step
+        if self._last[0] != epoch:  # drawn once an epoch, not at every step
+            random = generator(self.config.seed, "reshuffling", epoch)
+            self._last = epoch, random.permutation(len(self.proposal.weights))
+        return self._last[1]
