@@ -43,6 +43,9 @@ FLOORS = {
     "__main__": 14,
 }
 
+MOST_LINES = 300
+MOST_METHODS = 15
+
 # Who alone may import what.
 OWNERS = {
     "typer": {"cli"},
@@ -111,6 +114,16 @@ def test_a_room_imports_no_higher_floor(module: str) -> None:
     for name in imports(module):
         if name.split(".")[0] == PACKAGE and (room := room_of(name)):
             assert FLOORS[room] <= mine, f"{module} (floor {mine}) imports {name} (floor {FLOORS[room]})"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_and_its_classes_can_be_held_in_the_head(module: str) -> None:
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            methods = [inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)]
+            assert len(methods) <= MOST_METHODS, f"{node.name}: {', '.join(methods)}"
 
 
 def test_the_package_itself_holds_one_line_for_old_paths_which_loads_nothing() -> None:
