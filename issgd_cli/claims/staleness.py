@@ -72,7 +72,7 @@ def verdict_c7(runs: Runs) -> Verdict:
 def verdict_c9(runs: Runs) -> Verdict:
     """Whether means of many draws by stale weights miss the true gradient by no more than their variance explains.
 
-    Mathematics for any fixed positive weights (proved by enumeration in tests/test_sampling.py); this looks whether the
+    Mathematics for any fixed positive weights (proved by enumeration in tests/methods/test_proposal.py); this looks whether the
     software that made these runs does what the proof is about. Audits at which some examples could not be drawn (B.1's
     filter, or `drop` before all are scored) are told apart: those weights are not positive, and the estimate is of the
     others' gradient.
@@ -84,7 +84,7 @@ def verdict_c9(runs: Runs) -> Verdict:
         beside = f"\nWhere examples are left out, which the claim does not cover: {left_out.text()}."
     values = {name: ratio.plain() for name, ratio in (("covered", covered), ("left_out", left_out)) if ratio}
     if covered is None:
-        why = "No audits with draws of their own; proved by enumerating every draw in tests/test_sampling.py."
+        why = "No audits with draws of their own; proved by enumerating every draw in tests/methods/test_proposal.py."
         return Verdict(C9, "untestable", why + beside, values)
     text = "Squared error of means of draws by stale weights, over what their variance explains (1 if unbiased): "
     return Verdict(C9, covered.outcome(), f"{text}{covered.text()}.{beside}", values)

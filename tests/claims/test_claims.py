@@ -332,7 +332,7 @@ class TestC9:
     def test_is_untestable_without_audits_draws(self) -> None:
         verdict = JUDGES["C9"](experiment(lambda *_: traces(6, 6)))
         assert verdict.verdict == "untestable"
-        assert "tests/test_sampling.py" in verdict.evidence
+        assert "tests/methods/test_proposal.py" in verdict.evidence
 
     def test_audits_at_which_examples_are_left_out_stand_apart_since_it_does_not_cover_them(self) -> None:
         verdict = JUDGES["C9"](self.ratios(1.0, left_out=[1, 2]))
