@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from issgd_cli.actors.actor import Actor, Operation, Task
+from issgd_cli.actors.master import Master
 from issgd_cli.config.config import Config
 from issgd_cli.config.layers import assignments, merged
 from issgd_cli.config.validation import resolve
@@ -22,6 +23,7 @@ from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets import prepared, writing
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.datasets.sources import Block, Dataset, Part
+from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 
 CLASSES = 3
@@ -158,6 +160,18 @@ def new_folder(tmp_path: Path) -> Callable[[str], RunFolder]:
         for place in (folder.logs, folder.checkpoint.parent, folder.audits):
             place.mkdir(parents=True)
         return folder
+
+    return of
+
+
+@pytest.fixture
+def hired(
+    data: Prepared, begun: Callable[[Config], MemoryDatabase], new_folder: Callable[[str], RunFolder]
+) -> Callable[[Config], Master]:
+    """A master at step 0 with a database and a folder of its own."""
+
+    def of(config: Config) -> Master:
+        return Master.of(config, Problem(config, data), begun(config), new_folder("run"), torch.device("cpu"))
 
     return of
 

@@ -1,0 +1,173 @@
+"""The learner: its steps are torch's own, and a run that has diverged ends and leaves nothing that is no number."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from issgd_cli.actors.actor import Actor, Operation
+from issgd_cli.actors.master import Master
+from issgd_cli.actors.monitor import Monitor
+from issgd_cli.actors.worker import Worker
+from issgd_cli.config.config import Config
+from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.errors import RunError
+from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.problem import Problem
+from issgd_cli.randomness import generator
+from issgd_cli.runs.checkpoints import load_checkpoint
+from tests.masters import Hired, refresh, relaxed, score_everything, train
+
+CPU = torch.device("cpu")
+
+Configured = Callable[..., Config]
+Play = Callable[..., list[tuple[Actor, Operation]]]
+
+
+@pytest.mark.parametrize("settings", [[], ["optimizer.nesterov=false"], ["optimizer.momentum=0"]])
+def test_steps_are_torchs_own_to_the_bit(hired: Hired, configured: Configured, settings: list[str]) -> None:
+    master = hired(relaxed(configured, *settings))
+    score_everything(master.database, 1)
+    refresh(master)
+    chosen = master.config.optimizer
+    model = copy.deepcopy(master.learner.model)
+    nesterov = chosen.nesterov and chosen.momentum > 0
+    optimizer = torch.optim.SGD(
+        model.parameters(), chosen.learning_rate, chosen.momentum, nesterov=nesterov, fused=True
+    )
+    for step in range(6):
+        indices, factors = master.method.proposal.draw(generator(master.config.seed, "draws", step), 8)
+        inputs, labels = master.examples[indices]
+        optimizer.zero_grad()
+        (factors * cross_entropy(model(inputs), labels)).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        train(master)
+        for ours, torchs in zip(master.learner.model.parameters(), model.parameters(), strict=True):
+            assert torch.equal(ours, torchs)
+
+
+@pytest.mark.parametrize("settings", [[], ["optimizer.nesterov=false"], ["optimizer.momentum=0"]])
+def test_steps_follow_the_originals_nesterov_formula(hired: Hired, configured: Configured, settings: list[str]) -> None:
+    """v' = mu v - lr g; p += -mu v + (1 + mu) v' (without Nesterov p += v'), in float64 on the same draws."""
+    master = hired(relaxed(configured, "optimizer.learning_rate=0.02", *settings))
+    optimizer = master.config.optimizer
+    score_everything(master.database, 1)
+    refresh(master)
+    mu, rate = optimizer.momentum, optimizer.learning_rate
+    p = [parameter.detach().double().clone() for parameter in master.learner.model.parameters()]
+    v = [torch.zeros_like(part) for part in p]
+    for step in range(8):
+        indices, weights = master.method.proposal.draw(generator(master.config.seed, "draws", step), 8)
+        inputs, labels = master.examples[indices]
+        leaves = [part.clone().requires_grad_() for part in p]
+        hidden = inputs.double()
+        for layer in range(0, len(leaves), 2):
+            hidden = functional.linear(hidden.relu() if layer else hidden, leaves[layer], leaves[layer + 1])
+        losses = functional.cross_entropy(hidden, labels, reduction="none")
+        loss = (weights * losses).mean()
+        gradients = torch.autograd.grad(loss, leaves)
+        v_new = [mu * old - rate * g for old, g in zip(v, gradients, strict=True)]
+        for part, old, new in zip(p, v, v_new, strict=True):
+            part += -mu * old + (1 + mu) * new if optimizer.nesterov else new
+        v = v_new
+        assert float(train(master)) == pytest.approx(float(loss.detach()), rel=1e-4)
+        expected = torch.cat([part.flatten() for part in p])
+        torch.testing.assert_close(master.learner.parameters.double(), expected, rtol=1e-4, atol=1e-6)
+        # What a checkpoint saves is torch's buffer, -v / lr.
+        buffer = torch.cat([-part.flatten() / rate for part in v])
+        if mu > 0:
+            momentum = master.learner.optimizer.vectors["momentum"]
+            torch.testing.assert_close(momentum.double(), buffer, rtol=1e-3, atol=1e-5)
+
+
+# Divergence
+
+
+def test_a_loss_that_is_no_number_fails_the_run_and_names_the_step(
+    hired: Hired, configured: Configured, play: Play
+) -> None:
+    master = hired(relaxed(configured, "master.steps=9"))
+
+    def poison(actor: Actor, operation: Operation) -> bool:
+        if operation.name == "train" and master.learner.step == 4:  # before the fifth step
+            master.learner.parameters[0] = float("nan")
+        return False
+
+    with pytest.raises(RunError, match=r"not finite at step 5 .*optimizer\.learning_rate"):
+        play(master, until=poison)
+
+
+Until = Callable[[Actor, Operation], bool]
+
+
+def diverging(master: Master, rate: float, after: int = 5) -> Until:
+    """From the step after these on, this learning rate."""
+
+    def of(actor: Actor, operation: Operation) -> bool:
+        if operation.name == "train" and master.learner.step == after:
+            faster = master.config.optimizer.model_copy(update={"learning_rate": rate})
+            master.learner.config = master.config.model_copy(update={"optimizer": faster})
+        return False
+
+    return of
+
+
+def failure(play: Play, data: Prepared, master: Master, until: Until) -> str:
+    """What ends this master's run; in exact mode with all who must take part."""
+    config, database = master.config, master.database
+    if config.master.mode == "relaxed":
+        with pytest.raises(RunError) as told:
+            play(master, until=until)
+    else:
+        monitor = Monitor(config, Problem(config, data), database, master.folder, CPU)
+        with pytest.raises(RunError) as told:
+            play(monitor, master, Worker.of(config, Problem(config, data), database, CPU), until=until)
+        monitor.trace.close()
+        monitor.events.close()
+    return str(told.value)
+
+
+@pytest.mark.parametrize("mode", ["relaxed", "exact"])
+def test_a_run_that_diverges_names_step_weight_and_the_last_good_checkpoint(
+    hired: Hired, configured: Configured, play: Play, data: Prepared, mode: str
+) -> None:
+    """At 1e18 the parameters stay finite for a step, and the next one's logits are not."""
+    settings = ["master.steps=30", "master.publish_every_steps=3", "master.checkpoint_every_seconds=1e-6"]
+    master = hired(configured(f"master.mode={mode}", *settings))
+    if mode == "relaxed":
+        score_everything(master.database, 1)
+    message = failure(play, data, master, diverging(master, 1e18, after=6))
+    assert "The loss is not finite at step 8 " in message
+    omega = master.method.proposal.weights
+    assert f"(largest importance weight possible: {omega.mean() / omega.min():.3g})" in message
+    assert omega.mean() / omega.min() > 1.1
+    assert f"The last good checkpoint is {master.folder.checkpoint}." in message
+    checkpoint = load_checkpoint(master.folder.checkpoint)
+    assert 0 < checkpoint.step <= 6
+    assert np.isfinite(checkpoint.parameters).all()
+    assert np.isfinite(checkpoint.optimizer["momentum"]).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "seconds"), [("relaxed", "1e-6"), ("relaxed", "600"), ("exact", "1e-6"), ("exact", "600")]
+)
+def test_parameters_that_overflow_after_a_good_loss_are_neither_saved_nor_published(
+    hired: Hired, configured: Configured, play: Play, data: Prepared, mode: str, seconds: str
+) -> None:
+    """The last step of a block: its loss is of the parameters before it. What comes next is a checkpoint or not."""
+    settings = ["master.steps=30", "master.publish_every_steps=3", f"master.checkpoint_every_seconds={seconds}"]
+    master = hired(configured(f"master.mode={mode}", *settings))
+    message = failure(play, data, master, diverging(master, 1e39, after=11))
+    assert "The parameters are not finite after step 12 (largest importance weight possible: " in message
+    if (mode, seconds) == ("exact", "600"):  # a relaxed run saves one after its first block in any case
+        assert "There is no checkpoint yet." in message
+        assert not master.folder.checkpoint.exists()
+    else:
+        assert f"The last good checkpoint is {master.folder.checkpoint}." in message
+        assert load_checkpoint(master.folder.checkpoint).step in (3, 6, 9)
+    found = master.database.parameters()
+    assert found is not None
+    assert np.isfinite(found[1]).all()

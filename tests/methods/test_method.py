@@ -1,0 +1,59 @@
+"""What every method does alike: it smooths as it is told, and reports on what it draws from."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from issgd_cli.config.config import Config
+from issgd_cli.equations.alain2015 import effective_sample_size, entropy
+from issgd_cli.errors import WeightError
+from issgd_cli.methods.proposal import FLOOR
+from issgd_cli.methods.smoothing import entropy_constant, variance_optimal_constant
+from tests.masters import Hired, in_use, poison, refresh, relaxed, report, score_chunk, score_everything
+
+Configured = Callable[..., Config]
+
+
+def test_the_report_tells_of_the_proposal_in_use(hired: Hired, configured: Configured, clock: list[float]) -> None:
+    master = hired(relaxed(configured, "proposal.smoothing=0", "proposal.limit_mode=drop"))
+    for number in range(5):  # chunks of 10 of 95 examples
+        score_chunk(master.database, number, 1, [0.0] + [1.0 + number] * 9)
+        clock[0] += 1
+    master.publishing.version = 4  # version 3 was published last
+    master.learner.step = 6
+    refresh(master)
+    values, omega = report(master), master.method.proposal.weights
+    assert (master.database.get("proposal") or {})["step"] == 6
+    assert values["proposal/entropy"] == pytest.approx(entropy(omega))
+    assert values["proposal/effective_sample_size"] == pytest.approx(effective_sample_size(omega))
+    assert values["proposal/kept_fraction"] == pytest.approx(50 / 95)
+    assert values["proposal/floored"] == 5
+    assert omega[0] == pytest.approx(FLOOR * 2.7)
+    assert values["staleness/mean_seconds"] == pytest.approx(3.0)
+    assert values["staleness/max_seconds"] == pytest.approx(5.0)
+    assert values["staleness/mean_versions"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("setting", ["entropy:0.99", "variance-optimal"])
+def test_the_adaptive_smoothings_learn_from_the_table(hired: Hired, configured: Configured, setting: str) -> None:
+    master = hired(relaxed(configured, f"proposal.smoothing={setting}"))
+    for version in (1, 2):
+        score_everything(master.database, version)
+    refresh(master)
+    table = master.database.weights(previous=True)
+    assert table.previous_norms is not None
+    norms, previous = table.norms.astype(np.float64), table.previous_norms.astype(np.float64)
+    by_entropy, by_variance = entropy_constant(norms, 0.99), variance_optimal_constant(previous, norms)
+    expected = by_entropy if setting == "entropy:0.99" else by_variance
+    assert expected > 0
+    assert in_use(master).smoothing == expected
+    np.testing.assert_allclose(master.method.proposal.weights, norms + expected)
+
+
+def test_a_norm_that_is_no_number_ends_the_run(hired: Hired, configured: Configured) -> None:
+    master = hired(relaxed(configured))
+    score_everything(master.database, 1)
+    poison(master.database)
+    with pytest.raises(WeightError, match="NaN"):
+        refresh(master)

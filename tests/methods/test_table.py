@@ -1,0 +1,155 @@
+"""The table: which norms are fresh, how old they are, shuffled ones, and a minibatch's own above them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from issgd_cli.actors.master import Master
+from issgd_cli.config.config import Config
+from issgd_cli.database.memory import MemoryDatabase
+from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.methods.smoothing import variance_optimal_constant
+from issgd_cli.problem import Problem
+from issgd_cli.runs.folder import RunFolder
+from tests.masters import Hired, in_use, own_norms, refresh, relaxed, report, score_chunk, score_everything
+
+CPU = torch.device("cpu")
+
+Configured = Callable[..., Config]
+Begun = Callable[[Config], MemoryDatabase]
+NewFolder = Callable[[str], RunFolder]
+
+
+@pytest.mark.parametrize("mode", ["drop", "fill"])
+def test_weights_older_than_the_limit_in_seconds_are_not_used(
+    hired: Hired, configured: Configured, clock: list[float], mode: str
+) -> None:
+    settings = ["proposal.staleness_limit_seconds=4", f"proposal.limit_mode={mode}", "proposal.smoothing=0"]
+    master = hired(relaxed(configured, *settings))
+    for number in range(10):
+        score_chunk(master.database, number, 1, 1.0 + number)
+        clock[0] += 1
+    refresh(master)  # the ages are now 10, 9, ..., 1 seconds
+    omega = master.method.proposal.weights
+    np.testing.assert_allclose(omega[60:90], np.repeat([7.0, 8, 9], 10))
+    np.testing.assert_allclose(omega[90:], 10.0)
+    mean = (70 + 80 + 90 + 50) / 35
+    np.testing.assert_allclose(omega[:60], 0.0 if mode == "drop" else mean)
+    assert report(master)["proposal/kept_fraction"] == pytest.approx(35 / 95)
+    assert report(master)["staleness/max_seconds"] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("mode", ["drop", "fill"])
+def test_weights_older_than_the_limit_in_versions_are_not_used(hired: Hired, configured: Configured, mode: str) -> None:
+    settings = ["proposal.staleness_limit_versions=2", f"proposal.limit_mode={mode}", "proposal.smoothing=0"]
+    master = hired(relaxed(configured, *settings))
+    for number in range(10):
+        score_chunk(master.database, number, number + 1, 2.0)
+    master.publishing.version = 11  # version 10 was published last
+    refresh(master)
+    used = master.method.proposal.weights > 0
+    np.testing.assert_array_equal(used, np.arange(95) >= (70 if mode == "drop" else 0))
+    assert report(master)["proposal/kept_fraction"] == pytest.approx(25 / 95)
+
+
+def test_ages_are_means_over_examples_not_chunks(hired: Hired, configured: Configured, clock: list[float]) -> None:
+    master = hired(relaxed(configured))
+    score_chunk(master.database, 9, 1, 1.0)
+    clock[0] += 4
+    score_chunk(master.database, 0, 2, 1.0)
+    master.publishing.version = 3
+    refresh(master)
+    # The last chunk has 5 examples, the first 10.
+    assert report(master)["staleness/mean_seconds"] == pytest.approx(4 * 5 / 15)
+    assert report(master)["staleness/mean_versions"] == pytest.approx(1 * 5 / 15)
+
+
+def test_variance_optimal_pairs_come_from_fresh_chunks_with_two_versions_only(
+    hired: Hired, configured: Configured
+) -> None:
+    master = hired(relaxed(configured, "proposal.smoothing=variance-optimal", "proposal.staleness_limit_versions=3"))
+    database: Any = master.database
+    score_chunk(database, 0, 1, 100.0)  # a pair, but too old
+    score_chunk(database, 0, 2, 1.0)
+    score_chunk(database, 1, 9, 7.0)  # one version only
+    score_chunk(database, 2, 4, np.arange(1.0, 11))  # a pair whose newer half is fresh
+    score_chunk(database, 2, 9, np.arange(10.0, 0, -1))
+    master.publishing.version = 10
+    refresh(master)
+    expected = variance_optimal_constant(np.arange(1.0, 11), np.arange(10.0, 0, -1))
+    assert in_use(master).smoothing == pytest.approx(expected)
+
+
+# Shuffled weights
+
+
+@pytest.mark.parametrize("mode", ["drop", "fill"])
+def test_shuffled_weights_are_the_same_values_at_other_examples(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, mode: str
+) -> None:
+    settings = ["proposal.staleness_limit_versions=1", f"proposal.limit_mode={mode}"]
+    masters = []
+    for source in ("workers", "shuffled"):
+        config = relaxed(configured, *settings, f"proposal.source={source}")
+        masters.append(master := Master.of(config, Problem(config, data), begun(config), new_folder(source), CPU))
+        for number in range(10):
+            score_chunk(master.database, number, 3 if number < 6 else 1, np.arange(1.0, 11)[: 10 if number < 9 else 5])
+        master.publishing.version = 4
+        refresh(master)
+    plain, shuffled = masters
+    ours, theirs = shuffled.method.proposal.weights, plain.method.proposal.weights
+    np.testing.assert_array_equal(np.sort(ours[:60]), np.sort(theirs[:60]))
+    np.testing.assert_array_equal(ours[60:], theirs[60:])  # which are not in use
+    assert not np.array_equal(ours, theirs)
+    assert report(shuffled)["proposal/entropy"] == pytest.approx(report(plain)["proposal/entropy"], rel=1e-12)
+    np.testing.assert_array_equal(np.unique(shuffled.database.weights(False).norms), np.arange(1.0, 11))
+    # Audits compare with the norms that the weights were made of.
+    np.testing.assert_allclose(ours[:60], in_use(shuffled).norms[:60].astype(np.float64) + 0.5)
+
+
+def test_how_weights_are_shuffled_depends_on_seed_and_step_alone(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder
+) -> None:
+    def order(seed: int, step: int, scale: float) -> list[int]:
+        config = relaxed(configured, "proposal.source=shuffled", f"seed={seed}", "proposal.smoothing=0")
+        master = Master.of(config, Problem(config, data), begun(config), new_folder(f"{seed}-{step}-{scale}"), CPU)
+        for number, size in enumerate(master.database.layout().sizes("train")):
+            score_chunk(master.database, number, 1, scale * (1 + 10 * number + np.arange(size)))
+        master.learner.step, master.publishing.version = step, 5
+        refresh(master)
+        return [int(place) for place in np.argsort(master.method.proposal.weights)]
+
+    first = order(0, 3, 1.0)
+    assert order(0, 3, 7.0) == first
+    assert order(0, 4, 1.0) != first
+    assert order(1, 3, 1.0) != first
+
+
+# The norms of the master's own minibatches
+
+
+def test_own_norms_stand_above_the_tables_until_a_newer_version_is_scored(hired: Hired, configured: Configured) -> None:
+    master = hired(
+        relaxed(configured, "proposal.limit_mode=fill", "master.reuse_own_norms=true", "proposal.smoothing=0")
+    )
+    own = own_norms(master)
+    score_everything(master.database, 2)
+    table = master.database.weights(previous=False)
+    own.pending = [(torch.tensor([0, 1]), torch.tensor([50.0, 60.0]))]
+    own.settle(1, 0.0)  # older than the table
+    own.pending = [(torch.tensor([2, 3]), torch.tensor([70.0, 80.0]))]
+    own.settle(2, 0.0)  # of the same version's block: younger
+    master.publishing.version = 4
+    refresh(master)
+    expected = table.norms.astype(np.float64)
+    expected[2:4] = 70, 80
+    np.testing.assert_allclose(master.method.proposal.weights, expected)
+    records = master.database.weights(previous=False)
+    np.testing.assert_array_equal(records.norms, table.norms)  # the overlay stays private
+    assert report(master)["staleness/mean_versions"] == pytest.approx(1)
+    score_chunk(master.database, 0, 3, 5.0)
+    refresh(master)
+    np.testing.assert_allclose(master.method.proposal.weights[:4], 5.0)
