@@ -1,4 +1,4 @@
-"""The learner: its steps are torch's own, and a run that has diverged ends and leaves nothing that is no number."""
+"""The learner: its gradients and steps are torch's own, and a run that diverges leaves nothing that is no number."""
 
 import copy
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from issgd_cli.actors.actor import Actor, Operation
+from issgd_cli.actors.learner import Learner
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Worker
@@ -16,6 +17,7 @@ from issgd_cli.config.config import Config
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
 from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.methods.method import Needs
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs.checkpoints import load_checkpoint
@@ -81,6 +83,32 @@ def test_steps_follow_the_originals_nesterov_formula(hired: Hired, configured: C
         if mu > 0:
             momentum = master.learner.optimizer.vectors["momentum"]
             torch.testing.assert_close(momentum.double(), buffer, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("needs", ["nothing", "norms"])
+def test_each_row_of_coefficients_gives_a_gradient_of_its_own(
+    configured: Configured, data: Prepared, needs: Needs
+) -> None:
+    problem = Problem(config := configured(), data)
+    learner = Learner(config, problem, CPU, None)
+    inputs, labels = problem.examples("train", CPU)[torch.arange(8)]
+    coefficients = torch.rand((2, 8), generator=torch.Generator().manual_seed(0)) + 0.1
+    gradients, squared_norms = learner.backward(learner.forward(inputs, labels, needs), coefficients)
+    parameters = list(learner.model.parameters())
+
+    def losses() -> torch.Tensor:
+        return functional.cross_entropy(learner.model(inputs), labels, reduction="none")
+
+    for row, gradient in zip(coefficients, gradients, strict=True):
+        for ours, torchs in zip(gradient, torch.autograd.grad(row @ losses(), parameters), strict=True):
+            torch.testing.assert_close(ours, torchs)
+    if needs == "nothing":
+        assert squared_norms is None
+        return
+    # Of each example's own loss: no coefficient stays in them.
+    own = [torch.autograd.grad(losses()[number], parameters) for number in range(8)]
+    expected = torch.stack([sum((part.square().sum() for part in parts), torch.zeros(())) for parts in own])
+    torch.testing.assert_close(squared_norms, expected, rtol=1e-4, atol=1e-7)
 
 
 # Divergence

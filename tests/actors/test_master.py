@@ -1,6 +1,6 @@
 """The master's loop: what it does when, and that an interrupted exact run goes on as if nothing had been."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from issgd_cli.actors.actor import Actor, Operation, Task
-from issgd_cli.actors.master import Master
+from issgd_cli.actors.learner import Learner
+from issgd_cli.actors.master import Master, take_step
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Worker
 from issgd_cli.config.config import Config
@@ -16,6 +17,8 @@ from issgd_cli.database import Published
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import WeightError
+from issgd_cli.methods.method import Drawn, Gradient, Needs
+from issgd_cli.methods.sgd import SGD
 from issgd_cli.problem import Problem
 from issgd_cli.runs import cutting, traces
 from issgd_cli.runs.checkpoints import load_checkpoint
@@ -97,6 +100,43 @@ def test_a_run_ends_by_its_seconds(hired: Hired, configured: Configured, play: P
     play(master)
     assert 0 < master.learner.step < 1000
     assert master.database.seconds() >= 0.05
+
+
+# A step
+
+
+class TwoGradients(SGD):
+    """Of the minibatch's examples, in which each counts for more in one than in the other; their mean is SGD's."""
+
+    learned: torch.Tensor | None = None
+
+    def weigh(self, drawn: Drawn, losses: torch.Tensor) -> torch.Tensor:
+        tilt = torch.linspace(0.5, 1.5, len(losses))
+        return super().weigh(drawn, losses) * torch.stack([tilt, 2 - tilt])
+
+    def combine(self, gradients: Sequence[Gradient]) -> Gradient:
+        return [(one + other) / 2 for one, other in zip(*gradients, strict=True)]
+
+    def learn(self, drawn: Drawn, squared_norms: torch.Tensor | None) -> None:
+        self.learned = squared_norms
+
+
+@pytest.mark.parametrize("needs", ["nothing", "norms"])
+def test_a_method_may_descend_by_the_mean_of_two_gradients(
+    configured: Configured, data: Prepared, needs: Needs
+) -> None:
+    problem = Problem(config := configured("proposal.method=sgd"), data)
+    examples = problem.examples("train", CPU)
+    plain, double = Learner(config, problem, CPU, None), Learner(config, problem, CPU, None)
+    sgd, method = (kind(config, len(examples), CPU) for kind in (SGD, TwoGradients))
+    method.needs = needs
+    for _ in range(3):
+        loss, expected = take_step(double, method, examples, 8), take_step(plain, sgd, examples, 8)
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(double.parameters, plain.parameters)
+    assert double.step == 3
+    assert isinstance(method, TwoGradients)
+    assert (None if method.learned is None else method.learned.shape) == (None if needs == "nothing" else (8,))
 
 
 # Interruption

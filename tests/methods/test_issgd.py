@@ -1,4 +1,4 @@
-"""ISSGD: it draws in proportion to the smoothed norms, its own minibatches' among them."""
+"""ISSGD: it draws in proportion to the smoothed norms, its own minibatches' among them, and what it aims at."""
 
 import copy
 from collections.abc import Callable
@@ -12,9 +12,11 @@ from issgd_cli.actors.master import Master
 from issgd_cli.config.config import Config
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.methods.issgd import ISSGD
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs.folder import RunFolder
+from tests.draws import EXAMPLES, OLD, expected_estimate, tiny_gradients, tiny_table
 from tests.masters import Hired, own_norms, refresh, relaxed, report, score_chunk, score_everything, train
 
 CPU = torch.device("cpu")
@@ -88,6 +90,40 @@ def test_a_steps_draws_depend_on_seed_and_step_alone(hired: Hired, configured: C
         losses.append([float(train(one)) for _ in range(4)])
     assert losses[0] == losses[1]
     assert losses[0][0] != losses[2][0]  # the same parameters and weights, other draws
+
+
+# Bias
+
+LIMIT = "proposal.staleness_limit_versions=2"
+OWN = "master.reuse_own_norms=true"
+
+
+@pytest.mark.parametrize("smoothing", ["0", "10", "entropy:0.97", "variance-optimal"])
+@pytest.mark.parametrize(
+    ("settings", "of"),
+    [
+        (["proposal.limit_mode=drop"], "all"),
+        (["proposal.limit_mode=fill", LIMIT], "all"),
+        (["proposal.limit_mode=drop", LIMIT], "usable"),
+        (["proposal.limit_mode=fill", OWN], "all"),
+        (["proposal.source=shuffled"], "all"),
+    ],
+)
+def test_the_expected_gradient_is_the_mean_of_all_but_of_the_usable_where_others_are_dropped(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch, smoothing: str, settings: list[str], of: str
+) -> None:
+    """Listed: every minibatch of two, drawn by norms that are stale."""
+    method = ISSGD(relaxed(configured, f"proposal.smoothing={smoothing}", *settings), EXAMPLES, CPU)
+    if method.own is not None:
+        method.learn(method.draw(0, 3), torch.tensor([0.1, 4.0, 90.0]))
+        method.settle(6, 0.9)
+    method.adopt(method.refreshed(tiny_table()))
+    assert len(set(method.proposal.weights.tolist())) > 2  # no fallback
+    gradients = tiny_gradients()
+    targets = {"all": gradients.mean(0), "usable": gradients[~OLD].mean(0)}
+    assert not np.allclose(targets["all"], targets["usable"], rtol=0.1)
+    expected = expected_estimate(method, 2, gradients, monkeypatch)
+    np.testing.assert_allclose(expected, targets[of], rtol=1e-6, atol=1e-6)
 
 
 # The norms of its own minibatches

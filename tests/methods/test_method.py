@@ -1,15 +1,20 @@
-"""What every method does alike: it smooths as it is told, and reports on what it draws from."""
+"""What every method does alike: it smooths as told, reports on what it draws from, and goes on from its state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from issgd_cli.config.config import Config
 from issgd_cli.equations.alain2015 import effective_sample_size, entropy
 from issgd_cli.errors import WeightError
+from issgd_cli.methods.method import Method
 from issgd_cli.methods.proposal import FLOOR
 from issgd_cli.methods.smoothing import entropy_constant, variance_optimal_constant
+from issgd_cli.registries import METHODS
+from tests.draws import EXAMPLES, tiny_table
 from tests.masters import Hired, in_use, poison, refresh, relaxed, report, score_chunk, score_everything
 
 Configured = Callable[..., Config]
@@ -57,3 +62,54 @@ def test_a_norm_that_is_no_number_ends_the_run(hired: Hired, configured: Configu
     poison(master.database)
     with pytest.raises(WeightError, match="NaN"):
         refresh(master)
+
+
+# State
+
+MOST_STATE = {"issgd": ["proposal.limit_mode=fill", "master.reuse_own_norms=true"]}
+
+
+def new(configured: Configured, name: str) -> Method:
+    config = relaxed(configured, f"proposal.method={name}", *MOST_STATE.get(name, []))
+    return METHODS[name](config, EXAMPLES, torch.device("cpu"))  # type: ignore[no-any-return]
+
+
+def saved(state: Mapping[str, Any]) -> dict[str, Any]:
+    """As a checkpoint gives it back: arrays of their own, of numbers too."""
+    return {name: saved(value) if isinstance(value, Mapping) else np.array(value) for name, value in state.items()}
+
+
+def going_on(method: Method, steps: range) -> list[Any]:
+    """Draws, learns, publishes and reads the table, and draws again; all that was drawn and reported."""
+    found: list[Any] = []
+    for step in steps:
+        if step == steps[len(steps) // 2]:
+            method.settle(6, 0.5 + step / 100)
+            method.adopt(refreshed := method.refreshed(tiny_table()))
+            found.append(refreshed.values)
+        drawn = method.draw(step, 4)
+        found += [drawn.indices.tolist(), drawn.factors.tolist()]
+        method.learn(drawn, torch.arange(1.0, 5) * (step + 1) if method.needs == "norms" else None)
+    return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_goes_on_from_its_state_to_the_same_bits(configured: Configured, name: str) -> None:
+    one, other = new(configured, name), new(configured, name)
+    going_on(one, range(5))
+    state = saved(one.state())
+    assert ("drawn" in state) == (name == "issgd")  # norms of the steps since the last publication
+    other.restore(state)
+    assert going_on(one, range(5, 11)) == going_on(other, range(5, 11))
+
+
+def test_a_method_goes_on_with_what_it_was_about_to_draw_from(configured: Configured) -> None:
+    one, other = new(configured, "issgd"), new(configured, "issgd")
+    going_on(one, range(4))
+    one.settle(6, 0.9)
+    about_to = one.refreshed(tiny_table())
+    assert not np.array_equal(about_to.proposal.weights, one.proposal.weights)
+    other.restore(saved(one.state(about_to)))
+    one.adopt(about_to)
+    np.testing.assert_array_equal(other.proposal.weights, one.proposal.weights)
+    assert going_on(one, range(4, 9)) == going_on(other, range(4, 9))

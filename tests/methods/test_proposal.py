@@ -1,7 +1,5 @@
 """What each mode of drawing aims at, by listing every draw; and that every draw is where it belongs."""
 
-from typing import cast
-
 import numpy as np
 import pytest
 import torch
@@ -12,21 +10,10 @@ from issgd_cli.errors import WeightError
 from issgd_cli.methods.proposal import FLOOR, LimitMode, Proposal, proposal
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.randomness import generator
+from tests.draws import fixed
 
 LAST_RANDOM = 1 - 2.0**-53  # the largest number that a generator's random() gives
 N = 12
-
-
-def fixed(numbers: ArrayLike) -> np.random.Generator:
-    """A generator whose random() gives these numbers."""
-
-    class Fixed:
-        def random(self, size: int) -> Float64s:
-            values = np.atleast_1d(np.asarray(numbers, np.float64))
-            assert values.size == size
-            return values
-
-    return cast(np.random.Generator, Fixed())
 
 
 def drawn_by(distribution: Proposal, random: np.random.Generator, size: int) -> tuple[NDArray[np.int64], Float64s]:

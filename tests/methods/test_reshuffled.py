@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from issgd_cli.config.config import Config
 from issgd_cli.methods.reshuffled import Reshuffled
+from tests.draws import estimate
 
 Configured = Callable[..., Config]
 
@@ -54,11 +55,7 @@ def test_over_all_orders_of_an_epoch_each_step_is_unbiased_and_their_sum_is_exac
     for number in range(len(orders)):
         chosen: dict[int, NDArray[np.int64]] = {0: orders[number], 1: orders[-1 - number]}
         monkeypatch.setattr(one, "order", chosen.__getitem__)
-        estimates = []
-        for step in range(steps):
-            drawn = one.draw(step, size)
-            coefficients = one.weigh(drawn, torch.zeros(size)).double().numpy()[0]
-            estimates.append(coefficients @ gradients[drawn.indices.numpy()])
+        estimates = [estimate(one, step, size, gradients) for step in range(steps)]
         # Two epochs are five minibatches: their sum is that of all examples, whatever the orders.
         np.testing.assert_allclose(np.sum(estimates, 0) * size, 2 * gradients.sum(0), rtol=1e-12)
         found += np.array(estimates) / len(orders)

@@ -1,11 +1,14 @@
-"""Plain SGD: uniform, whatever the table says."""
+"""Plain SGD: uniform, whatever the table says, and so unbiased."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from issgd_cli.config.config import Config
+from issgd_cli.methods.sgd import SGD
+from tests.draws import EXAMPLES, expected_estimate, tiny_gradients, tiny_table
 from tests.masters import Hired, refresh, relaxed, report, score_chunk, score_everything
 
 Configured = Callable[..., Config]
@@ -22,3 +25,12 @@ def test_sgd_draws_uniformly_whatever_the_table_says(hired: Hired, configured: C
     values = report(master)
     assert values["proposal/entropy"] == pytest.approx(np.log(95))
     assert values["proposal/fallback"] == 0
+
+
+def test_the_expected_gradient_is_the_mean_of_all(configured: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listed: all 36 minibatches of two."""
+    method, gradients = SGD(configured("proposal.method=sgd"), EXAMPLES, torch.device("cpu")), tiny_gradients()
+    for _ in ("before the first look at the table", "after it"):
+        expected = expected_estimate(method, 2, gradients, monkeypatch)
+        np.testing.assert_allclose(expected, gradients.mean(0), rtol=1e-6, atol=1e-6)
+        method.adopt(method.refreshed(tiny_table()))

@@ -35,6 +35,12 @@ def test_a_flat_models_gradients_are_the_same_and_its_parameters_still_trained()
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+def test_the_size_is_that_of_the_flat_vector_and_needs_no_memory() -> None:
+    assert flat.size(mlp(4, [3], 2)) == len(flatten_parameters(mlp(4, [3], 2))) == 4 * 3 + 3 + 3 * 2 + 2
+    with torch.device("meta"):
+        assert flat.size(mlp(10**6, [10**6], 10)) == 10**12 + 10**6 + 10**7 + 10
+
+
 def test_the_fingerprint_is_of_the_shapes_alone() -> None:
     def fingerprint(features: int, hidden: list[int], classes: int) -> str:
         return flat.fingerprint(mlp(features, hidden, classes))
