@@ -72,10 +72,10 @@ def verdict_c7(runs: Runs) -> Verdict:
 def verdict_c9(runs: Runs) -> Verdict:
     """Whether means of many draws by stale weights miss the true gradient by no more than their variance explains.
 
-    Mathematics for any fixed positive weights (proved by enumeration in tests/methods/test_proposal.py); this looks whether the
-    software that made these runs does what the proof is about. Audits at which some examples could not be drawn (B.1's
-    filter, or `drop` before all are scored) are told apart: those weights are not positive, and the estimate is of the
-    others' gradient.
+    Mathematics for any fixed positive weights (tests/methods/test_proposal.py proves it by enumeration); this looks
+    whether the software that made these runs does what the proof is about. Audits at which some examples could not be
+    drawn (B.1's filter, or `drop` before all are scored) are told apart: those weights are not positive, and the
+    estimate is of the others' gradient.
     """
     stale = tuple(run for run in runs.runs if run.config.proposal.method == "issgd")
     covered, left_out = (_error_ratios(stale, drops) for drops in (False, True))

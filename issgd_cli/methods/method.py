@@ -94,7 +94,10 @@ class Method(ABC):
         """The minibatch of a step: a function of the seed, the step and what is in use alone."""
 
     def weigh(self, drawn: Drawn, losses: Tensor) -> Tensor:
-        """What each example's loss counts for in each of J gradients, shape (J, B); here the mean of section 4.1."""
+        """What each example's loss counts for in each of J gradients, shape (J, B); here the mean of section 4.1.
+
+        Positive in the last of them where norms are needed: they are taken along with that gradient.
+        """
         return drawn.factors[None] * (1 / len(losses))
 
     def combine(self, gradients: Sequence[Gradient]) -> Gradient:
