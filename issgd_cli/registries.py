@@ -80,8 +80,10 @@ OPTIMIZERS = Registry(
     "optimizer.kind",
     {
         "sgd": Part("issgd_cli.optimizers.sgd:SGD"),
-        "adam": Part("issgd_cli.optimizers.adam:Adam"),
-        "adamw": Part("issgd_cli.optimizers.adam:AdamW"),
+        "adam": Part("issgd_cli.optimizers.adam:Adam", defaults={"optimizer": {"learning_rate": 1e-3}}),
+        "adamw": Part(
+            "issgd_cli.optimizers.adam:AdamW", defaults={"optimizer": {"learning_rate": 1e-3, "weight_decay": 1e-2}}
+        ),
     },
 )
 

@@ -99,6 +99,21 @@ def test_a_section_of_no_part_is_unknown() -> None:
         of("mine.strength=0.25")
 
 
+@pytest.mark.usefixtures("mine")
+def test_defaults_of_what_is_named_reach_every_section_and_give_way_to_what_is_set() -> None:
+    assert of("optimizer.kind=adam").optimizer.learning_rate == 0.001
+    assert of("optimizer.kind=adamw").optimizer.weight_decay == 0.01
+    assert of("optimizer.kind=adam", "optimizer.learning_rate=0.5").optimizer.learning_rate == 0.5
+    both = of("optimizer.kind=adam", "proposal.method=mine", "worker.count=4")
+    assert (both.optimizer.learning_rate, both.worker.count) == (0.001, 4)
+    assert (of().optimizer.learning_rate, of().worker.count, of("proposal.method=sgd").worker.count) == (0.01, 3, 1)
+
+
+def test_sections_of_ones_own_have_names_of_their_own() -> None:
+    names = [name for registry in ALL for name, part in registry.parts.items() if part.has_settings]
+    assert len({*names, *Config.model_fields}) == len(names) + len(Config.model_fields)
+
+
 def test_nothing_is_loaded_to_know_a_name() -> None:
     registry = Registry("a.b", cast(Mapping[str, Any], {"one": Part("nowhere:nothing")}))
     assert "one" in registry

@@ -80,7 +80,8 @@ class Learner:
         if forward.scored is None:
             return [*gradients, torch.autograd.grad(forward.losses, self.tensors, last)], None
         squared_norms, gradient = forward.scored.backward(last)
-        return [*gradients, gradient or ()], squared_norms
+        assert gradient is not None
+        return [*gradients, gradient], squared_norms
 
     def descend(self, gradient: Gradient) -> None:
         """One step of the optimiser, in place, at the schedule's rate."""

@@ -28,7 +28,6 @@ from issgd_cli.problem import Problem
 from issgd_cli.registries import METHODS
 from issgd_cli.runs.checkpoints import Checkpoint
 from issgd_cli.runs.folder import RunFolder
-from issgd_cli.runs.parameters import save_parameters
 
 POLL_SECONDS = 0.005
 
@@ -63,16 +62,15 @@ class Master:
         method: Method,
         examples: Examples,
         database: Database,
-        folder: RunFolder,
-        checkpoint: Checkpoint | None = None,
+        saving: Saving,
+        version: int = 1,
+        resumed_at: float | None = None,
     ) -> None:
-        """A master whose learner is at step 0, or where `checkpoint` left off."""
-        self.config, self.database, self.folder = config, database, folder
+        """A master that publishes this version next; `resumed_at`: seconds, of a run that goes on from a checkpoint."""
+        self.config, self.database, self.saving = config, database, saving
         self.learner, self.method, self.examples = learner, method, examples
-        version = 1 if checkpoint is None else checkpoint.version
         self.publishing = Publishing(config, database, learner.parameters, version)
-        self.saving = Saving(config, database, folder, version)
-        self.resumed_at = None if checkpoint is None else checkpoint.seconds
+        self.resumed_at = resumed_at
         self.task: Task[Refreshed] | None = None
         self.published = Published(0, 0)
         self.loss = float("nan")
@@ -87,11 +85,13 @@ class Master:
         device: torch.device,
         checkpoint: Checkpoint | None = None,
     ) -> "Master":
-        """The master of a run: its method by its name, its learner on this device."""
+        """The master of a run, from its beginning or a checkpoint; it learns on this device."""
         examples = problem.examples("train", device)
         method = METHODS[config.proposal.method](config, len(examples), device)
         learner = Learner(config, problem, device, checkpoint)
-        return cls(config, learner, method, examples, database, folder, checkpoint)
+        version, seconds = (1, None) if checkpoint is None else (checkpoint.version, checkpoint.seconds)
+        saving = Saving(config, database, folder, version)
+        return cls(config, learner, method, examples, database, saving, version, seconds)
 
     def run(self) -> Generator[Operation | Task[Any]]:
         """Publish, refresh, train on some minibatches, for ever (figure 1, left)."""
@@ -112,8 +112,9 @@ class Master:
                 yield Operation("train", self.publishing.version - 1, examples=limits.minibatch_size)
                 losses.append(take_step(self.learner, self.method, self.examples, limits.minibatch_size))
                 self.saving.audit_if_due(self.learner, self.method)
-            self.loss = float(torch.stack(losses).mean())
-            self._refuse_diverged(torch.stack(losses))
+            of_block = torch.stack(losses)
+            self.loss = float(of_block.mean())
+            self._refuse_diverged(of_block)
             over = is_over(limits, self.learner.step, self.database.seconds())
             if over or (yield from self.saving.may_checkpoint(self.publishing.version)):
                 yield Operation("checkpoint", self.publishing.version - 1)
@@ -128,7 +129,7 @@ class Master:
             self.task.result()  # raises what has gone wrong
         # In exact mode the last records are then of the final parameters.
         yield from self.publishing.publish(self._next())
-        save_parameters(self.folder.parameters, self.learner.model)
+        self.saving.parameters(self.learner)
         self.database.put("finished", {"step": self.learner.step, "version": self.publishing.version - 1})
 
     def _exchange(self) -> Generator[Operation | Task[Any]]:
@@ -177,7 +178,7 @@ class Master:
 
         Raises:
             DataError: The data have changed since they were loaded, and with them what may have been trained on.
-            RunError: Parameters or momentum are not finite, or the disk is full. The last checkpoint stays.
+            RunError: What the learner holds is not finite, or the disk is full. The last checkpoint stays.
         """
         self.learner.problem.data.refuse_changed()
         self._refuse_diverged()
@@ -227,7 +228,7 @@ class Master:
         if trouble is None:
             return
         omega = self.method.proposal.weights[self.method.proposal.weights > 0]
-        good = self.folder.checkpoint
+        good = self.saving.folder.checkpoint
         raise RunError(
             f"{trouble} (largest importance weight possible: {omega.mean() / omega.min():.3g}). Lower "
             "`optimizer.learning_rate` or raise `proposal.smoothing`. "

@@ -14,6 +14,7 @@ from issgd_cli.runs.arrays import Arrays
 from issgd_cli.runs.audits import Audit, save_audit
 from issgd_cli.runs.checkpoints import Checkpoint, save_checkpoint, total_work
 from issgd_cli.runs.folder import RunFolder
+from issgd_cli.runs.parameters import save_parameters
 
 SPARE_VERSIONS = 100  # may be published while a checkpoint that is due waits for the database
 RESERVED_VERSIONS = 1000  # a relaxed run checkpoints at least as often; a resumed one starts above them
@@ -97,6 +98,10 @@ class Saving:
             smoothing=method.in_use.smoothing,
         )
         save_audit(self.folder.audits, point)
+
+    def parameters(self, learner: Learner) -> None:
+        """Saves the final ones."""
+        save_parameters(self.folder.parameters, learner.model)
 
     def _keep(self, version: int) -> Generator[Operation, None, Kept]:
         yield Operation("checkpoint", version - 1, bytes=self.database.layout().bytes())

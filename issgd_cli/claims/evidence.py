@@ -179,7 +179,8 @@ def setting_title(runs: Runs, setting: str) -> str:
         return f"({setting})"
     kind, number = parse_smoothing(config.proposal.smoothing)
     added = f"add smoothing +{number}" if kind == "constant" else f"{config.proposal.smoothing} smoothing"
-    title = f"learning rate {config.optimizer.learning_rate:g}, {added}"
+    optimizer = "" if config.optimizer.kind == "sgd" else f"{config.optimizer.kind}, "
+    title = f"{optimizer}learning rate {config.optimizer.learning_rate:g}, {added}"
     return f"({setting}) {title}" if setting else title
 
 
@@ -188,6 +189,8 @@ def paper_settings(runs: Runs) -> tuple[str, str] | None:
     if {"a", "b"} <= set(runs.settings):
         return "a", "b"
     rates = {setting: config.optimizer.learning_rate for setting in runs.settings if (config := runs.config(setting))}
+    if len({(run.config.optimizer.kind, run.config.optimizer.schedule) for run in runs.runs}) > 1:
+        return None
     if len(rates) == 2 and len(set(rates.values())) == 2:
         high, low = sorted(rates, key=rates.__getitem__, reverse=True)
         return high, low

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def train(
     experiment: Annotated[Path | None, typer.Argument(help="A TOML file; without one, the paper's setting a.")] = None,
-    method: Annotated[str | None, typer.Option(help="issgd, sgd, or a method of the file.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="A method of the file; where it lists none: issgd, sgd, reshuffled.")
+    ] = None,
     setting: Annotated[str | None, typer.Option(help="One of the file's settings; the first unless given.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Worker processes.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="0 unless given.")] = None,

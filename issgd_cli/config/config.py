@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, create_model, model_validator
@@ -17,10 +18,11 @@ from issgd_cli.config.sections import (
     Monitor,
     Optimizer,
     ProposalSection,
+    Schedule,
     Worker,
 )
 from issgd_cli.config.values import Section, Whole, like
-from issgd_cli.registries import ALL, METHODS
+from issgd_cli.registries import ALL, Defaults
 
 S = TypeVar("S", bound=Section)
 
@@ -50,22 +52,18 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_the_method(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """ISSGD's as the original ran it, for four hours; those that the method lists, and the oracle, over them."""
-        proposal = values.get("proposal")
-        given = proposal if isinstance(proposal, Mapping) else {}
-        method = METHODS.parts.get(str(given.get("method")))
-        of_method = {} if method is None else method.defaults
-        defaults: dict[str, dict[str, Any]] = {
-            "master": {"publish_every_steps": 32, **of_method.get("master", {})},
-            "worker": {"count": 3, **of_method.get("worker", {})},
-        }
-        if given.get("source") == "oracle":
-            defaults["master"] = {"mode": "exact", "publish_every_steps": 1}
+    def _defaults_of_what_is_named(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """ISSGD's as the original ran it, for four hours; over them those of what is named, and the oracle's."""
+        layers: list[Defaults] = [{"master": {"publish_every_steps": 32}, "worker": {"count": 3}}]
+        layers += [part.defaults for registry in ALL if (part := registry.parts.get(str(_given(values, registry.key))))]
+        if _given(values, "proposal.source") == "oracle":
+            layers.append({"master": {"mode": "exact", "publish_every_steps": 1}})
         resolved = dict(values)
-        for name, default in defaults.items():
+        for name in {name: None for layer in layers for name in layer}:
             if isinstance(section := values.get(name, {}), Mapping):  # anything else is refused by its name, later
-                resolved[name] = {**default, **section}
+                resolved[name] = {}
+                for layer in (*layers, {name: section}):
+                    resolved[name] |= layer.get(name, {})
         master = resolved["master"]
         if isinstance(master, Mapping) and master.get("steps") is None and master.get("seconds") is None:
             resolved["master"] = {**master, "seconds": 4 * 3600.0}
@@ -81,12 +79,7 @@ class Config(Section):
                 )
             if self.master.steps is None:
                 raise ValueError("exact mode ends by master.steps, not by the clock; set master.steps")
-        schedule = self.optimizer.schedule
-        if schedule.kind == "cosine" and schedule.over_steps is None and self.master.steps is None:
-            raise ValueError(
-                "optimizer.schedule.kind = 'cosine' must know where it ends: set optimizer.schedule.over_steps, or "
-                "master.steps"
-            )
+        self._check_schedule()
         if self.master.reuse_own_norms and self.proposal.limit_mode == "drop":
             raise ValueError(
                 "master.reuse_own_norms needs proposal.limit_mode = 'fill': with 'drop' the examples that the master "
@@ -116,6 +109,33 @@ class Config(Section):
         self._check_workers_of_the_clock()
         return self
 
+    def _check_schedule(self) -> None:
+        schedule = self.optimizer.schedule
+        owners = {"milestones": "steps", "factor": "steps", "over_steps": "cosine", "final_fraction": "cosine"}
+        for key, kind in owners.items():
+            if schedule.kind != kind and getattr(schedule, key) != Schedule.model_fields[key].default:
+                raise ValueError(
+                    f"optimizer.schedule.{key} belongs to optimizer.schedule.kind = '{kind}', which is "
+                    f"'{schedule.kind}'; set both or neither"
+                )
+        later = all(low < high for low, high in pairwise(schedule.milestones))
+        if schedule.kind == "steps" and not (schedule.milestones and later):
+            raise ValueError(
+                "optimizer.schedule.milestones must be steps, each later than the one before, for instance [1000, 2000]"
+            )
+        if schedule.kind == "cosine":
+            end = schedule.over_steps or self.master.steps
+            if end is None:
+                raise ValueError(
+                    "optimizer.schedule.kind = 'cosine' must know where it ends: set optimizer.schedule.over_steps, or "
+                    "master.steps"
+                )
+            if schedule.warmup_steps >= end:
+                raise ValueError(
+                    f"optimizer.schedule.warmup_steps, {schedule.warmup_steps:,}, must be fewer than the {end:,} steps "
+                    "of the cosine"
+                )
+
     def _check_workers_of_the_clock(self) -> None:
         clock, count = self.cluster.clock, self.worker.count
         if unknown := [worker for worker in (*clock.slow, *clock.dies) if worker >= count]:
@@ -141,14 +161,19 @@ class Config(Section):
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def _given(values: Mapping[str, Any], key: str) -> Any:
+    """What plain values say of `section.key`; None where they don't."""
+    section, _, name = key.partition(".")
+    given = values.get(section)
+    return given.get(name) if isinstance(given, Mapping) else None
+
+
 def schema(values: Mapping[str, Any]) -> type[Config]:
     """What values are read by: Config, and a section for each part with settings of its own that they name or set."""
     named: dict[str, Any] = {}
     for registry in ALL:
-        section, _, key = registry.key.partition(".")
-        chosen = values.get(section)
         for name, part in registry.parts.items():
-            if part.has_settings and (name in values or (isinstance(chosen, Mapping) and chosen.get(key) == name)):
+            if part.has_settings and (name in values or _given(values, registry.key) == name):
                 named[name] = (part.settings(), part.settings()())
     return create_model("Config", __base__=Config, **named) if named else Config
 

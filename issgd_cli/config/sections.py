@@ -62,22 +62,13 @@ class Optimizer(Section):
     """How the master descends."""
 
     kind: Annotated[str, one_of(OPTIMIZERS)] = "sgd"
-    learning_rate: Annotated[Number, Field(gt=0)] = 0.01
+    learning_rate: Annotated[Number, Field(gt=0)] = 0.01  # 0.001 with adam and adamw
     momentum: Decay = 0.95  # of sgd
     nesterov: bool = True  # of sgd
     betas: tuple[Decay, Decay] = (0.9, 0.999)  # of adam and adamw
     epsilon: Rate = 1e-8  # of adam and adamw
-    weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 0.0  # 0.01 with adamw
     schedule: Schedule = Schedule()
-
-    @model_validator(mode="after")
-    def _agreements(self) -> "Optimizer":
-        if (self.schedule.kind == "steps") != bool(self.schedule.milestones):
-            raise ValueError(
-                "optimizer.schedule.milestones, a list of steps, belong to optimizer.schedule.kind = 'steps'; set both "
-                "or neither"
-            )
-        return self
 
 
 class ProposalSection(Section):

@@ -80,12 +80,14 @@ def _problems(error: ValidationError, kind: type[Config]) -> str:
 def _explained(problem: Any, known: Mapping[str, FieldInfo]) -> str:
     path = [str(part) for part in problem["loc"] if part != "[key]"]
     key = ".".join(path)
+    if problem["type"] == "missing" and isinstance(problem["loc"][-1], int):
+        return f"{'.'.join(path[:-1])}: has too few values"
     if problem["type"] != "extra_forbidden":
         words = _WORDS.get(problem["type"], "")
         message = words.format(**problem.get("ctx", {})) or str(problem["msg"]).removeprefix("Value error, ")
         if "[key]" in problem["loc"]:
             return f"{key}: the key {message}"
-        if problem["type"] == "tuple_type" and (field := known.get(key)):
+        if problem["type"] == "tuple_type" and (field := known.get(key)) and field.default:
             message += f", for instance {list(field.default)}"
         given = f" (given: {_given(problem['input'])})" if key and problem["type"] != "missing" else ""
         return f"{key}: {message}{given}" if key else message

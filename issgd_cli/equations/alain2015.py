@@ -17,7 +17,7 @@ Float64s = NDArray[np.float64]
 Vector = TypeVar("Vector")  # NumPy's or torch's
 
 
-def importance_weights(probability_weights: Vector, indices: Any, mean: Any = None) -> Vector:
+def importance_weights(probability_weights: Vector, indices: Any, mean: float | None = None) -> Vector:
     """Factors that make the drawn examples' mean gradient unbiased: mean(omega) / omega[i].
 
     Examples of weight 0 can't be drawn and stand outside: the mean is over the others (appendix B.1), and the
@@ -34,9 +34,10 @@ def importance_weights(probability_weights: Vector, indices: Any, mean: Any = No
     Source: section 4.1, the loss of a minibatch.
     """
     omega: Any = probability_weights
+    drawn = omega[indices]
     if mean is None:
         mean = omega.sum() / (omega > 0).sum()
-    weights: Vector = mean / omega[indices]
+    weights: Vector = (0 * drawn + mean) / drawn  # torch divides a mere number by a tensor inexactly
     return weights
 
 

@@ -60,6 +60,7 @@ class Experiment:
         seeds: As the file lists them.
         timelines: Overrides for the two short runs that figure 1 is drawn from; None: no such runs.
         map: What a map of the proposal's variance covers; None: no map.
+        lists_methods: Whether the methods are the file's own.
     """
 
     where: str
@@ -69,6 +70,7 @@ class Experiment:
     seeds: Sequence[int]
     timelines: Table | None = None
     map: StalenessMap | None = None
+    lists_methods: bool = True
 
     def run(self, setting: str, method: str, overrides: Table) -> Run:
         """Precedence: file < setting < method < overrides.
@@ -86,9 +88,9 @@ class Experiment:
     def one(self, setting: str | None, method: str | None, overrides: Table) -> Run:
         """The run of `issgd train`: the first setting and method unless named; seed 0 unless set.
 
-        A method that is none of the file's may be one of issgd's own.
+        Where the file lists no methods, it may be any of issgd's own.
         """
-        methods = {**self.methods, **{name: _only(name) for name in METHODS if name not in self.methods}}
+        methods = self.methods if self.lists_methods else {**self.methods, **{name: _only(name) for name in METHODS}}
         setting, method = _named(setting, self.settings, "setting"), _named(method, methods, "method")
         return replace(self, methods=methods).run(setting, method, overrides)
 
@@ -140,7 +142,7 @@ def _run(config: Config, setting: str, method: str) -> Run:
 
 def single() -> Experiment:
     """`issgd train` without a file: the defaults, paper-a's."""
-    return Experiment("the command line", {}, {"": {}}, _METHODS, [0])
+    return Experiment("the command line", {}, {"": {}}, _METHODS, [0], lists_methods=False)
 
 
 def _only(method: str) -> Table:
@@ -165,13 +167,14 @@ def read(path: Path) -> Experiment:
     """
     values = _extended(path, ())
     settings = _tables(values.pop("settings", None), path, "settings") or {"": {}}
-    methods = _tables(values.pop("methods", None), path, "methods") or _methods(values)
+    listed = _tables(values.pop("methods", None), path, "methods")
+    methods = listed or _methods(values)
     seeds = parse_seeds(str(values.pop("seeds", values.get("seed", 0))))
     timelines = values.pop("timelines", None)
     mapped = values.pop("map", None)
     values.setdefault("name", path.stem)
     map_ = resolve_map(mapped, str(path)) if mapped is not None else None
-    experiment = Experiment(str(path), values, settings, methods, seeds, timelines, map_)
+    experiment = Experiment(str(path), values, settings, methods, seeds, timelines, map_, bool(listed))
     for setting, method in itertools.product(settings, methods):
         experiment.config(setting, method, {})  # wrong keys are found now, not at the fortieth run
     experiment.timeline_configs({})

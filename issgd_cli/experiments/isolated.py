@@ -32,7 +32,7 @@ def train(
     labels: dict[str, str],
     jobs: int,
 ) -> None:
-    """As `training.train`, in a process that ends with this one.
+    """As `experiments.run.train`, in a process that ends with this one.
 
     Raises:
         RunError: Whatever has ended the run before its time.

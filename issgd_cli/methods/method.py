@@ -81,7 +81,7 @@ class Method(ABC):
 
     @abstractmethod
     def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
-        """The distribution to draw from.
+        """The distribution to draw from. Asked beside the training: what `learn` changes must not be read here.
 
         Args:
             norms: The table's, shape (N,).
@@ -109,7 +109,7 @@ class Method(ABC):
         """Takes in what its minibatch has given, norms where it needs them, shape (B,)."""
 
     def settle(self, version: int, seconds: float) -> None:  # noqa: B027
-        """Told at each publication of which version the minibatches since the last one were."""
+        """Told at each publication of which version the minibatches since the last one were; nobody asks meanwhile."""
 
     def refreshed(self, table: Table) -> Refreshed:
         """What the table gives. It may be asked beside the training: nothing that draws are made of is changed."""
@@ -138,6 +138,9 @@ class Method(ABC):
 
     def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
         """What it goes on from, as numbers and arrays.
+
+        The simulated cluster's checkpoints hold it. On the local one a run that is resumed reads the table anew, and
+        what the master's own minibatches had taught is lost: an exact run there must not depend on it.
 
         Args:
             about_to: What it is going to adopt before it draws again, if anything.

@@ -90,8 +90,7 @@ class Proposal:
         places = torch.from_numpy(generator.random(size) * self.total).to(cumulative.device, non_blocking=True)
         # right=True never lands on a zero weight; where random() * total rounds up to the total it runs off the end.
         indices = torch.searchsorted(cumulative, places, right=True).clamp_(max=self.last)
-        mean = torch.tensor(self.total / self.support, dtype=torch.float64)  # a number would be divided inexactly
-        return indices, importance_weights(weights, indices, mean)
+        return indices, importance_weights(weights, indices, mean=self.total / self.support)
 
 
 def usable_norms(norms: ArrayLike, usable: NDArray[np.bool_]) -> Float64s:

@@ -32,7 +32,7 @@ class Reshuffled(Method):
         for epoch in np.unique(places // examples):
             within = places // examples == epoch
             indices[within] = self.order(int(epoch))[places[within] % examples]
-        return Drawn(torch.from_numpy(indices).to(self.device), torch.ones(size, device=self.device))
+        return Drawn(torch.from_numpy(indices).to(self.device, non_blocking=True), torch.ones(size, device=self.device))
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The examples of an epoch, shape (N,)."""

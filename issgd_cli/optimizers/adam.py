@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Adam:
-    """torch.optim.Adam, to the bit. Weight decay is added to the gradient."""
+    """torch.optim.Adam(fused=True) to the bit, on CPU and CUDA. Weight decay is added to the gradient."""
 
     formula: Any = staticmethod(adam)
 
@@ -50,6 +50,6 @@ class Adam:
 
 
 class AdamW(Adam):
-    """torch.optim.AdamW, to the bit: the weights decay by themselves, at the learning rate."""
+    """torch.optim.AdamW(fused=True) to the bit: the weights decay by themselves, at the learning rate."""
 
     formula = staticmethod(adamw)

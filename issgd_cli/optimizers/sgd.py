@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SGD:
-    """torch.optim.SGD, to the bit. Weight decay is added to the gradient."""
+    """torch.optim.SGD(fused=True) to the bit, on CPU and CUDA. Weight decay is added to the gradient."""
 
     def __init__(self, config: "Config", parameters: Tensor, tensors: Sequence[Tensor]) -> None:
         """For a flat vector of parameters, shape (P,), and its views."""

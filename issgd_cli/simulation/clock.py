@@ -79,7 +79,7 @@ def durations(clock: Clock, oracle: bool = False) -> Durations:
 
     Args:
         clock: A resolved one.
-        oracle: Exchange, scoring and checkpoints cost nothing either, so that weights are fresh (section 4.1).
+        oracle: All but training costs nothing either, so that the weights are fresh (section 4.1).
     """
     free = {"sample", "audit"} | ({"publish", "refresh", "pull", "score", "push", "checkpoint"} if oracle else set())
     slow = {f"worker-{index}": factor for index, factor in clock.slow.items()}

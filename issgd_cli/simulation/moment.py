@@ -1,10 +1,10 @@
 """A moment of the simulated cluster: what a checkpoint holds of it, so that a run goes on from there to the bit.
 
-The records, the parameters and the momentum are every checkpoint's. Here is the rest: whose turn it is among the
-chunks and who may score which, what each actor is doing until when and with which parameters, the proposal in use and
-the round of the exchange that is to replace it, and how far the monitor had written. Generators cannot be saved: each
-actor is begun anew and told where it was. It takes as much room as the parameter vectors that are in use anywhere, and
-the proposal.
+The records, the parameters and the optimiser's vectors are every checkpoint's. Here is the rest: whose turn it is among
+the chunks and who may score which, what each actor is doing until when and with which parameters, the proposal in use
+and the round of publishing and reading that is to replace it, and how far the monitor had written. Generators cannot be
+saved: each actor is begun anew and told where it was. It takes as much room as the parameter vectors that are in use
+anywhere, and the proposal.
 """
 
 import os

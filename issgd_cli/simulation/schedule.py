@@ -4,30 +4,27 @@ The real master and workers run on the virtual clock; what they are given counts
 ones instead of norms. Parameters travel at the real network's size. When each chunk is scored depends on no value.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from issgd_cli.actors.actor import Operation
-from issgd_cli.actors.learner import Learner, Pass
+from issgd_cli.actors.actor import Operation, Task
+from issgd_cli.actors.learner import Pass
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.worker import Scorer, Worker
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Clock
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Layout, Published, Weights
 from issgd_cli.database.memory import MemoryDatabase
-from issgd_cli.datasets.examples import Examples
-from issgd_cli.methods.method import Drawn, Gradient, Needs, Refreshed
+from issgd_cli.methods.method import Drawn, Gradient, Method, Needs, Refreshed
 from issgd_cli.methods.sgd import SGD
 from issgd_cli.methods.table import Table
 from issgd_cli.problem import Problem
-from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.clock import Durations, deaths, durations
 from issgd_cli.simulation.virtual import VirtualTime
 
@@ -68,22 +65,22 @@ class _Notebook(MemoryDatabase):
         super().publish(published, parameters)
 
 
-class _Counting(Learner):
-    """Counts its steps instead of taking them."""
+class _Counting:
+    """Stands in for a learner: counts its steps instead of taking them."""
 
     def __init__(self) -> None:
         self.step, self.parameters, self.loss = 0, torch.zeros(1), torch.zeros(1)
 
-    def forward(self, inputs: Tensor, targets: Tensor, needs: Needs = "nothing") -> Pass:
+    def forward(self, inputs: None, targets: None, needs: Needs) -> Pass:
         return Pass(self.loss)
 
-    def backward(self, forward: Pass, coefficients: Tensor) -> tuple[list[Gradient], Tensor | None]:
+    def backward(self, forward: Pass, coefficients: Tensor) -> tuple[list[Gradient], None]:
         return [()], None
 
     def descend(self, gradient: Gradient) -> None:
         self.step += 1
 
-    def trouble(self, losses: Tensor | None = None) -> str | None:
+    def trouble(self, losses: Tensor | None = None) -> None:
         return None
 
 
@@ -104,21 +101,38 @@ class _Looking(SGD):
         return Drawn(torch.zeros(1, dtype=torch.int64), torch.ones(1))
 
 
-class _Blank(Examples):
-    """None, whichever are asked for."""
+class _Blank:
+    """Stands in for examples: none, whichever are asked for."""
 
-    def __init__(self) -> None:
-        self.device = torch.device("cpu")
-
-    def __getitem__(self, which: object) -> tuple[Tensor, Tensor]:
-        return torch.zeros(1), torch.zeros(1)
+    def __getitem__(self, which: Tensor) -> tuple[None, None]:
+        return None, None
 
 
-class _Ones(Scorer):
-    """Scores in no time of ours."""
+class _Noting:
+    """Stands in for what a master saves: notes the records in use at every audit, and writes nothing.
 
-    def __init__(self, layout: Layout, problem: Problem) -> None:
-        self.layout, self.problem, self.parameters, self.version = layout, problem, torch.zeros(1), 0
+    Attributes:
+        found: Step -> records.
+    """
+
+    def __init__(self, every_steps: int) -> None:
+        self.every_steps = every_steps
+        self.found: dict[int, Weights] = {}
+
+    def audit_if_due(self, learner: _Counting, method: Method) -> None:
+        # The last step's audit may be at none that the trajectory has norms of.
+        if learner.step % self.every_steps == 0 and isinstance(method.in_use, _Seen):
+            self.found[learner.step] = method.in_use.records
+
+    def may_checkpoint(self, version: int) -> Iterator[Task[Any]]:
+        return iter(())
+
+
+class _Ones:
+    """Stands in for a scorer: scores in no time of ours."""
+
+    def __init__(self, problem: Problem, layout: Layout) -> None:
+        self.problem, self.layout, self.parameters = problem, layout, torch.zeros(1)
 
     def load(self, version: int, parameters: NDArray[np.float32]) -> None:
         pass
@@ -138,26 +152,18 @@ def schedule(config: Config, problem: Problem, layout: Layout, clock: Clock) -> 
         layout: Of its examples.
         clock: A resolved one.
     """
-    cpu, every = torch.device("cpu"), config.monitor.audit_every_steps or 1
-    saves_nothing = config.model_copy(
-        update={
-            "cluster": config.cluster.model_copy(update={"kind": "simulated"}),
-            "master": config.master.model_copy(update={"checkpoint_every_seconds": math.inf}),
-            "monitor": config.monitor.model_copy(update={"audit_every_steps": None}),
-        }
-    )
     time = VirtualTime(config, _durations(clock, problem.size), deaths=deaths(clock))
     database = time.database = _Notebook(lambda: time.now)
     database.begin(layout, 0.0, {split: layout.empty(split) for split in SPLITS})
-    learner, method, scorer = _Counting(), _Looking(config, layout.train, cpu), _Ones(layout, problem)
-    time.add("master", Master(saves_nothing, learner, method, _Blank(), database, RunFolder(Path())))
+    learner, method = _Counting(), _Looking(config, layout.train, torch.device("cpu"))
+    noting, scorer = _Noting(config.monitor.audit_every_steps or 1), _Ones(problem, layout)
+    stand_ins: tuple[Any, ...] = learner, method, _Blank(), database, noting
+    time.add("master", Master(config, *stand_ins))
     for index in range(config.worker.count):
-        time.add(f"worker-{index}", Worker(config, database, scorer))
-    found: dict[int, Weights] = {}
+        time.add(f"worker-{index}", Worker(config, database, cast(Scorer, scorer)))
     while learner.step != config.master.steps:
         time.turn()
-        if isinstance(method.in_use, _Seen) and learner.step % every == 0:
-            found.setdefault(learner.step, method.in_use.records)
+    found = noting.found
     step_of = np.vectorize(database.step_of.__getitem__, otypes=[np.int64])
     return Schedule(
         config.worker.count,

@@ -150,7 +150,7 @@ def failure(play: Play, data: Prepared, master: Master, until: Until) -> str:
         with pytest.raises(RunError) as told:
             play(master, until=until)
     else:
-        monitor = Monitor(config, Problem(config, data), database, master.folder, CPU)
+        monitor = Monitor(config, Problem(config, data), database, master.saving.folder, CPU)
         with pytest.raises(RunError) as told:
             play(monitor, master, Worker.of(config, Problem(config, data), database, CPU), until=until)
         monitor.trace.close()
@@ -172,8 +172,8 @@ def test_a_run_that_diverges_names_step_weight_and_the_last_good_checkpoint(
     omega = master.method.proposal.weights
     assert f"(largest importance weight possible: {omega.mean() / omega.min():.3g})" in message
     assert omega.mean() / omega.min() > 1.1
-    assert f"The last good checkpoint is {master.folder.checkpoint}." in message
-    checkpoint = load_checkpoint(master.folder.checkpoint)
+    assert f"The last good checkpoint is {master.saving.folder.checkpoint}." in message
+    checkpoint = load_checkpoint(master.saving.folder.checkpoint)
     assert 0 < checkpoint.step <= 6
     assert np.isfinite(checkpoint.parameters).all()
     assert np.isfinite(checkpoint.optimizer["momentum"]).all()
@@ -192,10 +192,10 @@ def test_parameters_that_overflow_after_a_good_loss_are_neither_saved_nor_publis
     assert "The parameters are not finite after step 12 (largest importance weight possible: " in message
     if (mode, seconds) == ("exact", "600"):  # a relaxed run saves one after its first block in any case
         assert "There is no checkpoint yet." in message
-        assert not master.folder.checkpoint.exists()
+        assert not master.saving.folder.checkpoint.exists()
     else:
-        assert f"The last good checkpoint is {master.folder.checkpoint}." in message
-        assert load_checkpoint(master.folder.checkpoint).step in (3, 6, 9)
+        assert f"The last good checkpoint is {master.saving.folder.checkpoint}." in message
+        assert load_checkpoint(master.saving.folder.checkpoint).step in (3, 6, 9)
     found = master.database.parameters()
     assert found is not None
     assert np.isfinite(found[1]).all()

@@ -43,7 +43,7 @@ def test_a_relaxed_master_trains_while_it_publishes_as_often_as_told(
     master = hired(relaxed(configured, "master.steps=10", "master.publish_every_steps=4"))
     done = [operation for _, operation in play(master)]
     assert names_of(done, "publish", "refresh") == ["publish", "refresh"] * 3 + ["publish"]
-    # At first it has nothing to draw from; from then on the exchange runs beside the steps.
+    # At first it has nothing to draw from; from then on publishing and reading go on beside the steps.
     assert names_of(done[:3], "publish", "refresh", "train") == ["publish", "refresh", "train"]
     where = [number for number, operation in enumerate(done) if operation.name == "refresh"]
     assert [len(names_of(done[:place], "train")) for place in where] == [0, 7, 10]
@@ -55,15 +55,15 @@ def test_a_relaxed_master_trains_while_it_publishes_as_often_as_told(
     }
     assert master.database.newest() == Published(4, 10)
     assert master.database.get("finished") == {"step": 10, "version": 4}
-    assert master.folder.parameters.exists()
+    assert master.saving.folder.parameters.exists()
     found = master.database.parameters()
     assert found is not None
     np.testing.assert_array_equal(found[1], master.learner.parameters.numpy())
 
 
 def test_a_database_that_does_not_answer_holds_up_no_step(hired: Hired, configured: Configured) -> None:
-    """What goes on beside the training is never resumed, a round of the exchange and the reading for a checkpoint: the
-    master draws from the proposal at hand, publishes no more, and saves none before the last."""
+    """What goes on beside the training, a round of publishing and reading or what a checkpoint keeps, is never resumed:
+    the master draws from the proposal at hand, publishes no more, and saves none before the last."""
     master = hired(relaxed(configured, "master.steps=12", "master.publish_every_steps=2"))
     score_everything(master.database, 1)
     tasks: list[Task[Any]] = []
@@ -148,7 +148,7 @@ def play_all(
     """The whole run of this master, with its monitor and workers, to its end or until all are killed."""
     config, database = master.config, master.database
     workers = [Worker.of(config, Problem(config, data), database, CPU) for _ in range(config.worker.count)]
-    monitor = Monitor(config, Problem(config, data), database, master.folder, CPU)
+    monitor = Monitor(config, Problem(config, data), database, master.saving.folder, CPU)
     play(monitor, master, *workers, until=until or (lambda actor, operation: False))
     monitor.trace.close()
     monitor.events.close()

@@ -40,11 +40,11 @@ def test_a_checkpoint_never_holds_what_is_no_number(
     refresh(master)
     train(master)
     master.checkpoint(master.database.seconds())
-    before = master.folder.checkpoint.read_bytes()
+    before = master.saving.folder.checkpoint.read_bytes()
     train(master)
     vectors = {"parameters": master.learner.parameters, **master.learner.optimizer.vectors}
     vectors[vector][17] = value
-    good = master.folder.checkpoint
+    good = master.saving.folder.checkpoint
     with pytest.raises(
         RunError, match=rf"{vector}.* not finite after step 2 .*weight.*last good checkpoint is {good}\."
     ):
@@ -121,10 +121,10 @@ def test_a_relaxed_masters_weights_keep_their_age_in_versions_when_it_is_resumed
     master.publishing.version, master.learner.step = 6, 15  # version 5 was published last
     refresh(master)
     master.checkpoint(database.seconds())
-    checkpoint = load_checkpoint(master.folder.checkpoint)
+    checkpoint = load_checkpoint(master.saving.folder.checkpoint)
     again = begun(config)
     again.begin(again.layout(), checkpoint.seconds, checkpoint.records)
-    resumed = Master.of(config, Problem(config, data), again, master.folder, CPU, checkpoint)
+    resumed = Master.of(config, Problem(config, data), again, master.saving.folder, CPU, checkpoint)
     refresh(resumed)
     np.testing.assert_array_equal(resumed.method.proposal.weights, master.method.proposal.weights)
     assert report(resumed)["staleness/mean_versions"] == report(master)["staleness/mean_versions"]
@@ -136,7 +136,7 @@ def test_audit_points_are_saved_at_step_0_on_the_way_and_at_the_end(
     master = hired(relaxed(configured, "master.steps=7", "monitor.audit_every_steps=2"))
     start = master.learner.parameters.clone().numpy()
     play(master)
-    points = [load_audit(path) for path in sorted(master.folder.audits.glob("step-*.npz"))]
+    points = [load_audit(path) for path in sorted(master.saving.folder.audits.glob("step-*.npz"))]
     assert [point.step for point in points] == [0, 2, 4, 6, 7]
     np.testing.assert_array_equal(points[0].parameters, start)
     np.testing.assert_array_equal(points[-1].parameters, master.learner.parameters.numpy())

@@ -121,6 +121,7 @@ def changed(key: str) -> Any:
         "proposal.method": "sgd",
         "model.network": "other",
         "optimizer.kind": "adam",
+        "optimizer.schedule.warmup_steps": 7,
         "optimizer.betas": [0.5, 0.9],
         "optimizer.schedule.kind": "cosine",
         "optimizer.schedule.milestones": [7],
@@ -161,8 +162,14 @@ def test_the_hash_leaves_out_what_changes_no_result_and_nothing_else(key: str, m
     base = assignments(
         ["master.steps=10", "master.publish_every_steps=5", "worker.count=2", "proposal.limit_mode=fill"]
     )
-    if key == "optimizer.schedule.milestones":
-        base = merged(base, {"optimizer": {"schedule": {"kind": "steps", "milestones": [5]}}})
+    schedules: dict[str, Any] = {"milestones": {"kind": "steps", "milestones": [5]}}
+    schedules |= {
+        "factor": schedules["milestones"],
+        "over_steps": {"kind": "cosine"},
+        "final_fraction": {"kind": "cosine"},
+    }
+    if key.startswith("optimizer.schedule."):  # a key of one kind is refused with another
+        base = merged(base, {"optimizer": {"schedule": schedules.get(key.rpartition(".")[2], {})}})
     *sections, last = key.split(".")
     other: dict[str, Any] = {last: changed(key)}
     for section in reversed(sections):

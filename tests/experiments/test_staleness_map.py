@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from issgd_cli.actors.learner import Learner
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.worker import Worker
 from issgd_cli.config.config import Config
@@ -17,7 +18,7 @@ from issgd_cli.equations import alain2015 as equations
 from issgd_cli.errors import ConfigError
 from issgd_cli.experiments import experiment, staleness_map
 from issgd_cli.experiments.staleness_map import Trajectory, cells
-from issgd_cli.methods.method import Refreshed
+from issgd_cli.methods.method import Method, Refreshed
 from issgd_cli.methods.proposal import proposal
 from issgd_cli.methods.table import Table
 from issgd_cli.problem import Problem
@@ -35,7 +36,16 @@ SIMULATED = ["cluster.kind=simulated", *(f"cluster.clock.{item}" for item in CLO
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-@pytest.mark.parametrize("constants", [[], ["cluster.clock.publish_seconds=0.07", "cluster.clock.dies={0=0.4}"]])
+@pytest.mark.parametrize(
+    "constants",
+    [
+        [],
+        ["cluster.clock.publish_seconds=0.07", "cluster.clock.dies={0=0.4}"],
+        # A round that ends within the step before an audit: what it brings is in use from the step after on.
+        ["cluster.clock.publish_seconds=0.034", "cluster.clock.refresh_seconds=0.004"],
+        ["cluster.clock.publish_seconds=0.03", "cluster.clock.refresh_seconds=0.01"],
+    ],
+)
 def test_a_schedule_is_what_the_real_actors_table_goes_through(
     data: Prepared,
     configured: Configured,
@@ -64,14 +74,18 @@ def test_a_schedule_is_what_the_real_actors_table_goes_through(
 
     records: dict[int, Weights] = {}
     monkeypatch.setattr(master.method, "refreshed", looking)
+    seen: dict[int, Weights] = {}
+
+    def audit(learner: Learner, method: Method) -> None:
+        seen[learner.step] = records[id(method.in_use)]
+
+    monkeypatch.setattr(master.saving, "audit", audit)
     life = time.add("master", master)
     for index in range(workers):
         time.add(f"worker-{index}", Worker.of(config, Problem(config, data), database, master.examples.device))
-    seen: dict[int, Weights] = {}
     while not life.over:
         time.turn()
-        if master.method.in_use is not None and master.learner.step % 8 == 0:
-            seen.setdefault(master.learner.step, records[id(master.method.in_use)])
+    del seen[60]  # the last step's, which is none of the map's
     assert list(found.steps) == sorted(seen)
     for step, now, before in zip(found.steps, found.scored_at, found.previous_at, strict=True):
         assert [database.step_of[version] for version in seen[step].versions.tolist()] == now.tolist()

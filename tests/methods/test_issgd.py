@@ -77,7 +77,7 @@ def test_a_steps_draws_depend_on_seed_and_step_alone(hired: Hired, configured: C
             configured("master.mode=relaxed", f"seed={seed}"),
             Problem(configured("master.mode=relaxed", f"seed={seed}"), data),
             master.database,
-            master.folder,
+            master.saving.folder,
             CPU,
         )
         for seed in (0, 1)

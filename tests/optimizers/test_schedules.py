@@ -62,8 +62,16 @@ def test_a_warm_up_rises_to_what_the_schedule_says(configured: Configured, kind:
 @pytest.mark.parametrize(
     ("settings", "wrong"),
     [
-        (["optimizer.schedule.kind=steps"], r"optimizer\.schedule\.milestones.*set both"),
-        (["optimizer.schedule.milestones=[3]"], r"optimizer\.schedule\.milestones.*set both"),
+        (["optimizer.schedule.kind=steps"], r"milestones must be steps, each later .*\[1000, 2000\]"),
+        (["optimizer.schedule.kind=steps", "optimizer.schedule.milestones=[5, 5]"], "each later than the one before"),
+        (
+            ["optimizer.schedule.milestones=[3]"],
+            r"milestones belongs to .*kind = 'steps', which is 'const.* set both",
+        ),
+        (["optimizer.schedule.over_steps=3"], r"over_steps belongs to .*kind = 'cosine', which is 'constant'"),
+        (["optimizer.schedule.kind=cosine", "optimizer.schedule.factor=0.5"], r"factor belongs to .*'steps'"),
+        (["optimizer.schedule.kind=cosine", "optimizer.schedule.warmup_steps=9"], "must be fewer than the 9 steps"),
+        (["optimizer.betas=[0.9]"], r"optimizer\.betas: has too few values"),
         (["optimizer.schedule.factor=0"], r"optimizer\.schedule\.factor: must be greater than 0"),
         (["optimizer.schedule.kind=linear"], r"optimizer\.schedule\.kind: must be 'constant', 'steps' or 'cosine'"),
     ],
