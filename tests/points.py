@@ -10,6 +10,6 @@ from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.runs.audits import Audit
 
 
-def point_of(model: nn.Module, weights: Float64s, table: Any, smoothing: float = 0.25) -> Audit:
+def point_of(model: nn.Module, weights: Float64s, previous: Any, smoothing: float = 0.25) -> Audit:
     parameters = torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).numpy()
-    return Audit(12, 3.5, parameters, weights, np.asarray(table, np.float32), smoothing)
+    return Audit(12, 3.5, parameters, weights, np.asarray(previous, np.float32), smoothing)

@@ -73,7 +73,7 @@ def exact_quantities(
     error_norm2 = yield from _error_norm2(loss, model, examples["train"], point, gradients.sum(0) / layout.train, draws)
     if values["trace/in_use"] > 0:
         values["estimator/error_ratio"] = alain2015.error_ratio(error_norm2, AUDIT_DRAWS, values["trace/in_use"])
-    previous = None if np.isnan(point.table).any() else point.table
+    previous = None if np.isnan(point.previous).any() else point.previous
     return values | traces_of(squared_norms, previous, true_norm2, point.smoothing, extra_smoothings)
 
 

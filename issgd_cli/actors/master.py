@@ -157,13 +157,13 @@ class Master:
         return (yield from self._refreshing(published))
 
     def _refreshing(self, published: Published) -> Generator[Operation, None, Refreshed]:
-        size = 8 if self.method.reads_pairs else 4
+        size = 8 if self.method.reads_pairs else 4  # previous norms that audits alone need cost a virtual clock nothing
         yield Operation("refresh", published.version, bytes=size * self.database.layout().train)
         return self.refreshed(published)
 
     def refreshed(self, newest: Published) -> Refreshed:
         """Reads the table, asks the method what to draw from, and reports on it for the trace."""
-        records = self.database.weights(previous=self.method.reads_pairs)
+        records = self.database.weights()
         table = Table.of(records, self.database.layout(), newest, self.database.seconds())
         found = self.method.refreshed(table)
         self.database.put("proposal", {"step": newest.step, "seconds": table.now, "values": dict(found.values)})

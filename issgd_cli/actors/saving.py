@@ -86,7 +86,7 @@ class Saving:
             self.audit(learner, method)
 
     def audit(self, learner: Learner, method: Method) -> None:
-        """Saves the parameters of now and the weights in use."""
+        """Saves the parameters of now, the weights in use, and the norms before those that they were made of."""
         if method.in_use is None:
             raise RunError("An audit was asked for before the first refresh.")
         point = Audit(
@@ -94,7 +94,7 @@ class Saving:
             seconds=self.database.seconds(),
             parameters=learner.parameters.cpu().numpy(),
             weights=method.proposal.weights,
-            table=method.in_use.norms,
+            previous=method.in_use.previous,
             smoothing=method.in_use.smoothing,
         )
         save_audit(self.folder.audits, point)

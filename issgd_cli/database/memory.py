@@ -164,15 +164,9 @@ class MemoryTable(MemoryParameters):
             records.gradient_versions[number] = version
         return True
 
-    def weights(self, previous: bool) -> Weights:
+    def weights(self) -> Weights:
         train = copy.deepcopy(self._records["train"])
-        return Weights(
-            train.norms,
-            train.previous_norms if previous else None,
-            train.versions,
-            train.previous_versions,
-            train.seconds,
-        )
+        return Weights(train.norms, train.previous_norms, train.versions, train.previous_versions, train.seconds)
 
     def records(self) -> dict[Split, Records]:
         return copy.deepcopy(self._records)

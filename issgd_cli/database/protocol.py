@@ -106,7 +106,7 @@ class Table(Protocol):
             RecordError: The scores cannot be true; nothing is changed.
         """
 
-    def weights(self, previous: bool) -> Weights:
+    def weights(self) -> Weights:
         """The training split's table for the master, at one instant."""
 
     def records(self) -> dict[Split, Records]:

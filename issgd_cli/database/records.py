@@ -131,10 +131,10 @@ class ChunkScores(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What the master reads: norms, shape (N,), previous norms or None, and each chunk's version and seconds."""
+    """What the master reads: norms and previous norms, shape (N,), and each chunk's version and seconds."""
 
     norms: Float32s
-    previous_norms: Float32s | None
+    previous_norms: Float32s
     versions: Int32s
     previous_versions: Int32s
     seconds: Float64s

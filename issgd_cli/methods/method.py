@@ -36,13 +36,13 @@ class Refreshed:
 
     Attributes:
         proposal: To draw from, on the master's device.
-        norms: The table that it was made of, NaN for examples never scored, shape (N,).
+        previous: The norms before those that it was made of, NaN for examples not scored at two versions, shape (N,).
         smoothing: The constant that was added.
         values: Of it and of the table, for the trace.
     """
 
     proposal: Proposal
-    norms: Float32s
+    previous: Float32s
     smoothing: float
     values: Mapping[str, float]
 
@@ -50,13 +50,14 @@ class Refreshed:
         """As numbers and arrays; the values are told already."""
         made = self.proposal
         flags = {"floored": made.floored, "fallback": made.fallback}
-        return {"weights": made.weights, "norms": self.norms, "smoothing": self.smoothing, **flags}
+        return {"weights": made.weights, "previous": self.previous, "smoothing": self.smoothing, **flags}
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], device: torch.device) -> "Refreshed":
-        """From `state()`: the same draws, to the bit."""
+        """From `state()`: the same draws, to the bit. (An older one knows no previous norms.)"""
         made = Proposal.of(state["weights"], int(state["floored"]), bool(state["fallback"]))
-        return cls(made.on(device), state["norms"], float(state["smoothing"]), {})
+        unknown = np.full(len(made.weights), np.nan, np.float32)
+        return cls(made.on(device), state.get("previous", unknown), float(state["smoothing"]), {})
 
 
 class Method(ABC):
@@ -119,7 +120,8 @@ class Method(ABC):
         norms = table.shuffled(usable, self.config.seed) if settings.source == "shuffled" else table.norms
         constant = 0.0
         if usable.any():
-            constant = self.smoothing(usable_norms(norms, usable), *table.pairs(settings))
+            pairs = table.pairs(settings) if self.reads_pairs else (np.zeros(0), np.zeros(0))
+            constant = self.smoothing(usable_norms(norms, usable), *pairs)
         made = self.propose(norms, usable, constant)
         values = {
             "proposal/entropy": alain2015.entropy(made.weights),
@@ -130,7 +132,7 @@ class Method(ABC):
             "proposal/fallback": float(made.fallback),
             **table.ages(fresh),
         }
-        return Refreshed(made.on(self.device), table.known(norms), constant, values)
+        return Refreshed(made.on(self.device), table.previous(), constant, values)
 
     def adopt(self, refreshed: Refreshed) -> None:
         """Draws from this from now on."""

@@ -66,10 +66,8 @@ class Table:
         return np.repeat(of_stretches, self.counts)
 
     def pairs(self, settings: ProposalSection) -> tuple[Float64s, Float64s]:
-        """Old and new norms of the examples that workers have scored at two versions, shape (K,); if they were read."""
+        """Old and new norms of the examples that workers have scored at two versions, shape (K,)."""
         records = self.workers
-        if records.previous_norms is None:
-            return np.zeros(0), np.zeros(0)
         fresh = self._fresh(records.versions, records.seconds, settings)
         both = self.layout.spread("train", fresh & (records.previous_versions > 0)).astype(bool)
         return usable_norms(records.previous_norms, both), usable_norms(records.norms, both)
@@ -82,9 +80,10 @@ class Table:
         shuffled[places] = self.norms[random.permutation(places)]
         return shuffled
 
-    def known(self, norms: Float32s) -> Float32s:
-        """These norms, NaN for examples never scored, shape (N,)."""
-        return np.where(self.spread(self.versions > 0), norms, np.float32("nan"))
+    def previous(self) -> Float32s:
+        """The workers' norms before their newest, NaN for examples not scored at two versions, shape (N,)."""
+        scored_twice = self.layout.spread("train", self.workers.previous_versions > 0)
+        return np.where(scored_twice, self.workers.previous_norms, np.float32("nan"))
 
     def ages(self, fresh: NDArray[np.bool_]) -> dict[str, float]:
         """How old the fresh norms are, as means over examples; nothing where none is fresh."""

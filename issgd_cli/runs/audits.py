@@ -19,7 +19,8 @@ class Audit:
         step, seconds: When it was saved.
         parameters: Flat, shape (P,).
         weights: omega that the master draws from, 0 for examples that can't be drawn, shape (N,).
-        table: The norms that the master has read, NaN for those never scored, shape (N,).
+        previous: The norms before those that the weights are made of, NaN for examples not scored at two versions,
+            shape (N,).
         smoothing: The constant in use.
     """
 
@@ -27,7 +28,7 @@ class Audit:
     seconds: float
     parameters: Float32s
     weights: Float64s
-    table: Float32s
+    previous: Float32s
     smoothing: float
 
 
@@ -39,7 +40,7 @@ def save_audit(directory: Path, audit: Audit) -> None:
 
 
 def load_audit(path: Path) -> Audit:
-    """Reads an audit point.
+    """Reads an audit point; an older one knows no previous norms.
 
     Raises:
         DamagedError: It is not as it was saved.
@@ -48,17 +49,20 @@ def load_audit(path: Path) -> Audit:
     remedy = "Remove it, its audit is lost, and go on with `--resume`."
     arrays = load_arrays(path, remedy)
     try:
-        weights, table = vector(arrays, "weights", "<f8"), arrays["table"]
+        weights = vector(arrays, "weights", "<f8")
+        previous = arrays.get("previous", np.full(len(weights), np.nan, np.float32))
         if not ((weights >= 0).all() and (weights > 0).any()):
             raise ValueError("its weights define no proposal")
-        if table.shape != weights.shape or table.dtype != np.float32 or (np.isinf(table) | (table < 0)).any():
-            raise ValueError("its table holds no norms")
+        if previous.shape != weights.shape or previous.dtype != np.float32:
+            raise ValueError(f"previous is {previous.dtype} of shape {previous.shape}")
+        if (np.isinf(previous) | (previous < 0)).any():
+            raise ValueError("its previous norms are none")
         return Audit(
             step=whole(arrays, "step"),
             seconds=number(arrays, "seconds"),
             parameters=vector(arrays, "parameters", "<f4"),
             weights=weights,
-            table=table,
+            previous=previous,
             smoothing=number(arrays, "smoothing", finite=False),
         )
     except (KeyError, ValueError, TypeError) as error:

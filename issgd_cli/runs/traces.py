@@ -37,7 +37,7 @@ QUANTITIES = {
     "error/{train,valid,test}": "likewise, fraction of wrong predictions",
     "trace/ideal": "eq. 7 from the database's records, minus the bound of B.2; not square-rooted",
     "trace/uniform": "eq. 8, likewise",
-    "trace/stale": "eq. 9, likewise: previous norms plus the smoothing in use",
+    "trace/stale": "eq. 9, likewise: the records' previous norms plus the smoothing in use; once all have some",
     "trace/stale+{c}": "eq. 9 with smoothing constant c",
     "audit/trace/in_use": "eq. 6 with the weights that the master really draws from",
     "audit/trace/uniform_in_use": "eq. 8 over the same examples, where the weights in use leave some out (drop)",

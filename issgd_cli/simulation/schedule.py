@@ -95,7 +95,7 @@ class _Looking(SGD):
     """Draws nothing; remembers what it would draw from."""
 
     def refreshed(self, table: Table) -> Refreshed:
-        return _Seen(self.proposal, table.norms, 0.0, {}, table.workers)
+        return _Seen(self.proposal, table.previous(), 0.0, {}, table.workers)
 
     def draw(self, step: int, size: int) -> Drawn:
         return Drawn(torch.zeros(1, dtype=torch.int64), torch.ones(1))

@@ -64,11 +64,11 @@ def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dro
     model = mlp(16, [7, 6], 3)
     initialise(model, 3, 0.6)
     random = np.random.default_rng(0)
-    weights, table = random.exponential(1.0, 95) + 0.1, random.exponential(1.0, 95)
+    weights, previous = random.exponential(1.0, 95) + 0.1, random.exponential(1.0, 95)
     weights[random.permutation(95)[:dropped]] = 0
     values = result(
         exact_quantities(
-            cross_entropy, model, examples_of(data), LAYOUT, point_of(model, weights, table), (0.0, 1.0), draws()
+            cross_entropy, model, examples_of(data), LAYOUT, point_of(model, weights, previous), (0.0, 1.0), draws()
         )
     )
     for split in SPLITS:
@@ -83,7 +83,7 @@ def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dro
     assert values["trace/ideal"] == pytest.approx(equations.ideal_trace(s, g2), rel=1e-5)
     assert values["trace/uniform"] == pytest.approx(equations.uniform_trace(s, g2), rel=1e-5)
     for name, constant in (("", 0.25), ("+0", 0.0), ("+1", 1.0)):
-        stale = np.asarray(np.float32(table), np.float64) + constant
+        stale = np.asarray(np.float32(previous), np.float64) + constant
         assert values[f"trace/stale{name}"] == pytest.approx(equations.stale_trace(s, stale, g2), rel=1e-5)
     # In use: the covariance trace of the very estimator, listed draw by draw, about what it estimates.
     q = weights[drawn] / weights.sum()
@@ -139,13 +139,33 @@ def test_the_error_ratio_is_1_on_average_for_any_positive_weights_and_shows_the_
     assert off[1] > 10
 
 
+def test_the_stale_trace_is_that_of_todays_gradients_drawn_by_the_norms_before_the_ones_in_use(data: Prepared) -> None:
+    """Listed draw by draw, in float64: the network of three publications, of which the last is audited."""
+    models = []
+    for number in range(3):
+        models.append(model := mlp(16, [7, 6], 3))
+        initialise(model, 3, 0.6)
+        for parameter in model.parameters():
+            parameter.data += 0.1 * number * torch.sin(torch.arange(parameter.numel())).view_as(parameter)
+    before, in_use, now = (one_by_one(model, data, "train")[2] for model in models)
+    previous, table = (np.sqrt((gradients**2).sum(1)) for gradients in (before, in_use))
+    point = point_of(models[-1], table + 0.25, previous)
+    values = result(exact_quantities(cross_entropy, models[-1], examples_of(data), LAYOUT, point, (0.0, 2.0), draws()))
+    for name, constant in (("stale", 0.25), ("stale+0", 0.0), ("stale+2", 2.0)):
+        q = (previous + constant) / (previous + constant).sum()
+        estimates = now / len(now) / q[:, None]
+        trace = float(q @ ((estimates - now.mean(0)) ** 2).sum(1))
+        assert values[f"trace/{name}"] == pytest.approx(trace, rel=1e-4)
+    assert values["trace/stale"] != pytest.approx(values["trace/in_use"], rel=0.01)
+
+
 def test_an_audit_of_uniform_weights_is_eq_8(data: Prepared) -> None:
     model = mlp(16, [7], 3)
     initialise(model, 3, 0.6)
     point = point_of(model, np.ones(95), np.full(95, np.nan))
     values = result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws()))
     assert values["trace/in_use"] == pytest.approx(values["trace/uniform"], rel=1e-6)
-    assert not any(name.startswith("trace/stale") for name in values)  # never all scored
+    assert not any(name.startswith("trace/stale") for name in values)  # never all scored twice
 
 
 def test_an_audit_does_not_depend_on_how_the_examples_fall_into_minibatches(

@@ -17,7 +17,7 @@ from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import WORK, Monitor, quantities
 from issgd_cli.actors.worker import Worker
 from issgd_cli.config.config import Config
-from issgd_cli.database import SPLITS, Layout, Published, Records, Split
+from issgd_cli.database import SPLITS, Layout, Published, Records, Split, Weights
 from issgd_cli.database.documents import UnfitError, read_topic
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import FIELDS, Event
@@ -609,12 +609,25 @@ def test_audit_points_left_by_an_interruption_are_audited_later(
 
 
 def test_the_weights_in_use_are_those_of_the_last_draw_smoothing_included(
-    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play
+    data: Prepared,
+    configured: Configured,
+    begun: Begun,
+    new_folder: NewFolder,
+    play: Play,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And the previous norms are what the same look at the table gave."""
     config, folder = configured("proposal.smoothing=0.75"), new_folder("run")
     database = begun(config)
     master = Master.of(config, Problem(config, data), database, folder, CPU)
     monitor = Monitor(config, Problem(config, data), database, folder, CPU)
+    read: list[Weights] = []
+
+    def reading() -> Weights:
+        read.append(MemoryDatabase.weights(database))
+        return read[-1]
+
+    monkeypatch.setattr(database, "weights", reading)
 
     def finished(actor: Actor, operation: Operation) -> bool:
         return operation.name == "audit"
@@ -623,5 +636,8 @@ def test_the_weights_in_use_are_those_of_the_last_draw_smoothing_included(
     monitor.trace.close()
     monitor.events.close()
     point = load_audit(folder.audits / "step-00000009.npz")
-    np.testing.assert_allclose(point.weights, smoothed(point.table, 0.75), rtol=1e-12)
+    np.testing.assert_allclose(point.weights, smoothed(read[-1].norms, 0.75), rtol=1e-12)
+    np.testing.assert_array_equal(point.previous, read[-1].previous_norms)
+    np.testing.assert_array_equal(read[-1].previous_norms, read[-2].norms)  # behind barriers, of the version before
+    assert not np.array_equal(read[-1].norms, read[-2].norms)
     assert point.smoothing == 0.75

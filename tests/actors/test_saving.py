@@ -141,4 +141,4 @@ def test_audit_points_are_saved_at_step_0_on_the_way_and_at_the_end(
     np.testing.assert_array_equal(points[0].parameters, start)
     np.testing.assert_array_equal(points[-1].parameters, master.learner.parameters.numpy())
     np.testing.assert_array_equal(points[-1].weights, master.method.proposal.weights)
-    assert np.isnan(points[0].table).all()  # nothing was ever scored
+    assert np.isnan(points[0].previous).all()  # nothing was ever scored

@@ -36,7 +36,7 @@ def rows(scale: Scale) -> list[Row]:
         timings = interleaved(
             {
                 **{name: partial(master.refreshed, newest) for name, master in masters.items()},
-                FLOOR: lambda: Proposal.of(database.weights(previous=False).norms.astype(np.float64) + 10.0),
+                FLOOR: lambda: Proposal.of(database.weights().norms.astype(np.float64) + 10.0),
             },
             scale.repeats,
         )

@@ -357,10 +357,10 @@ def test_a_chunk_left_unfinished_is_offered_again_when_its_lease_is_over(databas
 def test_where_nothing_is_left_at_the_newest_version_its_records_are_stamped_as_of_now(database: Database) -> None:
     database.publish(Published(3, 10), np.ones(2, np.float32))
     score_all(database, 3)
-    before = database.weights(previous=False).seconds
+    before = database.weights().seconds
     time.sleep(0.03)
     assert database.claim(3, "train", LONG) is None
-    after = database.weights(previous=False).seconds
+    after = database.weights().seconds
     assert (after - before >= 0.025).all()
     assert (after <= database.seconds() + 0.05).all()  # our clock is behind the server by a message's way
 
@@ -369,14 +369,14 @@ def test_records_of_an_older_version_are_not_stamped_anew(database: Database) ->
     database.publish(Published(3, 10), np.ones(2, np.float32))
     score_all(database, 2)
     database.push(Chunk("train", 1), 3, scores(Chunk("train", 1), 1.0))
-    before = database.weights(previous=False).seconds
+    before = database.weights().seconds
     time.sleep(0.03)
     assert database.claim(2, "train", LONG) is None  # asked at an older version than the newest
-    np.testing.assert_array_equal(database.weights(previous=False).seconds, before)
+    np.testing.assert_array_equal(database.weights().seconds, before)
     for _ in range(4):
         assert database.claim(3, "train", LONG) is not None
     assert database.claim(3, "train", LONG) is None  # the rest is being scored
-    after = database.weights(previous=False).seconds
+    after = database.weights().seconds
     assert after[1] > before[1]
     np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
 
@@ -384,24 +384,21 @@ def test_records_of_an_older_version_are_not_stamped_anew(database: Database) ->
 # What master and monitor read
 
 
-def test_the_master_reads_norms_versions_and_seconds_and_previous_norms_only_when_asked(database: Database) -> None:
+def test_the_master_reads_norms_of_two_versions_and_when_they_were_scored(database: Database) -> None:
     for version in (1, 2):
         chunk = Chunk("train", 0)
         database.push(chunk, version, scores(chunk, 100.0 * version))
-    weights = database.weights(previous=False)
+    weights = database.weights()
     np.testing.assert_array_equal(weights.norms[:10], 200 + np.arange(10))
     np.testing.assert_array_equal(weights.versions, [2, 0, 0])
     np.testing.assert_array_equal(weights.previous_versions, [1, 0, 0])
     assert weights.norms.shape == (23,)
     assert weights.seconds.shape == (3,)
-    assert weights.previous_norms is None
-    previous = database.weights(previous=True).previous_norms
-    assert previous is not None
-    np.testing.assert_array_equal(previous[:10], 100 + np.arange(10))
+    np.testing.assert_array_equal(weights.previous_norms[:10], 100 + np.arange(10))
 
 
 def test_what_is_read_does_not_change_afterwards(database: Database) -> None:
-    weights, records = database.weights(previous=True), database.records()
+    weights, records = database.weights(), database.records()
     score_all(database, 1)
     assert not weights.norms.any()
     assert not weights.versions.any()
@@ -594,7 +591,7 @@ def test_commands_ride_over_dropped_connections(server: Server, client: "redis.R
         database.seconds,
         database.records,
         database.parameters,
-        lambda: database.weights(previous=True),
+        lambda: database.weights(),
         lambda: database.claim(1, "train", LONG),
         lambda: database.push(Chunk("train", 0), 1, scores(Chunk("train", 0), 1.0)),
         lambda: database.publish(Published(2, 5), vector(2)),
@@ -645,7 +642,7 @@ def test_an_emptied_server_is_told_from_a_run_without_work(server: Server, clien
     with pytest.raises(DatabaseError, match="gone from the database"):
         database.push(Chunk("train", 0), 1, scores(Chunk("train", 0), 1.0))
     with pytest.raises(GoneError, match=r"The database holds no run .*train:norms"):
-        database.weights(previous=False)
+        database.weights()
     with pytest.raises(GoneError, match=r"The database holds no run .*start"):
         database.synchronise()
     database.close()
@@ -739,7 +736,7 @@ def test_a_server_that_is_away_is_waited_for_and_not_for_ever(
             else:
                 server.restart()
 
-        for command in (lambda: database.get("stop"), lambda: database.weights(previous=False)):
+        for command in (lambda: database.get("stop"), lambda: database.weights()):
             away()
             started = time.monotonic()
             with pytest.raises(AwayError, match="does not answer"):

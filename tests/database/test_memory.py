@@ -73,7 +73,7 @@ def test_changes_are_counted_once_each_and_repetitions_are_none() -> None:
         (lambda: database.push(Chunk("train", 0), 1, ones(10)), True),
         (lambda: database.push(Chunk("train", 0), 1, ones(10)), False),
         (lambda: database.report("master", {"step": 1}), False),
-        (lambda: database.weights(previous=True), False),
+        (lambda: database.weights(), False),
     ]
     for number, (step, counts) in enumerate(steps):
         before = database.changes

@@ -30,7 +30,7 @@ def test_issgd_draws_in_proportion_to_the_smoothed_norms(hired: Hired, configure
     master = hired(relaxed(configured, "proposal.smoothing=0.25"))
     score_everything(master.database, 1)
     refresh(master)
-    norms = master.database.weights(previous=False).norms
+    norms = master.database.weights().norms
     np.testing.assert_allclose(master.method.proposal.weights, norms.astype(np.float64) + 0.25, rtol=1e-12)
     assert report(master)["proposal/smoothing"] == 0.25
 

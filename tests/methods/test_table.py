@@ -9,6 +9,7 @@ import torch
 
 from issgd_cli.actors.master import Master
 from issgd_cli.config.config import Config
+from issgd_cli.database import Published
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.methods.smoothing import variance_optimal_constant
@@ -83,6 +84,36 @@ def test_variance_optimal_pairs_come_from_fresh_chunks_with_two_versions_only(
     assert in_use(master).smoothing == pytest.approx(expected)
 
 
+# The norms before those in use, for audits
+
+
+@pytest.mark.parametrize(
+    "settings", [[], ["proposal.method=sgd"], ["master.reuse_own_norms=true"], ["proposal.source=shuffled"]]
+)
+def test_the_previous_norms_are_the_records_own_whatever_the_weights_are_made_of(
+    hired: Hired, configured: Configured, settings: list[str]
+) -> None:
+    master = hired(relaxed(configured, "proposal.limit_mode=fill", *settings))
+    for version in (1, 3, 4):
+        score_chunk(master.database, 0, version, version + np.arange(10.0))
+    score_chunk(master.database, 1, 4, 7.0)  # at one version only
+    master.publishing.version = 5
+    refresh(master)
+    expected = np.full(95, np.nan)
+    expected[:10] = 3 + np.arange(10.0)
+    np.testing.assert_array_equal(in_use(master).previous, expected)
+
+
+@pytest.mark.parametrize(("smoothing", "size"), [("1.0", 4), ("variance-optimal", 8)])
+def test_previous_norms_for_audits_alone_travel_free_of_charge(
+    hired: Hired, configured: Configured, smoothing: str, size: int
+) -> None:
+    """On a virtual clock, where audits take no time; what the smoothing itself looks at takes its time."""
+    master = hired(relaxed(configured, f"proposal.smoothing={smoothing}", "monitor.audit_every_steps=2"))
+    refreshing = next(master._refreshing(Published(1, 0)))
+    assert (refreshing.name, refreshing.bytes) == ("refresh", size * 95)
+
+
 # Shuffled weights
 
 
@@ -105,9 +136,7 @@ def test_shuffled_weights_are_the_same_values_at_other_examples(
     np.testing.assert_array_equal(ours[60:], theirs[60:])  # which are not in use
     assert not np.array_equal(ours, theirs)
     assert report(shuffled)["proposal/entropy"] == pytest.approx(report(plain)["proposal/entropy"], rel=1e-12)
-    np.testing.assert_array_equal(np.unique(shuffled.database.weights(False).norms), np.arange(1.0, 11))
-    # Audits compare with the norms that the weights were made of.
-    np.testing.assert_allclose(ours[:60], in_use(shuffled).norms[:60].astype(np.float64) + 0.5)
+    np.testing.assert_array_equal(np.unique(shuffled.database.weights().norms), np.arange(1.0, 11))
 
 
 def test_how_weights_are_shuffled_depends_on_seed_and_step_alone(
@@ -137,7 +166,7 @@ def test_own_norms_stand_above_the_tables_until_a_newer_version_is_scored(hired:
     )
     own = own_norms(master)
     score_everything(master.database, 2)
-    table = master.database.weights(previous=False)
+    table = master.database.weights()
     own.pending = [(torch.tensor([0, 1]), torch.tensor([50.0, 60.0]))]
     own.settle(1, 0.0)  # older than the table
     own.pending = [(torch.tensor([2, 3]), torch.tensor([70.0, 80.0]))]
@@ -147,7 +176,7 @@ def test_own_norms_stand_above_the_tables_until_a_newer_version_is_scored(hired:
     expected = table.norms.astype(np.float64)
     expected[2:4] = 70, 80
     np.testing.assert_allclose(master.method.proposal.weights, expected)
-    records = master.database.weights(previous=False)
+    records = master.database.weights()
     np.testing.assert_array_equal(records.norms, table.norms)  # the overlay stays private
     assert report(master)["staleness/mean_versions"] == pytest.approx(1)
     score_chunk(master.database, 0, 3, 5.0)

@@ -13,16 +13,16 @@ from issgd_cli.runs.audits import Audit, load_audit, save_audit
 
 def audit(step: int = 123) -> Audit:
     random = np.random.default_rng(step)
-    table = random.random(9).astype(np.float32)
-    table[2] = np.nan
-    return Audit(step, 0.1, random.random(5).astype(np.float32), random.random(9), table, float("inf"))
+    previous = random.random(9).astype(np.float32)
+    previous[2] = np.nan
+    return Audit(step, 0.1, random.random(5).astype(np.float32), random.random(9), previous, float("inf"))
 
 
 def test_an_audit_point_is_read_as_it_was_saved_and_named_by_its_step(tmp_path: Path) -> None:
     save_audit(tmp_path, audit())
     again = load_audit(tmp_path / "step-00000123.npz")
     assert (again.step, again.seconds, again.smoothing) == (123, 0.1, float("inf"))
-    for name in ("parameters", "weights", "table"):
+    for name in ("parameters", "weights", "previous"):
         np.testing.assert_array_equal(getattr(again, name), getattr(audit(), name))
         assert getattr(again, name).dtype == getattr(audit(), name).dtype
 
@@ -45,3 +45,27 @@ def test_a_damaged_audit_point_is_refused(tmp_path: Path) -> None:
     save_arrays(path, {**load_arrays(path), "weights": np.zeros(9)})
     with pytest.raises(DamagedError, match=r"its weights define no proposal\)\. Remove it, its audit is lost"):
         load_audit(path)
+
+
+@pytest.mark.parametrize(
+    "previous", [np.zeros(8, np.float32), np.zeros(9), np.full(9, -1, np.float32), np.full(9, np.inf, np.float32)]
+)
+def test_previous_norms_that_are_none_are_refused(tmp_path: Path, previous: np.ndarray) -> None:
+    save_audit(tmp_path, audit())
+    path = tmp_path / "step-00000123.npz"
+    save_arrays(path, {**load_arrays(path), "previous": previous})
+    with pytest.raises(DamagedError, match="previous"):
+        load_audit(path)
+
+
+def test_an_older_audit_point_is_read_and_knows_no_previous_norms(tmp_path: Path) -> None:
+    """It held the table in use instead."""
+    save_audit(tmp_path, audit())
+    path = tmp_path / "step-00000123.npz"
+    arrays = load_arrays(path)
+    arrays["table"] = arrays.pop("previous")
+    save_arrays(path, arrays)
+    again = load_audit(path)
+    np.testing.assert_array_equal(again.weights, audit().weights)
+    assert again.previous.shape == (9,)
+    assert np.isnan(again.previous).all()

@@ -194,6 +194,24 @@ def test_a_checkpoint_without_a_moment_is_gone_on_from(simulate: Simulate, confi
     assert sorted(trace[trace.quantity == "audit/trace/in_use"].step) == [0, *range(7, 60, 7), 60]
 
 
+def test_a_moment_without_previous_norms_is_gone_on_from(simulate: Simulate, configured: Configured) -> None:
+    """Of an older version of issgd, which held the table in use instead: eq. 9 is unknown until the next look."""
+    config = configured(*RELAXED, "worker.count=9", "monitor.audit_every_steps=1", "master.publish_every_steps=8")
+    folder = simulate(config)
+    whole = traces.read(folder.trace)
+    last = load_checkpoint(folder.checkpoint.with_name("previous.npz"))
+    moment = dict(last.moment)
+    moment["master/in_use/norms"] = moment.pop("master/in_use/previous")
+    save_checkpoint(folder.checkpoint, replace(last, moment=moment))
+    simulate(config, folder)
+    again = traces.read(folder.trace)
+    lost = ~whole.set_index(["step", "quantity"]).index.isin(again.set_index(["step", "quantity"]).index)
+    assert set(whole[lost].quantity) == {f"audit/trace/stale{name}" for name in ("", "+0", "+1", "+10")}
+    assert last.step < whole[lost].step.min()
+    assert whole[lost].step.max() < 60
+    pd.testing.assert_frame_equal(whole[~lost].reset_index(drop=True), again)
+
+
 @pytest.mark.parametrize("spoilt", ["time/names", "database/cursors", "workers/0/split", "master/in_use/weights"])
 def test_a_moment_of_another_run_is_refused(simulate: Simulate, configured: Configured, spoilt: str) -> None:
     config = configured(*RELAXED)

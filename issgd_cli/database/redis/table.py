@@ -55,11 +55,8 @@ class RedisTable(RedisLifetime):
         arguments = [*self._now(version), chunk.number, span.start, *contents, norm2]
         return self._scripted(scripts.PUSH, keys, arguments) == 1
 
-    def weights(self, previous: bool) -> Weights:
-        names = ["norms", "versions", "previous_versions", "seconds", *(["previous_norms"] if previous else [])]
-        arrays = self._arrays(names, ["train"])["train"]
-        norms, versions, previous_versions, seconds, *rest = (arrays[name] for name in names)
-        return Weights(norms, rest[0] if previous else None, versions, previous_versions, seconds)
+    def weights(self) -> Weights:
+        return Weights(**self._arrays(Weights._fields, ["train"])["train"])
 
     def records(self) -> dict[Split, Records]:
         return {split: Records(**arrays) for split, arrays in self._arrays(list(FIELDS), SPLITS).items()}
