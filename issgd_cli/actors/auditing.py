@@ -1,13 +1,15 @@
 """An audit: every quantity recomputed exactly, at one parameter version, over all examples."""
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.database import SPLITS, Layout, Split
+from issgd_cli.database import SPLITS, Split
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.equations import alain2015
 from issgd_cli.equations.alain2015 import Float64s
@@ -25,7 +27,6 @@ def exact_quantities(
     loss: Loss,
     model: torch.nn.Module,
     examples: Mapping[Split, Examples],
-    layout: Layout,
     point: Audit,
     extra_smoothings: tuple[float, ...],
     draws: np.random.Generator,
@@ -39,42 +40,83 @@ def exact_quantities(
     same examples, to compare it with. `estimator/error_ratio` draws anew from the weights in use and compares with
     the mean gradient of all examples, so that it shows the bias of `drop`.
     """
-    values: dict[str, float] = {}
-    device = examples["train"].device
     drawn = point.weights > 0  # (N,)
-    squared_norms = np.zeros(layout.train)
-    gradients = torch.zeros((2, len(point.parameters)), dtype=torch.float64, device=device)  # left out, drawn
+    found = yield from measured(loss, model, examples, drawn)
+    values: dict[str, float] = {}
     for split in SPLITS:
-        losses, errors = np.zeros(layout.examples(split)), np.zeros(layout.examples(split))
-        for first in range(0, layout.examples(split), AUDIT_MINIBATCH):
-            span = slice(first, min(first + AUDIT_MINIBATCH, layout.examples(split)))
-            yield Operation("audit", examples=span.stop - span.start)
-            inputs, labels = examples[split][span]
-            parts = [np.arange(span.stop - span.start)]
-            if split == "train":
-                parts = [np.flatnonzero(~drawn[span]), np.flatnonzero(drawn[span])]
-            for number, part in enumerate(parts):
-                if len(part) == 0:
-                    continue
-                rows = torch.from_numpy(part).to(device)
-                scores = score(loss, model, inputs[rows], labels[rows], with_gradient=split == "train")
-                losses[span.start + part] = scores.losses.double().cpu().numpy()
-                errors[span.start + part] = scores.errors.double().cpu().numpy()
-                if (gradient := scores.gradient) is not None:
-                    squared_norms[span.start + part] = scores.squared_norms.double().cpu().numpy()
-                    gradients[number] += gradient
-        values[f"loss/{split}"], values[f"error/{split}"] = float(losses.mean()), float(errors.mean())
-    true_norm2 = float((gradients.sum(0) / layout.train).square().sum())
+        values[f"loss/{split}"] = float(found.losses[split].mean())
+        values[f"error/{split}"] = float(found.errors[split].mean())
+    squared_norms, gradients = found.squared_norms, found.gradients
+    true_gradient = gradients.sum(0) / len(drawn)
+    true_norm2 = float(true_gradient.square().sum())
     drawn_norm2 = float((gradients[1] / int(drawn.sum())).square().sum())
     values["gradient_norm2"] = true_norm2
     values["trace/in_use"] = alain2015.trace_of_covariance(squared_norms[drawn], point.weights[drawn], drawn_norm2)
     if not drawn.all():
         values["trace/uniform_in_use"] = alain2015.uniform_trace(squared_norms[drawn], drawn_norm2)
-    error_norm2 = yield from _error_norm2(loss, model, examples["train"], point, gradients.sum(0) / layout.train, draws)
+    error_norm2 = yield from _error_norm2(loss, model, examples["train"], point, true_gradient, draws)
     if values["trace/in_use"] > 0:
         values["estimator/error_ratio"] = alain2015.error_ratio(error_norm2, AUDIT_DRAWS, values["trace/in_use"])
-    previous = None if np.isnan(point.previous).any() else point.previous
-    return values | traces_of(squared_norms, previous, true_norm2, point.smoothing, extra_smoothings)
+    return values | traces_of(squared_norms, point.previous, true_norm2, point.smoothing, extra_smoothings)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of n examples of each split, at one parameter version.
+
+    Attributes:
+        losses, errors: Of each example, shape (n,).
+        squared_norms: ||g(x)||^2 of each training example, shape (n,).
+        gradients: Sums over the training examples that can't be drawn, and those that can, float64, shape (2, P).
+    """
+
+    losses: Mapping[Split, Float64s]
+    errors: Mapping[Split, Float64s]
+    squared_norms: Float64s
+    gradients: torch.Tensor
+
+
+def measured(
+    loss: Loss,
+    model: torch.nn.Module,
+    examples: Mapping[Split, Examples],
+    drawn: NDArray[np.bool_],
+    rows: Mapping[Split, NDArray[np.int64]] | None = None,
+) -> Generator[Operation, None, Measured]:
+    """Looks at each example once; announces each minibatch.
+
+    Args:
+        loss: Of an example.
+        model: With the parameters that are audited.
+        examples: Of the three splits.
+        drawn: Which training examples can be drawn, shape (N,).
+        rows: Of each split, shape (n,); None: all.
+    """
+    device, parameters = examples["train"].device, sum(parameter.numel() for parameter in model.parameters())
+    sizes = {split: len(examples[split] if rows is None else rows[split]) for split in SPLITS}
+    losses, errors = ({split: np.zeros(size) for split, size in sizes.items()} for _ in range(2))
+    squared_norms = np.zeros(sizes["train"])
+    gradients = torch.zeros((2, parameters), dtype=torch.float64, device=device)
+    for split, size in sizes.items():
+        for first in range(0, size, AUDIT_MINIBATCH):
+            span = slice(first, min(first + AUDIT_MINIBATCH, size))
+            yield Operation("audit", examples=span.stop - span.start)
+            which = span if rows is None else rows[split][span]
+            inputs, labels = examples[split][which]
+            parts = [np.arange(span.stop - span.start)]
+            if split == "train":
+                parts = [np.flatnonzero(~drawn[which]), np.flatnonzero(drawn[which])]
+            for number, part in enumerate(parts):
+                if len(part) == 0:
+                    continue
+                places = torch.from_numpy(part).to(device)
+                scores = score(loss, model, inputs[places], labels[places], with_gradient=split == "train")
+                losses[split][span.start + part] = scores.losses.double().cpu().numpy()
+                errors[split][span.start + part] = scores.errors.double().cpu().numpy()
+                if (gradient := scores.gradient) is not None:
+                    squared_norms[span.start + part] = scores.squared_norms.double().cpu().numpy()
+                    gradients[number] += gradient
+    return Measured(losses, errors, squared_norms, gradients)
 
 
 def _error_norm2(
@@ -110,9 +152,20 @@ def traces_of(
         "trace/ideal": alain2015.ideal_trace(squared_norms, true_norm2),
         "trace/uniform": alain2015.uniform_trace(squared_norms, true_norm2),
     }
-    if previous is not None and previous.any():
-        constants = {"": smoothing_constant} | {f"+{extra:g}": extra for extra in extra_smoothings}
-        for name, constant in constants.items():
-            weights, _ = floored(smoothed(previous, constant))  # as the master's own
-            values[f"trace/stale{name}"] = alain2015.stale_trace(squared_norms, weights, true_norm2)
+    for name, weights in stale_weights(previous, smoothing_constant, extra_smoothings).items():
+        values[name] = alain2015.stale_trace(squared_norms, weights, true_norm2)
     return values
+
+
+def stale_weights(
+    previous: np.ndarray[Any, Any] | None, smoothing_constant: float, extra_smoothings: tuple[float, ...]
+) -> dict[str, Float64s]:
+    """Each of eq. 9's traces by its name, and what it draws by, shape (N,).
+
+    None where an example has no previous norm, which may be NaN, or where all of these are 0.
+    """
+    if previous is None or np.isnan(previous).any() or not previous.any():
+        return {}
+    constants = {"": smoothing_constant} | {f"+{extra:g}": extra for extra in extra_smoothings}
+    # Floored as the master's own are.
+    return {f"trace/stale{name}": floored(smoothed(previous, constant))[0] for name, constant in constants.items()}

@@ -2,7 +2,7 @@
 
 While the master trains, it samples what the database holds, as the paper did: records at mixed parameter versions.
 Once training is over it audits the points that the master has saved: everything anew at one parameter version, over
-all examples. Neither master nor workers pay for either.
+all examples, or a sample of them. Neither master nor workers pay for either.
 """
 
 from collections.abc import Generator
@@ -13,6 +13,7 @@ import torch
 
 from issgd_cli.actors.actor import Operation
 from issgd_cli.actors.auditing import exact_quantities, traces_of
+from issgd_cli.actors.sampling import audit_sample, sampled_quantities
 from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
 from issgd_cli.database.records import Event
@@ -42,6 +43,7 @@ class Monitor:
         self.config, self.problem, self.database, self.folder, self.device = config, problem, database, folder, device
         self.examples = {split: problem.examples(split, device) for split in SPLITS}
         self.layout = database.layout()
+        self.sample_of_audits = audit_sample(config.seed, config.monitor.audit_examples, self.layout)
         self.trace = TraceWriter(folder.trace, Row._fields, BLOCK_ENDS)
         self.events = TraceWriter(folder.events, Event._fields)
         written = traces.steps(folder.trace)
@@ -107,7 +109,7 @@ class Monitor:
         self.audits_left = 0
 
     def audit(self, point: Audit) -> Generator[Operation]:
-        """Everything exactly, at the parameters of one audit point, and its rows."""
+        """Everything at the parameters of one audit point, and its rows: exactly, or on the run's sample."""
         model = self.problem.network(self.device)
         parameters = flatten_parameters(model)
         if (len(point.parameters), len(point.weights)) != (len(parameters), self.layout.train):
@@ -115,10 +117,13 @@ class Monitor:
                 f"The audit point of step {point.step} is of another run. Remove it from {self.folder.audits}."
             )
         parameters.copy_(torch.from_numpy(point.parameters))
-        draws = generator(self.config.seed, "audit_draws", point.step)
-        values = yield from exact_quantities(
-            self.problem.loss, model, self.examples, self.layout, point, self.config.monitor.extra_smoothings, draws
-        )
+        looked_at = self.problem.loss, model, self.examples
+        smoothings = self.config.monitor.extra_smoothings
+        if self.sample_of_audits is None:
+            draws = generator(self.config.seed, "audit_draws", point.step)
+            values = yield from exact_quantities(*looked_at, point, smoothings, draws)
+        else:
+            values = yield from sampled_quantities(*looked_at, self.sample_of_audits, point, smoothings)
         self.problem.data.refuse_changed()  # nothing of other examples is written
         values["trace/in_use"] = values.pop("trace/in_use")  # ends the block
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])

@@ -113,6 +113,8 @@ class Monitor(Section):
     every_seconds: Seconds = 2.0
     every_steps: Positive = 1
     audit_every_steps: Positive | None = None
+    # Audits are on so many random examples of each split, the same ones all run long, with standard errors; None: all.
+    audit_examples: Annotated[Whole, Field(ge=2)] | None = None
     extra_smoothings: tuple[Annotated[Number, Field(ge=0)], ...] = (0.0, 1.0, 10.0)
 
 

@@ -31,7 +31,8 @@ class Row(NamedTuple):
 T = TypeVar("T", Row, Event)
 HEADER = ",".join(Row._fields)  # of a trace
 
-# Prefixed with audit/ where recomputed exactly, at one parameter version, over all examples.
+# Prefixed with audit/ where recomputed exactly, at one parameter version, over all examples (or estimated so, on
+# monitor.audit_examples of them).
 QUANTITIES = {
     "loss/{train,valid,test}": "mean of the database's newest records, at mixed parameter versions",
     "error/{train,valid,test}": "likewise, fraction of wrong predictions",
@@ -45,6 +46,7 @@ QUANTITIES = {
     "gradient_norm2/bound": "||g_TRUE||^2, B.2's upper bound from chunks of worker.chunk_size examples",
     "gradient_norm2/unbiased": "||g_TRUE||^2, unbiased estimate from the same chunks, unclipped",
     "audit/gradient_norm2": "||g_TRUE||^2, exact",
+    "audit/{quantity}/standard_error": "of an audit's estimate, where audits are on a sample (actors/sampling.py)",
     "proposal/entropy": "of the sampling distribution in use, nats",
     "proposal/effective_sample_size": "(sum omega)^2 / sum omega^2",
     "proposal/kept_fraction": "usable examples / N",

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from issgd_cli.actors.actor import Operation
 from issgd_cli.actors.auditing import AUDIT_DRAWS, exact_quantities
-from issgd_cli.database import SPLITS, Layout, Split
+from issgd_cli.database import SPLITS, Split
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import alain2015 as equations
@@ -23,7 +23,6 @@ from issgd_cli.randomness import generator
 from tests.points import point_of
 
 CPU = torch.device("cpu")
-LAYOUT = Layout(95, 5, 23, 10)
 
 
 def result(announcing: Generator[Operation, None, dict[str, float]]) -> dict[str, float]:
@@ -68,7 +67,7 @@ def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dro
     weights[random.permutation(95)[:dropped]] = 0
     values = result(
         exact_quantities(
-            cross_entropy, model, examples_of(data), LAYOUT, point_of(model, weights, previous), (0.0, 1.0), draws()
+            cross_entropy, model, examples_of(data), point_of(model, weights, previous), (0.0, 1.0), draws()
         )
     )
     for split in SPLITS:
@@ -108,7 +107,7 @@ def test_the_error_ratio_is_that_of_the_very_draws_about_the_mean_gradient_of_al
     weights = np.random.default_rng(0).exponential(1.0, 95)
     weights[:30] = 0
     point = point_of(model, weights, np.ones(95))
-    values = result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws(4)))
+    values = result(exact_quantities(cross_entropy, model, examples_of(data), point, (0.0,), draws(4)))
     _, _, gradients = one_by_one(model, data, "train")
     indices, factors = (part.numpy() for part in Proposal.of(weights).draw(draws(4), AUDIT_DRAWS))
     estimate = (factors[:, None] * gradients[indices]).mean(0)
@@ -129,7 +128,7 @@ def test_the_error_ratio_is_1_on_average_for_any_positive_weights_and_shows_the_
     for omega in (weights, dropping):
         point = point_of(model, omega, np.ones(95))
         ratios = [
-            result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws(step)))[
+            result(exact_quantities(cross_entropy, model, examples_of(data), point, (0.0,), draws(step)))[
                 "estimator/error_ratio"
             ]
             for step in range(30)
@@ -150,7 +149,7 @@ def test_the_stale_trace_is_that_of_todays_gradients_drawn_by_the_norms_before_t
     before, in_use, now = (one_by_one(model, data, "train")[2] for model in models)
     previous, table = (np.sqrt((gradients**2).sum(1)) for gradients in (before, in_use))
     point = point_of(models[-1], table + 0.25, previous)
-    values = result(exact_quantities(cross_entropy, models[-1], examples_of(data), LAYOUT, point, (0.0, 2.0), draws()))
+    values = result(exact_quantities(cross_entropy, models[-1], examples_of(data), point, (0.0, 2.0), draws()))
     for name, constant in (("stale", 0.25), ("stale+0", 0.0), ("stale+2", 2.0)):
         q = (previous + constant) / (previous + constant).sum()
         estimates = now / len(now) / q[:, None]
@@ -163,7 +162,7 @@ def test_an_audit_of_uniform_weights_is_eq_8(data: Prepared) -> None:
     model = mlp(16, [7], 3)
     initialise(model, 3, 0.6)
     point = point_of(model, np.ones(95), np.full(95, np.nan))
-    values = result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws()))
+    values = result(exact_quantities(cross_entropy, model, examples_of(data), point, (0.0,), draws()))
     assert values["trace/in_use"] == pytest.approx(values["trace/uniform"], rel=1e-6)
     assert not any(name.startswith("trace/stale") for name in values)  # never all scored twice
 
@@ -177,6 +176,6 @@ def test_an_audit_does_not_depend_on_how_the_examples_fall_into_minibatches(
     found = []
     for size in (1, 10, 1000):
         monkeypatch.setattr("issgd_cli.actors.auditing.AUDIT_MINIBATCH", size)
-        found.append(result(exact_quantities(cross_entropy, model, examples_of(data), LAYOUT, point, (0.0,), draws())))
+        found.append(result(exact_quantities(cross_entropy, model, examples_of(data), point, (0.0,), draws())))
     for values in found[1:]:
         assert values == pytest.approx(found[0], rel=1e-5)

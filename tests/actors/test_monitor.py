@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -33,6 +34,7 @@ from issgd_cli.runs import traces
 from issgd_cli.runs.audits import load_audit, save_audit
 from issgd_cli.runs.checkpoints import total_work
 from issgd_cli.runs.folder import RunFolder
+from issgd_cli.runs.parameters import load_parameters
 from issgd_cli.runs.traces import BLOCK_ENDS
 from tests import disks
 from tests.points import point_of
@@ -214,6 +216,7 @@ def test_no_quantity_is_written_that_the_traces_schema_does_not_list(
         choices, _, tail = rest.partition("}")
         listed |= {head + choice + tail for choice in choices.split(",")} if brace else {name}
     listed = (listed - {"trace/stale+c"}) | {"trace/stale+0", "trace/stale+2.5"}
+    listed -= {"audit/quantity/standard_error"}  # of audits on a sample
     written = {name.removeprefix("audit/") for name in table.quantity}
     assert written <= {name.removeprefix("audit/") for name in listed}
     assert {name for name in table.quantity if not name.startswith("audit/")} <= listed
@@ -589,6 +592,47 @@ def test_audits_happen_after_the_last_step_only_and_in_order(
     assert names.count("audit") == 6 * (len(SPLITS) + AUDIT_DRAWS // AUDIT_MINIBATCH)
     audits = traces.read(folder.trace).query("quantity == 'audit/loss/train'")
     assert audits.step.tolist() == [0, 2, 4, 6, 8, 9]
+
+
+def test_audits_on_a_sample_are_on_the_same_examples_at_every_audit_of_a_run(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, watching: Watching
+) -> None:
+    config = configured("monitor.audit_every_steps=3", "monitor.audit_examples=40", "monitor.extra_smoothings=[1.0]")
+    monitor, table = played(play, watching, data, config, begun(config), new_folder("run"))
+    audits = table[table.quantity.str.startswith("audit/")]
+    estimates = {name for name in audits.quantity if not name.endswith("/standard_error")}
+    assert set(audits.quantity) - estimates == {f"{name}/standard_error" for name in estimates}
+    assert "audit/trace/stale+1" in estimates
+    assert "audit/estimator/error_ratio" not in estimates
+    assert set(audits.groupby("step").quantity.last()) == {"audit/trace/in_use"}  # ends the block
+    errors = audits[audits.quantity.str.endswith("standard_error")]
+    whole = errors.quantity.str.contains("valid|test")  # 5 and 23 examples, all of them
+    assert (errors.value[whole] == 0).all()
+    assert (errors.value[~whole] > 0).all()
+    sample = monitor.sample_of_audits
+    assert sample is not None
+    assert {split: len(rows) for split, rows in sample.items()} == {"train": 40, "valid": 5, "test": 23}
+    last = audits[(audits.step == 9)].set_index("quantity").value
+    model = monitor.problem.network(CPU)
+    load_parameters(monitor.folder.parameters, model)
+    with torch.no_grad():
+        inputs, labels = monitor.examples["train"][sample["train"]]
+        losses = monitor.problem.loss(model(inputs), labels).double().numpy()
+    assert last["audit/loss/train"] == pytest.approx(losses.mean(), rel=1e-6)
+    error = losses.std(ddof=1) * (55 / 95 / 40) ** 0.5
+    assert last["audit/loss/train/standard_error"] == pytest.approx(error, rel=1e-5)
+
+
+def test_audits_on_a_sample_of_all_are_those_without_a_sample_to_the_bit(
+    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play, watching: Watching
+) -> None:
+    found = []
+    for number, settings in enumerate(([], ["monitor.audit_examples=95"], ["monitor.audit_examples=1000"])):
+        config = configured("monitor.audit_every_steps=3", *settings)
+        _, table = played(play, watching, data, config, begun(config), new_folder(str(number)))
+        found.append(table[table.quantity.str.startswith("audit/")][["step", "quantity", "value"]])
+    for table in found[1:]:
+        pd.testing.assert_frame_equal(table, found[0], check_exact=True)
 
 
 def test_audit_points_left_by_an_interruption_are_audited_later(
