@@ -27,20 +27,21 @@ def status(
         refuse_lost()
         return
     table = Table(box=None, header_style="bold")
-    for column in ("run", "state", "step", "started", "why"):
+    for column in ("run", "dataset", "state", "step", "started", "why"):
         table.add_column(column, justify="right" if column == "step" else "left", overflow="fold")
     for folder in found:
         name = str(folder.path.relative_to(place)) if folder.path != place else folder.path.name
         try:
             manifest, step = folder.read_manifest(), last_step(folder.trace)
         except IssgdError as error:
-            table.add_row(escape(name), "unreadable", "", "", escape(str(error)))
+            table.add_row(escape(name), "", "unreadable", "", "", escape(str(error)))
             continue
         failure = manifest.get("failure") or {}
         reason = str(failure.get("reason", "")).splitlines()
         why = f"{failure['actor']}: {reason[0] if reason else ''}" if failure else ""
         table.add_row(
             escape(name),
+            escape(str(manifest.get("dataset_label") or (manifest.get("dataset") or {}).get("name", ""))),
             manifest["state"],
             step,
             escape((manifest.get("start") or "")[:16].replace("T", " ")),

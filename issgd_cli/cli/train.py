@@ -20,6 +20,7 @@ def train(
         str | None, typer.Option(help="A method of the file; where it lists none: issgd, sgd, reshuffled.")
     ] = None,
     setting: Annotated[str | None, typer.Option(help="One of the file's settings; the first unless given.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="One of the file's datasets; the first unless given.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Worker processes.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="0 unless given.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
@@ -54,7 +55,7 @@ def train(
     top = {"name": name, "seed": seed}
     overrides = merged(given, {k: v for k, v in top.items() if v is not None}, assignments(set_ or []))
     plan = experiments.read(experiment) if experiment else experiments.single()
-    run = on_default(plan.one(setting, method, overrides), overrides)
+    run = on_default(plan.one(setting, method, overrides, dataset), overrides)
     folder = run.folder(results_dir)
     prepare_files([run])
 

@@ -1,9 +1,9 @@
-"""An experiment: a TOML file x its settings x its methods x seeds -> runs."""
+"""An experiment: a TOML file x its settings x its datasets x its methods x seeds -> runs."""
 
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from issgd_cli.runs.folder import RunFolder, run_folder
 Table = Mapping[str, Any]
 Mode = Literal["exact", "relaxed"]
 
+NAMELESS: Mapping[str, Table] = {"": {}}  # where a file lists no settings or datasets
+
 TIMELINE = "timeline"  # stands for the setting in the names of figure 1's runs
 
 
@@ -31,21 +33,24 @@ class Run:
         setting: Name of its setting.
         method: Name of its method.
         data_file: The user's file, where the data come from one.
+        dataset: Name of its dataset in the experiment; empty where that lists none.
     """
 
     config: Config
     setting: str
     method: str
     data_file: Path | None = None
+    dataset: str = ""
 
     def folder(self, results: Path) -> RunFolder:
         """Where it lies."""
-        return run_folder(results, self.config, self.setting, self.method)
+        return run_folder(results, self.config, self.setting, self.method, self.dataset)
 
     @property
     def labels(self) -> dict[str, str]:
         """For the manifest."""
-        return {"setting": self.setting, "method": self.method}
+        labels = {"setting": self.setting, "method": self.method}
+        return {**labels, "dataset_label": self.dataset} if self.dataset else labels  # `dataset` there tells its sizes
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Experiment:
         timelines: Overrides for the two short runs that figure 1 is drawn from; None: no such runs.
         map: What a map of the proposal's variance covers; None: no map.
         lists_methods: Whether the methods are the file's own.
+        datasets: Name -> overrides; one nameless dataset, that of `values`, where the file has none.
     """
 
     where: str
@@ -71,28 +77,38 @@ class Experiment:
     timelines: Table | None = None
     map: StalenessMap | None = None
     lists_methods: bool = True
+    datasets: Mapping[str, Table] = field(default_factory=lambda: NAMELESS)
 
-    def run(self, setting: str, method: str, overrides: Table) -> Run:
-        """Precedence: file < setting < method < overrides.
+    def run(self, setting: str, method: str, overrides: Table, dataset: str | None = None) -> Run:
+        """Precedence: file < setting < dataset (the first unless named) < method < overrides.
 
         Raises:
             ConfigError: Unknown keys or values out of range.
             DataError: The data come from a file that cannot be read.
         """
-        return _run(self.config(setting, method, overrides), setting, method)
+        dataset = _named(dataset, self.datasets, "dataset")
+        return _run(self.config(setting, method, overrides, dataset), setting, method, dataset)
 
-    def config(self, setting: str, method: str, overrides: Table) -> Config:
+    def config(self, setting: str, method: str, overrides: Table, dataset: str | None = None) -> Config:
         """Of `run`; a file of the user's own data is still named by its path, and need not be there."""
-        return resolve(merged(self.values, self.settings[setting], self.methods[method], overrides), self.where)
+        dataset = _named(dataset, self.datasets, "dataset")
+        data = overrides.get("data")
+        if dataset and isinstance(data, Mapping) and "name" in data:
+            raise ConfigError(
+                f"{self.where} lists its datasets, and runs bear their names: choose one by `--dataset` or `--only "
+                "dataset=NAME`, or list another in [[datasets]], instead of setting data.name."
+            )
+        layers = self.settings[setting], self.datasets[dataset], self.methods[method]
+        return resolve(merged(self.values, *layers, overrides), self.where)
 
-    def one(self, setting: str | None, method: str | None, overrides: Table) -> Run:
-        """The run of `issgd train`: the first setting and method unless named; seed 0 unless set.
+    def one(self, setting: str | None, method: str | None, overrides: Table, dataset: str | None = None) -> Run:
+        """The run of `issgd train`: the first setting, dataset and method unless named; seed 0 unless set.
 
         Where the file lists no methods, it may be any of issgd's own.
         """
         methods = self.methods if self.lists_methods else {**self.methods, **{name: _only(name) for name in METHODS}}
         setting, method = _named(setting, self.settings, "setting"), _named(method, methods, "method")
-        return replace(self, methods=methods).run(setting, method, overrides)
+        return replace(self, methods=methods).run(setting, method, overrides, dataset)
 
     def runs(
         self, seeds: Sequence[int] | None = None, only: Mapping[str, str] | None = None, overrides: Table | None = None
@@ -101,27 +117,35 @@ class Experiment:
 
         Args:
             seeds: Instead of the file's.
-            only: `setting` and `method` -> the one to keep.
+            only: `setting`, `dataset` and `method` -> the one to keep.
             overrides: On top of everything.
         """
         only = only or {}
-        settings = [_named(only["setting"], self.settings, "setting")] if "setting" in only else list(self.settings)
-        methods = [_named(only["method"], self.methods, "method")] if "method" in only else list(self.methods)
+
+        def kept(tables: Mapping[str, Table], what: str) -> list[str]:
+            return [_named(only[what], tables, what)] if what in only else list(tables)
+
+        settings, methods = kept(self.settings, "setting"), kept(self.methods, "method")
+        datasets = kept(self.datasets, "dataset")
+        chosen = itertools.product(self.seeds if seeds is None else seeds, settings, datasets, methods)
         return [
-            self.run(setting, method, merged(overrides or {}, {"seed": seed}))
-            for seed, setting, method in itertools.product(self.seeds if seeds is None else seeds, settings, methods)
+            self.run(setting, method, merged(overrides or {}, {"seed": seed}), dataset)
+            for seed, setting, dataset, method in chosen
         ]
 
-    def timeline_runs(self, overrides: Table) -> dict[Mode, Run]:
-        """The runs of figure 1: ISSGD in the first setting, once with barriers and once without."""
-        return {mode: _run(config, TIMELINE, mode) for mode, config in self.timeline_configs(overrides).items()}
+    def timeline_runs(self, overrides: Table, dataset: str | None = None) -> dict[Mode, Run]:
+        """The runs of figure 1: ISSGD in the first setting, once with barriers and once without; as `run`."""
+        dataset = _named(dataset, self.datasets, "dataset")
+        configs = self.timeline_configs(overrides, dataset)
+        return {mode: _run(config, TIMELINE, mode, dataset) for mode, config in configs.items()}
 
-    def timeline_configs(self, overrides: Table) -> dict[Mode, Config]:
+    def timeline_configs(self, overrides: Table, dataset: str | None = None) -> dict[Mode, Config]:
         """Of `timeline_runs`, as `config`."""
         if self.timelines is None:
             return {}
         setting, seed = next(iter(self.settings.values())), {"seed": self.seeds[0]}
-        values = merged(self.values, setting, _only("issgd"), self.timelines, overrides, seed)
+        data = self.datasets[_named(dataset, self.datasets, "dataset")]
+        values = merged(self.values, setting, data, _only("issgd"), self.timelines, overrides, seed)
         modes: dict[Mode, Table] = {
             # A limit in seconds does not apply behind barriers.
             "exact": {"master": {"mode": "exact"}, "proposal": {"staleness_limit_seconds": None}},
@@ -130,19 +154,19 @@ class Experiment:
         return {mode: resolve(merged(values, changes), self.where) for mode, changes in modes.items()}
 
 
-def _run(config: Config, setting: str, method: str) -> Run:
+def _run(config: Config, setting: str, method: str, dataset: str) -> Run:
     if not config.data.name.endswith(".npz"):
-        return Run(config, setting, method)
+        return Run(config, setting, method, None, dataset)
     from issgd_cli.datasets import directory_of  # here: few runs need it, and who mistypes need not wait for numpy
 
     file, data = Path(config.data.name), config.data
     data = data.model_copy(update={"name": directory_of(data.name, Path(data.dir)).name})
-    return Run(config.model_copy(update={"data": data}), setting, method, file)
+    return Run(config.model_copy(update={"data": data}), setting, method, file, dataset)
 
 
 def single() -> Experiment:
     """`issgd train` without a file: the defaults, paper-a's."""
-    return Experiment("the command line", {}, {"": {}}, _METHODS, [0], lists_methods=False)
+    return Experiment("the command line", {}, NAMELESS, _METHODS, [0], lists_methods=False)
 
 
 def _only(method: str) -> Table:
@@ -166,7 +190,8 @@ def read(path: Path) -> Experiment:
         ConfigError: Not readable, unknown keys, or files that extend each other in a circle.
     """
     values = _extended(path, ())
-    settings = _tables(values.pop("settings", None), path, "settings") or {"": {}}
+    settings = _tables(values.pop("settings", None), path, "settings") or NAMELESS
+    datasets = _tables(values.pop("datasets", None), path, "datasets") or NAMELESS
     listed = _tables(values.pop("methods", None), path, "methods")
     methods = listed or _methods(values)
     seeds = parse_seeds(str(values.pop("seeds", values.get("seed", 0))))
@@ -174,10 +199,13 @@ def read(path: Path) -> Experiment:
     mapped = values.pop("map", None)
     values.setdefault("name", path.stem)
     map_ = resolve_map(mapped, str(path)) if mapped is not None else None
-    experiment = Experiment(str(path), values, settings, methods, seeds, timelines, map_, bool(listed))
-    for setting, method in itertools.product(settings, methods):
-        experiment.config(setting, method, {})  # wrong keys are found now, not at the fortieth run
-    experiment.timeline_configs({})
+    if map_ is not None and len(datasets) > 1:
+        raise ConfigError(f"{path}: [map] is of one dataset. Make an experiment of its own for each.")
+    experiment = Experiment(str(path), values, settings, methods, seeds, timelines, map_, bool(listed), datasets)
+    for setting, dataset, method in itertools.product(settings, datasets, methods):
+        experiment.config(setting, method, {}, dataset)  # wrong keys are found now, not at the fortieth run
+    for dataset in datasets:
+        experiment.timeline_configs({}, dataset)
     return experiment
 
 
@@ -197,7 +225,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_only(text: str) -> dict[str, str]:
-    """`setting=a,method=issgd` as a mapping.
+    """`setting=a,dataset=mnist,method=issgd`, or some of these, as a mapping.
 
     Raises:
         ConfigError: Another key, or no equals sign.
@@ -205,8 +233,8 @@ def parse_only(text: str) -> dict[str, str]:
     only: dict[str, str] = {}
     for part in text.split(",") if text else []:
         key, equals, value = part.strip().partition("=")
-        if not equals or key not in ("setting", "method"):
-            raise ConfigError(f"--only {text}: write setting=a, method=issgd, or both with a comma.")
+        if not equals or key not in ("setting", "dataset", "method"):
+            raise ConfigError(f"--only {text}: write setting=a, dataset=mnist, method=issgd, or several with commas.")
         only[key] = value
     return only
 
@@ -227,7 +255,7 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _tables(tables: Any, path: Path, key: str) -> dict[str, Table]:
-    """[[settings]] or [[methods]] by name."""
+    """[[settings]], [[datasets]] or [[methods]] by name."""
     named: dict[str, Table] = {}
     if tables is not None and not isinstance(tables, list):
         raise ConfigError(f"{path}: {key} is a list of named tables; write [[{key}]], with two brackets.")
@@ -242,6 +270,9 @@ def _tables(tables: Any, path: Path, key: str) -> dict[str, Table]:
 def _named(wanted: str | None, tables: Mapping[str, Table], what: str) -> str:
     if wanted is None:
         return next(iter(tables))
+    if wanted not in tables and tables == NAMELESS:
+        remedy = " The data are data.name's." if what == "dataset" else ""
+        raise ConfigError(f"No {what} {wanted!r}: the experiment has no [[{what}s]].{remedy}")
     if wanted not in tables:
         raise ConfigError(f"No {what} {wanted!r}. There is {', '.join(repr(name) for name in tables)}.")
     return wanted

@@ -146,5 +146,5 @@ def _refuse_other_configuration(run: Run, results: Path) -> None:
 
 
 def _name(run: Run, results: Path) -> str:
-    """For people: <setting>-<method>-<hash>/<seed>."""
+    """For people: <setting>-<dataset>-<method>-<hash>/<seed>."""
     return str(run.folder(results).path.relative_to(results / run.config.name))

@@ -35,7 +35,7 @@ def train(
         resume: Go on with an unfinished run.
         watch: Called about twice a second.
         stop: Set by the caller to interrupt the run; it then ends within seconds, as interrupted.
-        labels: More for the manifest: the experiment's setting and method.
+        labels: More for the manifest: the experiment's setting, method and dataset.
         jobs: How many runs share this machine, and so its cores.
 
     Raises:

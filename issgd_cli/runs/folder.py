@@ -30,7 +30,7 @@ State = Literal["running", "finished", "failed", "interrupted"]
 _MANIFEST = {
     **dict.fromkeys(("dataset", "failure", "machine", "restarts"), dict),
     "checkpointed": bool,
-    **dict.fromkeys(("run_name", "start", "end", "setting", "method"), str),
+    **dict.fromkeys(("run_name", "start", "end", "setting", "method", "dataset_label"), str),
 }
 
 LOOK_SECONDS = 0.3  # `issgd status` looks at a lock by taking it for an instant
@@ -123,9 +123,12 @@ class RunFolder:
             write_text(self.manifest, json.dumps({**manifest, **values}, indent=2) + "\n")
 
 
-def run_folder(results: Path, config: Config, setting: str, method: str) -> RunFolder:
-    """Where the run of this configuration lies: <results>/<name>/<setting>-<method>-<hash>/seed-000."""
-    name = "-".join(part for part in (setting, method, config.hash()) if part)
+def run_folder(results: Path, config: Config, setting: str, method: str, dataset: str = "") -> RunFolder:
+    """Where the run of this configuration lies: <results>/<name>/<setting>-<dataset>-<method>-<hash>/seed-000.
+
+    Setting and dataset are left out where they have no names.
+    """
+    name = "-".join(part for part in (setting, dataset, method, config.hash()) if part)
     return RunFolder(results / config.name / name / f"seed-{config.seed:03d}")
 
 

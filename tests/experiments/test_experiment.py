@@ -1,4 +1,4 @@
-"""An experiment's file: what it extends, its settings x methods x seeds, and who wins."""
+"""An experiment's file: what it extends, its settings x datasets x methods x seeds, and who wins."""
 
 from pathlib import Path
 
@@ -126,6 +126,120 @@ def test_a_file_without_settings_and_methods_compares_issgd_with_sgd(tmp_path: P
     assert runs[0].config.name == "plain"
 
 
+# Datasets
+
+DATASETS = """
+[[datasets]]
+name = "digits"
+data.name = "mnist"
+data.train_size = 60
+[[datasets]]
+name = "house-numbers"
+optimizer.learning_rate = 0.7
+"""
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    return write(tmp_path, "several.toml", BASE + DATASETS)
+
+
+def test_datasets_multiply_the_runs_between_settings_and_methods(several: Path) -> None:
+    runs = read(several).runs([4])
+    assert [(run.setting, run.dataset, run.method) for run in runs] == [
+        (setting, dataset, method)
+        for setting in ("a", "b")
+        for dataset in ("digits", "house-numbers")
+        for method in ("issgd", "sgd", "uniformly-smoothed")
+    ]
+    assert {(run.dataset, run.config.data.name) for run in runs} == {
+        ("digits", "mnist"),
+        ("house-numbers", "house-numbers"),
+    }
+
+
+def test_a_dataset_wins_over_the_setting_and_a_method_over_the_dataset(tmp_path: Path) -> None:
+    method = '[[methods]]\nname = "fast"\noptimizer.learning_rate = 0.9\n'
+    experiment = read(write(tmp_path, "rates.toml", BASE + method + DATASETS))
+    rates = {
+        (run.dataset, run.method): run.config.optimizer.learning_rate
+        for run in experiment.runs([0], {"setting": "a"})
+        if run.method in ("sgd", "fast")
+    }
+    assert rates == {
+        ("digits", "sgd"): 0.01,
+        ("digits", "fast"): 0.9,
+        ("house-numbers", "sgd"): 0.7,
+        ("house-numbers", "fast"): 0.9,
+    }
+    assert experiment.run("a", "fast", {"data": {"train_size": 9}}, "digits").config.data.train_size == 9
+
+
+def test_a_run_of_a_dataset_says_so_in_its_folder_and_its_labels(several: Path, tmp_path: Path) -> None:
+    run = read(several).run("b", "sgd", {}, "digits")
+    assert run.folder(tmp_path).path.parent.name == f"b-digits-sgd-{run.config.hash()}"
+    assert run.labels == {"setting": "b", "method": "sgd", "dataset_label": "digits"}
+
+
+def test_a_datasets_name_is_no_part_of_the_hash(several: Path, base: Path, tmp_path: Path) -> None:
+    labelled = read(several).run("a", "sgd", {}, "digits")
+    plain = read(base).run("a", "sgd", {"data": {"name": "mnist", "train_size": 60}})
+    assert labelled.config == plain.config
+    assert plain.folder(tmp_path).path.parent.name == f"a-sgd-{labelled.config.hash()}"
+
+
+def test_train_takes_the_first_dataset_unless_named(several: Path) -> None:
+    experiment = read(several)
+    assert experiment.one(None, None, {}).dataset == "digits"
+    assert experiment.one("b", "sgd", {}, "house-numbers").config.data.name == "house-numbers"
+    assert experiment.run("a", "sgd", {}).dataset == "digits"
+
+
+def test_only_chooses_a_dataset(several: Path, base: Path) -> None:
+    runs = read(several).runs([0], {"dataset": "digits", "method": "sgd"})
+    assert [(run.setting, run.dataset, run.method) for run in runs] == [("a", "digits", "sgd"), ("b", "digits", "sgd")]
+    with pytest.raises(ConfigError, match=r"No dataset 'mnist'.*'digits', 'house-numbers'"):
+        read(several).runs(only={"dataset": "mnist"})
+    for plan in (read(base), single()):
+        with pytest.raises(ConfigError, match=r"No dataset 'mnist': the experiment has no \[\[datasets\]\]"):
+            plan.one(None, None, {}, "mnist")
+
+
+def test_no_run_bears_the_name_of_a_dataset_that_it_was_not_trained_on(several: Path, base: Path) -> None:
+    other = {"data": {"name": "cifar10"}}
+    with pytest.raises(ConfigError, match=r"several\.toml lists its datasets.*--dataset"):
+        read(several).one(None, None, other)
+    with pytest.raises(ConfigError, match="lists its datasets"):
+        read(several).runs(overrides=other)
+    assert read(base).one(None, None, other).config.data.name == "cifar10"
+    assert read(several).one(None, None, {"data": {"dir": "elsewhere"}}).config.data.dir == "elsewhere"
+
+
+def test_figure_1s_runs_are_made_on_each_dataset(tmp_path: Path) -> None:
+    experiment = read(write(tmp_path, "t.toml", BASE + DATASETS + "[timelines]\nmaster.steps = 6\n"))
+    runs = [run for dataset in experiment.datasets for run in experiment.timeline_runs({}, dataset).values()]
+    assert [(run.setting, run.dataset, run.method, run.config.data.name) for run in runs] == [
+        ("timeline", "digits", "exact", "mnist"),
+        ("timeline", "digits", "relaxed", "mnist"),
+        ("timeline", "house-numbers", "exact", "house-numbers"),
+        ("timeline", "house-numbers", "relaxed", "house-numbers"),
+    ]
+    assert len({run.folder(tmp_path).path for run in runs}) == 4
+
+
+def test_a_file_may_leave_out_the_datasets_of_what_it_extends(several: Path, tmp_path: Path) -> None:
+    child = read(write(tmp_path, "child.toml", 'extends = "several.toml"\ndatasets = []\n'))
+    assert [(run.dataset, run.config.data.name) for run in child.runs([0], {"setting": "a", "method": "sgd"})] == [
+        ("", "house-numbers")
+    ]
+
+
+def test_a_map_is_of_one_dataset(several: Path, tmp_path: Path) -> None:
+    map_ = "[map]\nworkers = [1]\npublish_every_steps = [4]\nsmoothings = [1.0]\nsteps = 40\naudit_every_steps = 8\n"
+    with pytest.raises(ConfigError, match=r"\[map\] is of one dataset"):
+        read(write(tmp_path, "map.toml", f'extends = "{several}"\n' + map_))
+
+
 # Data of one's own
 
 OWN = """
@@ -221,6 +335,9 @@ def test_files_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path) ->
         ("[[settings]]\noptimizer.momentum = 0.5\n", r"each of \[\[settings\]\] needs a `name`"),
         ('[[settings]]\nname = "a"\n[[settings]]\nname = "a"\n', "a `name` of its own"),
         ('[[methods]]\nname = "../up"\n', "a `name` of its own"),
+        ('[[datasets]]\nname = "mnist"\ndata.nam = "mnist"\n', r"unknown key data\.nam"),
+        ('[[datasets]]\ndata.name = "mnist"\n', r"each of \[\[datasets\]\] needs a `name`"),
+        ('datasets = ["mnist"]\n', r"each of \[\[datasets\]\] needs a `name`"),
         ('[settings]\nname = "a"\n', r"\[\[settings\]\]"),
         ("settings = 3\n", r"\[\[settings\]\]"),
         ('seeds = "3-1"\n', "seeds '3-1'"),
@@ -278,10 +395,11 @@ def test_what_is_no_list_of_seeds_is_refused(text: str) -> None:
         parse_seeds(text)
 
 
-def test_only_names_a_setting_a_method_or_both() -> None:
+def test_only_names_a_setting_a_dataset_a_method_or_several() -> None:
     assert parse_only("") == {}
     assert parse_only("setting=a") == {"setting": "a"}
     assert parse_only("setting=a, method=issgd") == {"setting": "a", "method": "issgd"}
+    assert parse_only("dataset=mnist,method=issgd") == {"dataset": "mnist", "method": "issgd"}
 
 
 @pytest.mark.parametrize("text", ["a", "seed=3", "setting", "setting=a,,method=b"])
@@ -298,7 +416,8 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda p: p.name)
 def test_every_experiment_that_comes_with_the_project_is_valid_for_all_its_seeds(path: Path) -> None:
     experiment = read(path)
-    assert len(experiment.runs()) == len(experiment.seeds) * len(experiment.settings) * len(experiment.methods)
+    combinations = len(experiment.settings) * len(experiment.datasets) * len(experiment.methods)
+    assert len(experiment.runs()) == len(experiment.seeds) * combinations
 
 
 # The names of their runs' folders, the hash included: what has been run is found again by these.

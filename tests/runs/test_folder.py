@@ -54,6 +54,15 @@ def test_the_folder_is_named_by_setting_method_and_hash(tmp_path: Path, configur
     assert run_folder(tmp_path, config, "", "sgd").path.parent.name == f"sgd-{config.hash()}"
 
 
+def test_the_dataset_stands_between_setting_and_method_where_it_has_a_name(
+    tmp_path: Path, configured: Configured
+) -> None:
+    config = configured("name=quick")
+    assert run_folder(tmp_path, config, "b", "sgd", "mnist").path.parent.name == f"b-mnist-sgd-{config.hash()}"
+    assert run_folder(tmp_path, config, "", "sgd", "mnist").path.parent.name == f"mnist-sgd-{config.hash()}"
+    assert run_folder(tmp_path, config, "b", "sgd", "") == run_folder(tmp_path, config, "b", "sgd")
+
+
 def test_seeds_share_a_folder_and_configurations_do_not(tmp_path: Path, configured: Configured) -> None:
     paths = [
         run_folder(tmp_path, configured(*settings), "a", "issgd").path
