@@ -28,6 +28,7 @@ class Run:
     config: Config
     manifest: Mapping[str, Any]
     trace: "pd.DataFrame"  # columns of traces.Row
+    dataset: str = ""  # the experiment's name for it; "" where that lists no datasets
 
     @property
     def name(self) -> str:
@@ -45,7 +46,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """All runs of an experiment, finished or not."""
+    """All runs of an experiment on one dataset, finished or not."""
 
     name: str
     runs: tuple[Run, ...]
@@ -102,20 +103,29 @@ class Runs:
 
 
 def load(folders: Sequence[RunFolder], expected: int | None = None, name: str = "") -> Runs:
-    """Reads the runs of an experiment.
+    """Reads the runs of an experiment, or where it lists datasets those of one of them: `by_dataset` parts them.
 
     Args:
         folders: As runs.find gives them.
         expected: How many runs the experiment asks for; None: those found.
-        name: The experiment's; empty: that of the first run's configuration.
+        name: The experiment's; empty: that of the first run's configuration, /<dataset> with it.
 
     Raises:
-        RunError: A manifest or trace that is not one, or one setting's runs of one method have two configurations.
+        RunError: A manifest or trace that is not one, runs of several datasets, or one setting's runs of one method
+            have two configurations.
         ConfigError: A configuration that is not one.
     """
-    loaded = _separated([load_run(folder) for folder in folders])
-    name = name or (loaded[0].config.name if loaded else "")
+    loaded = _separated(_of_one_dataset([load_run(folder) for folder in folders]))
+    name = name or "/".join(part for run in loaded[:1] for part in (run.config.name, run.dataset) if part)
     return Runs(name, loaded, len(loaded) if expected is None else expected)
+
+
+def by_dataset(folders: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
+    """Runs of an experiment by the name of their dataset, as far as it lists datasets."""
+    found: dict[str, list[RunFolder]] = {}
+    for folder in folders:
+        found.setdefault(folder.read_manifest().get("dataset_label") or "", []).append(folder)
+    return found
 
 
 def load_run(folder: RunFolder) -> Run:
@@ -123,7 +133,7 @@ def load_run(folder: RunFolder) -> Run:
     config = folder.read_config()
     manifest = folder.read_manifest()
     method = str(manifest.get("method") or config.proposal.method)
-    # A folder is named <setting>-<method>-<hash>, the setting left out where there is none.
+    # Old ones name no setting. A folder is then <setting>-<method>-<hash>, the setting left out where there is none.
     setting = folder.path.parent.name.rpartition("-")[0].removesuffix(method).rstrip("-")
     return Run(
         path=folder.path,
@@ -134,7 +144,17 @@ def load_run(folder: RunFolder) -> Run:
         config=config,
         manifest=manifest,
         trace=traces.read(folder.trace) if folder.trace.exists() else empty_trace(),
+        dataset=manifest.get("dataset_label") or "",
     )
+
+
+def _of_one_dataset(runs: Sequence[Run]) -> Sequence[Run]:
+    """The same runs, which may be compared; without datasets of an experiment each setting may have its own data."""
+    found = dict.fromkeys((run.dataset, run.config.data.name if run.dataset else "") for run in runs)
+    if len(found) > 1:
+        told = ", ".join(f"{dataset} ({data})" if dataset else "runs of no named one" for dataset, data in found)
+        raise RunError(f"Runs of several datasets are never compared with each other: {told}. Show each by itself.")
+    return runs
 
 
 def _separated(runs: Sequence[Run]) -> tuple[Run, ...]:

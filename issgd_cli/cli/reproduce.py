@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def reproduce(
     experiment: Annotated[Path, typer.Argument(help="A TOML file, for instance experiments/quick.toml.")],
     seeds: Annotated[str | None, typer.Option(help="Instead of the file's: 0-49, or 0-4,7.")] = None,
-    only: Annotated[str, typer.Option(help="setting=a, method=issgd, or both with a comma.")] = "",
+    only: Annotated[str, typer.Option(help="setting=a, dataset=mnist, method=issgd, or several with commas.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
     devices: Annotated[str, typer.Option(help="Dealt out to the jobs: cuda:0,cuda:1,...")] = "",
     database: Annotated[
@@ -51,8 +51,9 @@ def reproduce(
     plan = experiments.read(experiment)
     chosen = experiments.parse_seeds(seeds) if seeds else None
     runs = plan.runs(chosen, experiments.parse_only(only), overrides)
-    timelines = plan.timeline_runs(overrides)
-    everything = [on_default(run, overrides) for run in (*runs, *timelines.values())]
+    datasets = dict.fromkeys(run.dataset for run in runs)
+    timelines = [run for dataset in datasets for run in plan.timeline_runs(overrides, dataset).values()]
+    everything = [on_default(run, overrides) for run in (*runs, *timelines)]
     prepare_files(everything)
     if dry_run:
         _say_how_long(everything, results_dir, jobs)
@@ -90,8 +91,9 @@ def reproduce(
         planned = {run.folder(results_dir): run for run in [*plan.runs(overrides=overrides), *runs]}
         if any(folder.state() is not None for folder in planned):
             maps = map_files(plan, results_dir, chosen, overrides)
-            write_outputs(list(planned.values()), timelines, results_dir, place, maps=maps)
-            typer.echo(f"The report: {place / 'report.md'}; the figures beside it.")
+            write_outputs(plan, list(planned.values()), results_dir, place, overrides=overrides, maps=maps)
+            where = "beside it" if "" in plan.datasets else "in the datasets' folders"
+            typer.echo(f"The report: {place / 'report.md'}; the figures {where}.")
     if progress.failed:
         raise typer.Exit(1)
 
@@ -101,10 +103,10 @@ def _say_how_long(runs: Sequence["Run"], results: Path, jobs: int) -> None:
     from issgd_cli.cli.screen import duration
     from issgd_cli.simulation.estimate import Estimate, estimate
 
-    known: dict[tuple[str, str], Estimate] = {}
+    known: dict[tuple[str, str, str], Estimate] = {}
     left = 0.0
     for run in runs:
-        kind = run.setting, run.method
+        kind = run.setting, run.dataset, run.method
         if kind not in known:
             known[kind] = estimate(run.config, jobs)
         guess = known[kind]

@@ -1,10 +1,12 @@
 """`issgd reproduce` end to end: runs, figures, verdicts; and again, without doing anything twice."""
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from tests.end_to_end.conftest import EXPERIMENTS, CommandLine, comparable
@@ -112,3 +114,71 @@ def test_a_second_reproduce_on_the_same_folder_is_refused(issgd: CommandLine) ->
         refused = issgd("reproduce", "tiny.toml", "--data-dir", issgd.data_dir)
     assert refused.returncode == 1
     assert "already at work" in refused.stderr
+
+
+DATASETS = """
+seeds = "0"
+cluster.kind = "simulated"
+model.hidden = [16]
+model.initial_weight_std = 0.2
+master.steps = 64
+monitor.audit_every_steps = 32
+[[settings]]
+name = "a"
+[[datasets]]
+name = "small"
+data.name = "small.npz"
+[[datasets]]
+name = "large"
+data.name = "large.npz"
+worker.chunk_size = 64
+"""
+
+
+def test_datasets_of_ones_own_have_a_report_each_and_a_page_beside_them(issgd: CommandLine) -> None:
+    random = np.random.default_rng(0)
+    for name, size in (("small", 300), ("large", 400)):
+        labels = random.integers(0, 3, size)
+        images = (random.integers(0, 80, (size, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)
+        np.savez(issgd.place / f"{name}.npz", images=images, labels=labels)
+    (issgd.place / "pair.toml").write_text(DATASETS)
+    command = ("reproduce", "pair.toml")
+    dry = issgd.here(*command, "--dry-run", "--only", "dataset=large")
+    assert dry.returncode == 0, dry.stderr
+    assert "2 runs" in dry.stdout
+    place = issgd.place / "results" / "pair"
+    part = issgd(*command, "--only", "dataset=large")
+    assert part.returncode == 0, part.stderr
+    assert "- small: 0 of 2 runs finished" in (place / "report.md").read_text()
+    done = issgd(*command)
+    assert done.returncode == 0, done.stderr
+    assert "2 runs done, 2 were finished before, 0 failed" in done.stdout
+    folders = sorted(path.parents[1].name.rpartition("-")[0] for path in place.glob("*/*/manifest.json"))
+    assert folders == ["a-large-issgd", "a-large-sgd", "a-small-issgd", "a-small-sgd"]
+    manifests = [json.loads(path.read_text()) for path in place.glob("*/*/manifest.json")]
+    assert {(one["dataset_label"], one["dataset"]["name"].partition("-")[0]) for one in manifests} == {
+        ("small", "small"),
+        ("large", "large"),
+    }
+    index = (place / "report.md").read_text()
+    assert "| | The paper says | small | large |" in index.replace("|  |", "| |")
+    for name, size in (("small", 300), ("large", 400)):
+        assert f"[{name}]({name}/report.md)" in index
+        claims = json.loads((place / name / "claims.json").read_text())
+        assert (claims["experiment"], claims["runs"].split(",")[0]) == (f"pair/{name}", "2 of 2 runs finished")
+        shown = json.loads((place / name / "figure-2.json").read_text())["runs"]
+        assert {run["path"].split("/")[1].rpartition("-")[0] for run in shown} == {f"a-{name}-issgd", f"a-{name}-sgd"}
+        told = [line for line in (place / name / "report.md").read_text().splitlines() if line.startswith("- Data:")]
+        assert sum(int(count) for count in re.findall(r"(\d+) (?:train|valid|test)", told[0])) == size
+    assert not (place / "figure-2.png").exists()
+    # The folder alone gives the same pages.
+    drawn = issgd.here("plot", place, "--out", "elsewhere")
+    assert drawn.returncode == 0, drawn.stderr
+    assert sorted(path.name for path in (issgd.place / "elsewhere").iterdir()) == ["large", "report.md", "small"]
+    assert set((issgd.place / "elsewhere" / "report.md").read_text().splitlines()[4:7]) == set(index.splitlines()[4:7])
+    # And `train` and `status` know them.
+    refused = issgd.here("train", "pair.toml", "--dataset", "large", "--method", "sgd")
+    assert (refused.returncode, "holds a finished run" in refused.stderr) == (1, True), refused.stderr
+    assert "a-large-sgd" in refused.stderr
+    listed = issgd.here("status").stdout
+    assert re.findall(r"a-(?:large|small)-\S+ +(large|small)", listed) == ["large"] * 2 + ["small"] * 2

@@ -49,6 +49,7 @@ def write_run(
     mode: str = "relaxed",
     change: Callable[[Row], Row | None] = lambda row: row,
     overrides: dict[str, Any] | None = None,
+    dataset: str = "",
 ) -> RunFolder:
     """One run; `until` cuts its trace at a step, `change` alters or leaves out rows."""
     rate, smoothing = SETTINGS.get(setting, (0.01, 10.0))
@@ -58,7 +59,7 @@ def write_run(
         {
             "name": name,
             "seed": seed,
-            "data": {"name": "house-numbers"},
+            "data": {"name": dataset or "house-numbers"},
             "model": {"hidden": [128] * 4},
             "optimizer": {"learning_rate": rate},
             "proposal": {**proposal, **(overrides or {})},
@@ -67,8 +68,10 @@ def write_run(
         },
         "test",
     )
-    folder = run_folder(results, config, setting, method)
+    folder = run_folder(results, config, setting, method, dataset)
     begin_folder(folder, config, setting, method, state)
+    if dataset:
+        folder.update_manifest(dataset_label=dataset)
     rows = [change(row) for row in rows_of(setting, base, seed, smoothing) if row.step <= until]
     writer = TraceWriter(folder.trace, Row._fields)
     writer.append([row for row in rows if row is not None])

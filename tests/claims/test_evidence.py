@@ -1,0 +1,44 @@
+"""Runs are loaded one dataset at a time, so that nothing ever compares two."""
+
+from pathlib import Path
+
+import pytest
+
+from issgd_cli.claims.evidence import by_dataset, load
+from issgd_cli.errors import RunError
+from issgd_cli.runs.folder import RunFolder
+from tests.figures.conftest import write_run
+
+
+def write(results: Path, dataset: str, method: str = "issgd") -> RunFolder:
+    return write_run(results, "a", method, name="pair", until=0, dataset=dataset)
+
+
+def test_runs_of_several_datasets_are_parted_by_their_manifests(tmp_path: Path) -> None:
+    mnist, cifar10 = write(tmp_path, "mnist"), write(tmp_path, "cifar10")
+    plain, more = write(tmp_path, ""), write(tmp_path, "mnist", "sgd")
+    assert by_dataset([mnist, cifar10, plain, more]) == {"mnist": [mnist, more], "cifar10": [cifar10], "": [plain]}
+
+
+def test_a_dataset_is_loaded_with_its_name(tmp_path: Path) -> None:
+    runs = load([write(tmp_path, "mnist"), write(tmp_path, "mnist", "sgd")])
+    assert (runs.name, runs.settings, runs.methods) == ("pair/mnist", ("a",), ("issgd", "sgd"))
+    assert {run.dataset for run in runs.runs} == {"mnist"}
+
+
+def test_without_datasets_the_name_is_the_experiments(tmp_path: Path) -> None:
+    runs = load([write(tmp_path, "")])
+    assert (runs.name, runs.runs[0].dataset) == ("pair", "")
+
+
+@pytest.mark.parametrize(("one", "other"), [("mnist", "cifar10"), ("mnist", "")])
+def test_runs_of_two_datasets_are_not_loaded_as_one(tmp_path: Path, one: str, other: str) -> None:
+    with pytest.raises(RunError, match=r"never compared.*mnist \(mnist\)"):
+        load([write(tmp_path, one), write(tmp_path, other, "sgd")])
+
+
+def test_a_name_that_has_stood_for_other_data_is_noticed(tmp_path: Path) -> None:
+    old, new = write(tmp_path, "mnist"), write(tmp_path, "cifar10", "sgd")
+    new.update_manifest(dataset_label="mnist")
+    with pytest.raises(RunError, match=r"mnist \(mnist\), mnist \(cifar10\)"):
+        load([old, new])
