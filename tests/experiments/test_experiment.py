@@ -427,14 +427,12 @@ RUNS = {
         "timeline-relaxed-2a2e3a20"
     ),
     "own-norms.toml": "a-issgd-50a5cd3e a-issgd-own-norms-bb4cbd44 b-issgd-a0e77254 b-issgd-own-norms-602c8c4f",
-    "paper-a-simulated.toml": (
-        "cifar10-issgd-bd04d3a9 cifar10-sgd-3ad8190b house-numbers-issgd-78d5fbee house-numbers-sgd-944de54d"
-    ),
     "paper-a.toml": "a-issgd-37a65115 a-sgd-f2320238 timeline-exact-e48be485 timeline-relaxed-83c8c464",
-    "paper-b-simulated.toml": (
-        "cifar10-issgd-093868d2 cifar10-sgd-9a98ca76 house-numbers-issgd-c6ccbfc8 house-numbers-sgd-5975d5ee"
-    ),
     "paper-b.toml": "b-issgd-21d674f4 b-sgd-54ad0ab8 timeline-exact-5715b79b timeline-relaxed-a3cc61db",
+    "paper-simulated.toml": (
+        "a-cifar10-issgd-bd04d3a9 a-cifar10-sgd-3ad8190b a-house-numbers-issgd-78d5fbee a-house-numbers-sgd-944de54d "
+        "b-cifar10-issgd-093868d2 b-cifar10-sgd-9a98ca76 b-house-numbers-issgd-c6ccbfc8 b-house-numbers-sgd-5975d5ee"
+    ),
     "quick.toml": (
         "a-issgd-9b033e5f a-sgd-43e637da b-issgd-79fa0362 b-sgd-d199665f timeline-exact-9f1ed368 "
         "timeline-relaxed-c4cd445d"
