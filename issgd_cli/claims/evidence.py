@@ -39,6 +39,12 @@ class Run:
     def finished(self) -> bool:
         return self.state == "finished"
 
+    @property
+    def diverged(self) -> bool:
+        """Whether it failed because its numbers were none any more."""
+        failure = self.manifest.get("failure") or {}
+        return self.state == "failed" and "not finite" in str(failure.get("reason"))
+
     def series(self, quantity: str, axis: Axis = "steps") -> Series:
         """A quantity of traces.QUANTITIES along an axis; empty where it was not recorded."""
         return series(self.trace, quantity, axis, self.finished)
@@ -187,6 +193,14 @@ def smoothing_label(config: Config) -> str:
     return f"+{number:g}" if kind == "constant" else str(config.proposal.smoothing)
 
 
+def is_papers(run: Run) -> bool:
+    """Whether a run is of one of the paper's two methods as they are there: SGD, or ISSGD with a constant added."""
+    proposal, master = run.config.proposal, run.config.master
+    constant = parse_smoothing(proposal.smoothing)[0] == "constant"
+    ours = master.reuse_own_norms or proposal.limit_mode == "fill" or proposal.source != "workers"
+    return proposal.method == "sgd" or (proposal.method == "issgd" and constant and not ours)
+
+
 def named(setting: str) -> str:
     """How a text calls a setting."""
     return f"({setting})" if setting else "All runs"
@@ -205,7 +219,12 @@ def setting_title(runs: Runs, setting: str) -> str:
 
 
 def paper_settings(runs: Runs) -> tuple[str, str] | None:
-    """Which settings stand for the paper's (a) and (b): by name, else the larger and the smaller learning rate."""
+    """Which settings of one dataset stand for the paper's (a) and (b): by name, else by the rate, the larger first.
+
+    None where settings are of different datasets, or differ in more than the learning rate and the smoothing.
+    """
+    if len({run.config.data.name for run in runs.runs}) > 1:
+        return None
     if {"a", "b"} <= set(runs.settings):
         return "a", "b"
     rates = {setting: config.optimizer.learning_rate for setting in runs.settings if (config := runs.config(setting))}

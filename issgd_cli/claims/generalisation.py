@@ -8,12 +8,13 @@ import numpy as np
 
 from issgd_cli.claims.evidence import Run, Runs, paper_settings
 from issgd_cli.claims.paired import difference, late, per_seed, unpaired
-from issgd_cli.claims.verdicts import Claim, Outcome, Part, PerSeed, Verdict, judged, outcome_of, untestable
+from issgd_cli.claims.thresholds import Thresholds
+from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 
 C3 = Claim("C3", "Test error: ISSGD is better in setting (a), SGD is better in setting (b).", "Fig. 3")
 C4 = Claim("C4", "The final test errors are nearly equal: 0.0754 for SGD and 0.0756 for ISSGD.", "Table 1")
 
-NEARLY = 0.05  # ours: "nearly equal" is within 5% of SGD's error; the paper's two differ by 0.3%
+NO_SETTINGS = "The runs have no two settings of one dataset that could stand for the paper's (a) and (b)."
 
 Source = Literal["audit", "database"]
 PREFIXES: dict[Source, str] = {"audit": "audit/", "database": ""}
@@ -88,36 +89,39 @@ def early_stopped_error(run: Run, source: Source) -> float | None:
     return float(test.at(valid.positions[np.nanargmin(valid.values)]))
 
 
-def verdict_c3(runs: Runs) -> Verdict:
+def finding_c3(runs: Runs, thresholds: Thresholds) -> Finding:
     """Final test errors, ISSGD minus SGD, in each setting."""
     named = paper_settings(runs)
     if named is None:
-        return untestable(C3, "The runs have no two settings that could stand for the paper's (a) and (b).")
+        return Finding(C3, note=NO_SETTINGS)
     parts: list[Part] = []
     values: dict[str, Any] = {}
     for setting, claimed, better in zip(named, (-1, 1), ("ISSGD", "SGD"), strict=True):
-        gap = difference(runs.of(setting, "issgd"), runs.of(setting, "sgd"), _test_error_gap)
+        left, right = runs.of(setting, "issgd"), runs.of(setting, "sgd")
+        gap = difference(left, right, _test_error_gap)
         values[setting] = gap.plain()
-        if len(gap.values):
+        if len(gap):
             text = f"({setting}), where the paper has {better} better: final test error, ISSGD minus SGD, {gap.text()}"
-            parts.append(Part(outcome_of(gap.side(), claimed), text + unpaired(runs, setting) + "."))
+            parts.append(gap.part(text + unpaired(left, right) + ".", of=0.0, claimed=claimed, test=thresholds.test))
     if len(parts) < 2:
-        return untestable(C3, "No pairs of finished ISSGD and SGD runs with audited test errors in both settings.")
-    return judged(C3, parts, values)
+        return Finding(C3, note="No pairs of ISSGD and SGD runs with audited test errors in both settings.")
+    return Finding(C3, parts, values)
 
 
-def verdict_c4(runs: Runs) -> Verdict:
+def finding_c4(runs: Runs, thresholds: Thresholds) -> Finding:
     """Test errors of each method in its own best setting, as in Table 1."""
+    if paper_settings(runs) is None:
+        return Finding(C4, note=NO_SETTINGS)
     ours, theirs = chosen(runs, "issgd"), chosen(runs, "sgd")
     if ours is None or theirs is None or "database" in (ours.source, theirs.source):
-        return untestable(C4, "It needs finished runs of ISSGD and of SGD with audited validation and test errors.")
+        return Finding(C4, note="It needs finished runs of ISSGD and of SGD with audited validation and test errors.")
     gap = difference(runs.of(ours.setting, "issgd"), runs.of(theirs.setting, "sgd"), _test_error_gap)
     base = float(theirs.test.values.mean())
-    margin = NEARLY * base
+    margin = thresholds.nearly * base
     text = (
         f"ISSGD in its best setting ({ours.setting}) {ours.test.values.mean():.4f}, SGD in its best ({theirs.setting}) "
-        f"{base:.4f}; difference by seed {gap.text()}. Nearly equal is taken as within {NEARLY:.0%} of SGD's "
-        f"error, {margin:.2g}."
+        f"{base:.4f}; difference by seed {gap.text()}. Nearly equal is within {thresholds.nearly:.0%} of SGD's error, "
+        f"{margin:.2g}."
     )
     values = {
         "issgd": {"setting": ours.setting, "test_error": ours.test.plain()},
@@ -125,14 +129,7 @@ def verdict_c4(runs: Runs) -> Verdict:
         "difference": gap.plain(),
         "margin": margin,
     }
-    return Verdict(C4, _within(gap, margin), text, values)
-
-
-def _within(gap: PerSeed, margin: float) -> Outcome:
-    below, above = gap.side(of=margin), gap.side(of=-margin)
-    if below < 0 < above:
-        return "holds"
-    return "fails" if below > 0 or above < 0 else "undecided"
+    return Finding(C4, [gap.part_within(text, margin, test=thresholds.test)], values)
 
 
 def _test_error_gap(left: Run, right: Run) -> float | None:

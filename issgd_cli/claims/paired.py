@@ -1,10 +1,14 @@
-"""Comparing two methods seed by seed: the same initial weights, the same split, the same steps."""
+"""Comparing two methods seed by seed: the same initial weights, the same split, the same steps.
 
-from collections.abc import Callable, Iterator
+A run that diverged is its method's worst outcome: it is never left out of a comparison.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs
+from issgd_cli.claims.evidence import Run
 from issgd_cli.claims.quantiles import Axis, Series
 from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.equations.alain2015 import Float64s
@@ -13,33 +17,62 @@ AXES: tuple[Axis, ...] = ("steps", "examples", "seconds")
 UNITS = {"steps": "equal steps", "examples": "equal examples by all actors", "seconds": "equal seconds"}
 
 
-def pairs(left: tuple[Run, ...], right: tuple[Run, ...]) -> Iterator[tuple[Run, Run]]:
-    """Finished runs of the same seed, in order of seed."""
-    others = {run.seed: run for run in right if run.finished}
+def pairs(left: Sequence[Run], right: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
+    """Runs of the same seed that finished or diverged, in order of seed."""
+    others = {run.seed: run for run in right if run.finished or run.diverged}
     for run in sorted(left, key=lambda run: run.seed):
-        if run.finished and run.seed in others:
+        if (run.finished or run.diverged) and run.seed in others:
             yield run, others[run.seed]
 
 
-def per_seed(runs: tuple[Run, ...], number: Callable[[Run], float | None]) -> PerSeed:
-    """A number of each finished run; runs for which it is None are left out."""
-    found = [(run.seed, number(run)) for run in sorted(runs, key=lambda run: run.seed) if run.finished]
+def per_seed(runs: Sequence[Run], number: Callable[[Run], float | None], worst: float | None = None) -> PerSeed:
+    """A number of each finished run; runs for which it is None are left out.
+
+    Args:
+        runs: Of one setting and method.
+        number: Of a finished run.
+        worst: Of a run that diverged; None: it is left out.
+    """
+    found: list[tuple[int, float | None]] = []
+    for run in sorted(runs, key=lambda run: run.seed):
+        if run.finished:
+            found.append((run.seed, number(run)))
+        elif run.diverged:
+            found.append((run.seed, worst))
+    return _kept(found)
+
+
+def difference(left: Sequence[Run], right: Sequence[Run], number: Callable[[Run, Run], float | None]) -> PerSeed:
+    """A number of each pair, usually left minus right, larger where left is worse; None leaves a pair out.
+
+    Where one of the two diverged it is infinite, where both did 0.
+    """
+    found: list[tuple[int, float | None]] = []
+    for one, other in pairs(left, right):
+        if one.diverged or other.diverged:
+            found.append(
+                (one.seed, math.inf * (one.diverged - other.diverged) if one.diverged != other.diverged else 0.0)
+            )
+        else:
+            found.append((one.seed, number(one, other)))
+    return _kept(found)
+
+
+def _kept(found: Sequence[tuple[int, float | None]]) -> PerSeed:
     kept = [(seed, value) for seed, value in found if value is not None]
     return PerSeed(tuple(seed for seed, _ in kept), np.array([value for _, value in kept], np.float64))
 
 
-def difference(left: tuple[Run, ...], right: tuple[Run, ...], number: Callable[[Run, Run], float | None]) -> PerSeed:
-    """A number of each pair of finished runs, usually left minus right; pairs for which it is None are left out."""
-    found = [(one.seed, number(one, other)) for one, other in pairs(left, right)]
-    kept = [(seed, value) for seed, value in found if value is not None]
-    return PerSeed(tuple(seed for seed, _ in kept), np.array([value for _, value in kept], np.float64))
-
-
-def mean_difference(quantity: str, axis: Axis) -> Callable[[Run, Run], float | None]:
+def mean_difference(quantity: str, axis: Axis, relative: bool = False) -> Callable[[Run, Run], float | None]:
     """The mean vertical distance of two curves, left minus right, over the part of the axis that both cover.
 
     It is the difference of the areas under the curves, divided by that part's length. Between audits the curves are
     taken as straight. None where fewer than two points are shared.
+
+    Args:
+        quantity: Of traces.QUANTITIES.
+        axis: Along which both are compared.
+        relative: To the right curve's mean over the same part.
     """
 
     def distance(left: Run, right: Run) -> float | None:
@@ -51,17 +84,21 @@ def mean_difference(quantity: str, axis: Axis) -> Callable[[Run, Run], float | N
         if not start < end:
             return None
         grid = np.unique(np.clip(np.concatenate([one.positions, other.positions]), start, end))
-        gap = np.interp(grid, one.positions, one.values) - np.interp(grid, other.positions, other.values)
-        return float(np.trapezoid(gap, grid) / (end - start))
+        base = np.interp(grid, other.positions, other.values)
+        gap = float(np.trapezoid(np.interp(grid, one.positions, one.values) - base, grid) / (end - start))
+        if not relative:
+            return gap
+        mean = float(np.trapezoid(base, grid) / (end - start))
+        return gap / mean if mean > 0 else None
 
     return distance
 
 
-def shared_range(runs: Runs, setting: str, quantity: str, axis: Axis) -> float | None:
+def shared_range(left: Sequence[Run], right: Sequence[Run], quantity: str, axis: Axis) -> float | None:
     """The share of the longer run's axis that a pair's comparison covers, the median over pairs."""
     shares = []
-    for left, right in pairs(runs.of(setting, "issgd"), runs.of(setting, "sgd")):
-        ends = [series.positions[-1] for run in (left, right) if len((series := run.series(quantity, axis)).positions)]
+    for one, other in pairs(left, right):
+        ends = [series.positions[-1] for run in (one, other) if len((series := run.series(quantity, axis)).positions)]
         if len(ends) == 2 and max(ends) > 0:
             shares.append(min(ends) / max(ends))
     return float(np.median(shares)) if shares else None
@@ -78,9 +115,12 @@ def early(series: Series, share: float = 0.1) -> Float64s:
     return series.values[: max(1, round(share * len(series.values)))]
 
 
-def unpaired(runs: Runs, setting: str) -> str:
-    """What to say of the runs that no comparison holds; empty where there is nothing to say."""
-    left, right = runs.of(setting, "issgd"), runs.of(setting, "sgd")
-    compared = 2 * len(list(pairs(left, right)))
-    rest = len(left) + len(right) - compared
-    return f"; {rest} run{'s' if rest > 1 else ''} failed, unfinished or without a partner not compared" if rest else ""
+def unpaired(left: Sequence[Run], right: Sequence[Run]) -> str:
+    """What to say of the runs that a comparison does not hold as they are; empty where there is nothing to say."""
+    compared = list(pairs(left, right))
+    rest = len(left) + len(right) - 2 * len(compared)
+    diverged = sum(run.diverged for pair in compared for run in pair)
+    text = f"; {diverged} diverged, the worst outcome" if diverged else ""
+    return text + (
+        f"; {rest} run{'s' if rest > 1 else ''} unfinished or without a partner not compared" if rest else ""
+    )

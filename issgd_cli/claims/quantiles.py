@@ -1,5 +1,7 @@
 """Medians and quartiles over seeds: every run's curve sampled on one axis, and how sure a median is."""
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -8,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from issgd_cli.equations.alain2015 import Float64s
-from issgd_cli.randomness import generator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,6 @@ Axis = Literal["seconds", "steps", "examples"]
 BINS = 100  # the original plotting code's, for losses and errors
 TRACE_BINS = 250  # likewise, for Tr(Sigma)
 SEEDS_FOR_AN_INTERVAL = 6  # fewer seeds can't carry a 95% interval of a median: even all of them span only 1 - 2/2^n
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,33 +128,46 @@ def bands_at(steps: Sequence[Series], along: Sequence[Series], interval: bool = 
     return Bands(_quantiles(samples[1])[1], median, lower, upper, limits, len(runs))
 
 
-def median_interval(samples: ArrayLike, seed: int = 0) -> tuple[Float64s, Float64s] | None:
-    """95% percentile bootstrap interval of the median over runs; None below 6 runs.
+def median_interval(samples: ArrayLike) -> tuple[Float64s, Float64s] | None:
+    """95% interval of the median over runs, exact for any distribution; None below 6 runs.
 
-    Whole runs are drawn, so that neighbouring bins stay as alike as they are. NaN where fewer than 6 runs have a value.
+    Its limits are two of the values themselves; what it covers is `coverage` of so many runs.
 
     Args:
-        samples: Shape (runs,) or (runs, bins).
-        seed: Of the bootstrap's own generator.
+        samples: Shape (runs,) or (runs, bins); NaN where a run has no value.
 
     Returns:
-        Lower and upper limit, shape () or (bins,).
+        Lower and upper limit, shape () or (bins,); NaN where fewer than 6 runs have a value.
     """
     samples = np.asarray(samples, np.float64)
-    count = len(samples)
-    if count < SEEDS_FOR_AN_INTERVAL:
+    if len(samples) < SEEDS_FOR_AN_INTERVAL:
         return None
-    drawn = generator(seed, "bootstrap").integers(count, size=(RESAMPLES, count))
-    columns = samples.reshape(count, -1)
-    limits = np.full((2, columns.shape[1]), np.nan)
-    for place, column in enumerate(columns.T):
-        if np.isfinite(column).all():
-            limits[:, place] = np.quantile(np.median(column[drawn], axis=1), [0.025, 0.975])
-        elif np.isfinite(column).sum() >= SEEDS_FOR_AN_INTERVAL:
-            own = column[np.isfinite(column)]
-            limits[:, place] = np.quantile(np.median(own[drawn[:, : len(own)] % len(own)], axis=1), [0.025, 0.975])
+    ordered = np.sort(samples.reshape(len(samples), -1), axis=0)  # NaNs last
+    limits = np.full((2, ordered.shape[1]), np.nan)
+    for count in np.unique(counts := np.isfinite(ordered).sum(0) + np.isinf(ordered).sum(0)):
+        if count >= SEEDS_FOR_AN_INTERVAL:
+            chosen = counts == count
+            limits[:, chosen] = ordered[list(median_ranks(int(count)))][:, chosen]
     lower, upper = limits.reshape(2, *samples.shape[1:])
     return lower, upper
+
+
+@functools.cache
+def median_ranks(count: int) -> tuple[int, int]:
+    """Which of so many values in ascending order, from 0 on, limit a 95% interval of their distribution's median.
+
+    Source: the binomial distribution of how many lie below the median, by scipy.stats.quantile_test.
+    """
+    from scipy.stats import quantile_test
+
+    limits = quantile_test(np.arange(count), p=0.5).confidence_interval(0.95)
+    return int(limits.low), int(limits.high)
+
+
+def coverage(count: int) -> float:
+    """How often `median_interval` of so many runs holds the median: 95% or more, since ranks are few."""
+    low, high = median_ranks(count)
+    return float(sum(math.comb(count, below) for below in range(low + 1, high + 1)) / 2**count)
 
 
 def _quantiles(samples: Float64s) -> Float64s:

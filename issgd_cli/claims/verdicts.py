@@ -1,4 +1,9 @@
-"""What a claim is, what a verdict is, and how one number a seed becomes one."""
+"""What a claim is, what a verdict is, and how one number a seed becomes one.
+
+A claim may say several things at once: it holds by the weakest of its parts' evidence, and fails by the strongest
+against any of them, corrected for how many there are. All claims of a report are one family: their p-values are
+adjusted by Holm's method. From 10 seeds on a verdict says holds or fails; fewer can only suggest it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,12 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from issgd_cli.claims.quantiles import median_interval
+from issgd_cli.claims.chances import LEVEL, Test, holm, least, sides
+from issgd_cli.claims.quantiles import coverage, median_interval
 from issgd_cli.equations.alain2015 import Float64s
 
-Outcome = Literal["holds", "fails", "undecided", "untestable"]
+Outcome = Literal["holds", "fails", "suggests it holds", "suggests it fails", "proved", "undecided", "untestable"]
 
-MINIMUM_SEEDS = 3  # agreement of fewer seeds says nothing: two agree by chance every other time
+MINIMUM_SEEDS = 3  # fewer say nothing: two agree by chance every other time
+DECIDING_SEEDS = 10  # what a sign test needs to stay below 0.05 when a report's claims are one family
 
 
 @dataclass(frozen=True)
@@ -24,54 +31,161 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What these runs say about a claim."""
+class Part:
+    """One of the things that a claim says at once.
 
-    claim: Claim
-    verdict: Outcome
-    evidence: str  # with numbers and their uncertainty; a line a part
-    values: Mapping[str, Any] = field(default_factory=dict)  # the same numbers, plain, for claims.json
+    Attributes:
+        text: What the runs show of it, with numbers.
+        holds, fails: Two-sided p-values: how likely seeds would agree so much, for it and against it, by chance alone.
+        seeds: How many; 0: these runs say nothing of it.
+    """
+
+    text: str
+    holds: float = 1.0
+    fails: float = 1.0
+    seeds: int = 0
+
+    def tends(self) -> Outcome:
+        """What it tells by itself, uncorrected."""
+        if self.seeds == 0:
+            return "untestable"
+        enough = max(LEVEL, least(self.seeds)) if self.seeds >= MINIMUM_SEEDS else 0.0
+        if min(self.holds, self.fails) > enough:
+            return "undecided"
+        decides = self.seeds >= DECIDING_SEEDS
+        if self.holds <= self.fails:
+            return "holds" if decides else "suggests it holds"
+        return "fails" if decides else "suggests it fails"
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of the things that a claim says at once."""
+class Finding:
+    """What these runs show of a claim, before it is weighed with the others.
 
-    outcome: Outcome
-    text: str
+    Attributes:
+        parts: All that it says; none: these runs don't hold what it is about.
+        values: The parts' numbers, plain, for claims.json.
+        note: Said after the parts, or instead of them.
+        settled: Where the verdict is no matter of chance.
+    """
+
+    claim: Claim
+    parts: Sequence[Part] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    settled: Outcome | None = None
+
+    @property
+    def holds(self) -> float:
+        """The weakest part's p-value."""
+        return max((part.holds for part in self.parts), default=1.0)
+
+    @property
+    def fails(self) -> float:
+        """The p-value of any part's failing, for as many as there are (Bonferroni)."""
+        tested = [part.fails for part in self.parts if part.seeds]
+        return min(1.0, len(tested) * min(tested, default=1.0))
+
+    def is_tested(self) -> bool:
+        """Whether chance has a say in it."""
+        return self.settled is None and any(part.seeds >= MINIMUM_SEEDS for part in self.parts)
+
+    def evidence(self) -> str:
+        """A line a part."""
+        lines = [f"{part.text} [{part.tends()}]" if len(self.parts) > 1 else part.text for part in self.parts]
+        return "\n".join([*lines, *([self.note] if self.note else [])])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What these runs say about a claim.
+
+    Attributes:
+        p: The chance of so much agreement where there is nothing, adjusted for the report's other claims; None where
+            chance has no say.
+        evidence: With numbers and their uncertainty; a line a part.
+        sensitivity: What the verdict would be otherwise: "with a threshold of 0.9" -> that verdict.
+    """
+
+    claim: Claim
+    verdict: Outcome
+    p: float | None
+    evidence: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    sensitivity: Mapping[str, Outcome] = field(default_factory=dict)
+
+
+def weighed(findings: Sequence[Finding]) -> list[Verdict]:
+    """The verdicts of a report."""
+    tested = [finding for finding in findings if finding.is_tested()]
+    adjusted = holm([min(finding.holds, finding.fails) for finding in tested])
+    p_of = {finding.claim.id: float(p) for finding, p in zip(tested, adjusted, strict=True)}
+    return [
+        Verdict(
+            found.claim,
+            _outcome(found, p_of.get(found.claim.id)),
+            p_of.get(found.claim.id),
+            found.evidence(),
+            found.values,
+        )
+        for found in findings
+    ]
+
+
+def _outcome(finding: Finding, p: float | None) -> Outcome:
+    if finding.settled is not None:
+        return finding.settled
+    tested = [part for part in finding.parts if part.seeds]
+    if not tested:
+        return "untestable"
+    holds = finding.holds <= finding.fails
+    seeds = min(part.seeds for part in tested)
+    if p is not None and p < LEVEL and seeds >= DECIDING_SEEDS:
+        return "holds" if holds else "fails"
+    tendencies = [part.tends() for part in finding.parts]
+    if all(tendency in ("holds", "suggests it holds") for tendency in tendencies):
+        return "suggests it holds"
+    return "suggests it fails" if {"fails", "suggests it fails"} & set(tendencies) else "undecided"
 
 
 @dataclass(frozen=True, eq=False)
 class PerSeed:
-    """One number a seed, for instance the difference of two methods."""
+    """One number a seed, for instance the difference of two methods; infinite where a run diverged."""
 
     seeds: tuple[int, ...]
     values: Float64s  # (seeds,)
 
+    def __len__(self) -> int:
+        return len(self.values)
+
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95% bootstrap interval of the median; None below 6 seeds, or where a value is not finite."""
-        limits = median_interval(self.values) if np.isfinite(self.values).all() else None
+        """95% interval of the median; None below 6 seeds."""
+        limits = median_interval(self.values)
         return None if limits is None else (float(limits[0]), float(limits[1]))
 
-    def side(self, of: float = 0.0) -> int:
-        """-1 where the numbers lie below, +1 above, 0 where these seeds can't tell.
+    def part(self, text: str, of: float, claimed: int, test: Test = "sign") -> Part:
+        """That these numbers lie below (-1) or above (+1) a threshold, as a part of a claim."""
+        below, above = sides(self.values, of, test)
+        holds, fails = (below, above) if claimed < 0 else (above, below)
+        return Part(text, holds, fails, len(self.values))
 
-        With 6 seeds and more the 95% interval of the median decides; with 3 to 5 all of them must agree.
-        """
-        if len(self.values) < MINIMUM_SEEDS or not np.isfinite(self.values).all():
-            return 0
-        low, high = self.interval or (float(self.values.min()), float(self.values.max()))
-        return -1 if high < of else 1 if low > of else 0
+    def part_within(self, text: str, margin: float, test: Test = "sign") -> Part:
+        """That these numbers lie within a margin of 0 on either side."""
+        below, _ = sides(self.values, margin, test)
+        _, above = sides(self.values, -margin, test)
+        _, beyond = sides(self.values, margin, test)
+        beneath, _ = sides(self.values, -margin, test)
+        return Part(text, max(below, above), min(beyond, beneath), len(self.values))
 
     def text(self, of: float | None = 0.0) -> str:
         """Median with its interval, or below 6 seeds each value; and how many seeds lie on the median's side."""
         if not len(self.values):
             return "no seeds"
         median = float(np.median(self.values))
-        interval = self.interval
-        if interval:
-            shown = f"{median:.3g} (95% interval {interval[0]:.3g} to {interval[1]:.3g}; {len(self.values)} seeds)"
+        if interval := self.interval:
+            sure = f"{coverage(len(self.values)):.1%} interval {interval[0]:.3g} to {interval[1]:.3g}"
+            shown = f"{median:.3g} ({sure}; {len(self.values)} seeds)"
         else:
             listed = ", ".join(f"{value:.3g}" for value in self.values)
             shown = f"{listed} (seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))})"
@@ -86,36 +200,11 @@ class PerSeed:
 
     def plain(self) -> dict[str, Any]:
         """For claims.json."""
+        interval = self.interval
         return {
             "seeds": list(self.seeds),
             "values": [float(value) for value in self.values],
             "median": float(np.median(self.values)) if len(self.values) else None,
-            "interval_95": list(self.interval) if self.interval else None,
+            "interval": list(interval) if interval else None,
+            "coverage": coverage(len(self.values)) if interval else None,
         }
-
-
-def outcome_of(side: int, claimed: int) -> Outcome:
-    """holds where the numbers lie on the claimed side, fails where they lie on the other."""
-    return "undecided" if side == 0 else "holds" if side == claimed else "fails"
-
-
-def combined(parts: Sequence[Part]) -> Outcome:
-    """A claim holds when all its parts do, and fails when one does."""
-    outcomes = {part.outcome for part in parts}
-    if "fails" in outcomes:
-        return "fails"
-    if not outcomes or outcomes == {"untestable"}:
-        return "untestable"
-    return "holds" if outcomes == {"holds"} else "undecided"
-
-
-def judged(claim: Claim, parts: Sequence[Part], values: Mapping[str, Any]) -> Verdict:
-    """A verdict from a claim's parts; the text says what each part shows."""
-    outcome = combined(parts)
-    texts = [f"{part.text} [{part.outcome}]" if len(parts) > 1 else part.text for part in parts]
-    return Verdict(claim, outcome, "\n".join(texts), values)
-
-
-def untestable(claim: Claim, why: str) -> Verdict:
-    """These runs don't hold what the claim is about."""
-    return Verdict(claim, "untestable", why)
