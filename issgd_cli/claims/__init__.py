@@ -6,10 +6,11 @@ from typing import Any
 
 from issgd_cli.claims import generalisation, optimisation, staleness, variance
 from issgd_cli.claims.evidence import Run, Runs, load, load_run
-from issgd_cli.claims.thresholds import Thresholds, named, variations
-from issgd_cli.claims.verdicts import Claim, Finding, Outcome, Verdict, weighed
+from issgd_cli.claims.others import comparisons
+from issgd_cli.claims.thresholds import Thresholds, reasons, variations
+from issgd_cli.claims.verdicts import MINIMUM_SEEDS, Claim, Finding, Outcome, Verdict, tendency, weighed
 
-__all__ = ["FINDERS", "Claim", "Outcome", "Run", "Runs", "Verdict", "as_json", "judge", "load", "load_run", "verdicts"]
+__all__ = ["FINDERS", "Claim", "Outcome", "Run", "Runs", "Verdict", "as_json", "findings", "judge", "load", "load_run"]
 
 # In the order of the report.
 FINDERS: dict[str, Callable[[Runs, Thresholds], Finding]] = {
@@ -27,28 +28,32 @@ FINDERS: dict[str, Callable[[Runs, Thresholds], Finding]] = {
 }
 
 
-def verdicts(runs: Runs, thresholds: Thresholds | None = None) -> list[Verdict]:
-    """A verdict on every claim."""
-    chosen = thresholds or Thresholds()
-    return weighed([find(runs, chosen) for find in FINDERS.values()])
+def findings(runs: Runs, thresholds: Thresholds) -> list[Finding]:
+    """What the runs show of every claim."""
+    return [find(runs, thresholds) for find in FINDERS.values()]
 
 
 def judge(runs: Runs) -> list[Verdict]:
-    """A verdict on every claim, and what it would be otherwise: another threshold, another test, a seed left out."""
-    others = {name: verdicts(runs, thresholds) for name, thresholds in variations().items()}
+    """A verdict on every claim, and what it would be otherwise: another threshold, another test, a seed left out.
+
+    A claim's thresholds are changed with all other claims as they are. With a seed fewer every verdict is less sure:
+    only one that turns is told.
+    """
+    found = findings(runs, Thresholds())
+    verdicts = weighed(found)
+    otherwise: list[dict[str, Outcome]] = [{} for _ in found]
+    for name, thresholds in variations().items():
+        for place, other in enumerate(findings(runs, thresholds)):
+            changed = weighed([*found[:place], other, *found[place + 1 :]])[place].verdict
+            if changed != verdicts[place].verdict:
+                otherwise[place][name] = changed
     seeds = sorted({run.seed for run in runs.runs})
     for seed in seeds if len(seeds) > 1 else ():
         kept = replace(runs, runs=tuple(run for run in runs.runs if run.seed != seed))
-        others[f"without seed {seed}"] = verdicts(kept)
-    return [
-        replace(
-            verdict,
-            sensitivity={
-                name: other[place].verdict for name, other in others.items() if other[place].verdict != verdict.verdict
-            },
-        )
-        for place, verdict in enumerate(verdicts(runs))
-    ]
+        for place, without in enumerate(weighed(findings(kept, Thresholds()), minimum=MINIMUM_SEEDS - 1)):
+            if tendency(without.verdict) != tendency(verdicts[place].verdict):
+                otherwise[place][f"without seed {seed}"] = without.verdict
+    return [replace(verdict, sensitivity=other) for verdict, other in zip(verdicts, otherwise, strict=True)]
 
 
 def as_json(found: Sequence[Verdict], runs: Runs) -> dict[str, Any]:
@@ -56,9 +61,7 @@ def as_json(found: Sequence[Verdict], runs: Runs) -> dict[str, Any]:
     return {
         "experiment": runs.name,
         "runs": runs.tally(),
-        "thresholds": {
-            name: {"value": value, "reason": reason} for name, (value, reason) in named(Thresholds()).items()
-        },
+        "thresholds": reasons(Thresholds()),
         "claims": [
             {
                 "id": verdict.claim.id,
@@ -66,10 +69,12 @@ def as_json(found: Sequence[Verdict], runs: Runs) -> dict[str, Any]:
                 "source": verdict.claim.source,
                 "verdict": verdict.verdict,
                 "p": verdict.p,
+                "brief": verdict.brief,
                 "evidence": verdict.evidence,
                 "sensitivity": dict(verdict.sensitivity),
                 "values": dict(verdict.values),
             }
             for verdict in found
         ],
+        "other_methods": [comparison.plain() for comparison in comparisons(runs)],
     }

@@ -1,9 +1,9 @@
 """An experiment's runs as loaded from disk: what figures, tables and verdicts are made from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from issgd_cli.claims.quantiles import Axis, Series, series
 from issgd_cli.config.config import Config
@@ -14,6 +14,11 @@ from issgd_cli.runs.folder import RunFolder, State
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Dataset = tuple[str, int | None, float, int]  # name, how much of it, the share for validation, the split's seed
+
+# Methods that have a use for what workers score; the others' workers only measure.
+FED_BY_WORKERS = frozenset({"issgd"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +34,7 @@ class Run:
     manifest: Mapping[str, Any]
     trace: "pd.DataFrame"  # columns of traces.Row
     dataset: str = ""  # the experiment's name for it; "" where that lists no datasets
+    _known: dict[tuple[str, Axis], Series] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -45,9 +51,22 @@ class Run:
         failure = self.manifest.get("failure") or {}
         return self.state == "failed" and "not finite" in str(failure.get("reason"))
 
+    @property
+    def dataset(self) -> Dataset:
+        """Which examples it learns from; errors on two of these are no two numbers of one thing."""
+        data = self.config.data
+        return data.name, data.train_size, data.validation_fraction, data.split_seed
+
+    @property
+    def work(self) -> tuple[str, ...]:
+        """What its method had to do: train on examples, and score them where it draws by scores."""
+        return ("trained", "scored") if self.config.proposal.method in FED_BY_WORKERS else ("trained",)
+
     def series(self, quantity: str, axis: Axis = "steps") -> Series:
         """A quantity of traces.QUANTITIES along an axis; empty where it was not recorded."""
-        return series(self.trace, quantity, axis, self.finished)
+        if (quantity, axis) not in self._known:  # every claim asks again for each of its thresholds
+            self._known[quantity, axis] = series(self.trace, quantity, axis, self.finished, self.work)
+        return self._known[quantity, axis]
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,22 @@ class Runs:
     def of(self, setting: str | None = None, method: str | None = None) -> tuple[Run, ...]:
         """The runs of a setting, of a method, or of both."""
         return tuple(run for run in self.runs if setting in (None, run.setting) and method in (None, run.method))
+
+    def papers(self, setting: str, method: Literal["issgd", "sgd"]) -> tuple[Run, ...]:
+        """A setting's runs of the paper's ISSGD or SGD, whatever their label."""
+        return tuple(run for run in self.of(setting, self.label(method)) if is_papers(run))
+
+    def label(self, method: Literal["issgd", "sgd"]) -> str:
+        """The label of the paper's ISSGD or SGD: that name, else the only one of runs that are it; empty: none."""
+        found = {run.method for run in self.runs if is_papers(run) and run.config.proposal.method == method}
+        return method if method in found else found.pop() if len(found) == 1 else ""
+
+    def datasets(self) -> dict[Dataset, tuple[str, ...]]:
+        """The settings by what they learn from."""
+        found: dict[Dataset, dict[str, None]] = {}
+        for run in self.runs:
+            found.setdefault(run.dataset, {})[run.setting] = None
+        return {dataset: tuple(settings) for dataset, settings in found.items()}
 
     def config(self, setting: str, method: str | None = None) -> Config | None:
         """The configuration that the setting's runs share but for the seed; None where there is no run."""
@@ -194,11 +229,17 @@ def smoothing_label(config: Config) -> str:
 
 
 def is_papers(run: Run) -> bool:
-    """Whether a run is of one of the paper's two methods as they are there: SGD, or ISSGD with a constant added."""
-    proposal, master = run.config.proposal, run.config.master
+    """Whether a run is of one of the paper's two methods as they are there: SGD, or ISSGD with a constant added.
+
+    Without a limit on age `fill` is `drop` but for the first sweep, before everything is scored.
+    """
+    proposal = run.config.proposal
+    if proposal.method == "sgd":
+        return True
+    limited = proposal.staleness_limit_seconds is not None or proposal.staleness_limit_versions is not None
     constant = parse_smoothing(proposal.smoothing)[0] == "constant"
-    ours = master.reuse_own_norms or proposal.limit_mode == "fill" or proposal.source != "workers"
-    return proposal.method == "sgd" or (proposal.method == "issgd" and constant and not ours)
+    ours = run.config.master.reuse_own_norms or (limited and proposal.limit_mode == "fill")
+    return proposal.method == "issgd" and constant and proposal.source == "workers" and not ours
 
 
 def named(setting: str) -> str:
@@ -223,13 +264,13 @@ def paper_settings(runs: Runs) -> tuple[str, str] | None:
 
     None where settings are of different datasets, or differ in more than the learning rate and the smoothing.
     """
-    if len({run.config.data.name for run in runs.runs}) > 1:
+    if len(runs.datasets()) > 1:
         return None
     if {"a", "b"} <= set(runs.settings):
         return "a", "b"
-    rates = {setting: config.optimizer.learning_rate for setting in runs.settings if (config := runs.config(setting))}
     if len({(run.config.optimizer.kind, run.config.optimizer.schedule) for run in runs.runs}) > 1:
         return None
+    rates = {setting: config.optimizer.learning_rate for setting in runs.settings if (config := runs.config(setting))}
     if len(rates) == 2 and len(set(rates.values())) == 2:
         high, low = sorted(rates, key=rates.__getitem__, reverse=True)
         return high, low

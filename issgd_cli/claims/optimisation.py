@@ -14,9 +14,7 @@ C1 = Claim(
     "C1", "ISSGD minimises the training loss more quickly than SGD in both settings, and it reaches 0.0.", "Fig. 2"
 )
 C2 = Claim("C2", "ISSGD minimises the training prediction error more quickly than SGD in both settings.", "Fig. 2")
-C10 = Claim(
-    "C10", "The validation loss reaches its minimum before the end of the run, then the runs overfit.", "Sec. 5.3"
-)
+C10 = Claim("C10", "The validation loss reaches its minimum early in the run, then the runs overfit.", "Sec. 5.3")
 
 NO_PAIR = "No pair of ISSGD and SGD runs with the same seed and exact audits (monitor.audit_every_steps)."
 PLACE = (
@@ -29,17 +27,16 @@ def finding_c1(runs: Runs, thresholds: Thresholds) -> Finding:
     """Mean distance of the audited losses at equal steps, and whether ISSGD's falls below `reached`."""
     parts, values = _more_quickly(runs, "audit/loss/train", "training loss", thresholds)
     for setting in runs.settings:
-        part, lowest = _reaches_zero(runs, setting, thresholds)
-        if part:
+        if found := _reaches_zero(runs, setting, thresholds):
+            part, values.setdefault(setting, {})["lowest"] = found
             parts.append(part)
-            values.setdefault(setting, {})["lowest"] = lowest
-    return Finding(C1, parts, values, "" if parts else NO_PAIR)
+    return Finding(C1, parts, values)
 
 
 def finding_c2(runs: Runs, thresholds: Thresholds) -> Finding:
     """Mean distance of the audited training errors at equal steps."""
     parts, values = _more_quickly(runs, "audit/error/train", "training error", thresholds)
-    return Finding(C2, parts, values, "" if parts else NO_PAIR)
+    return Finding(C2, parts, values)
 
 
 def finding_c10(runs: Runs, thresholds: Thresholds) -> Finding:
@@ -47,27 +44,31 @@ def finding_c10(runs: Runs, thresholds: Thresholds) -> Finding:
     parts: list[Part] = []
     values: dict[str, Any] = {}
     for setting in runs.settings:
-        chosen = runs.of(setting, "issgd")
+        chosen = runs.papers(setting, "issgd")
         place, rise = per_seed(chosen, _place_of_minimum), per_seed(chosen, _rise_after_minimum)
         if not len(rise):
             continue
         values[setting] = {"place_of_minimum": place.plain(), "rise_after": rise.plain()}
-        text = f"{named(setting)}: rise of the loss from its minimum to the end, relative: {rise.text()}; "
-        text += f"the minimum at this share of the run: {place.text(of=None)}"
-        if bool((place.values == 1.0).all()):
-            parts.append(Part(text + "; still falling at the end of every run, too short to tell.", seeds=len(rise)))
-        else:
-            parts.append(rise.part(text + ".", of=thresholds.visible, claimed=1, test=thresholds.test))
+        text = f"{named(setting)}: rise of the validation loss from its minimum to the end, relative: "
+        text += f"{rise.text(of=thresholds.visible)}; the minimum at this share of the run: {place.text(of=None)}"
+        brief = f"{named(setting)}: the validation loss rises by {rise.median:.0%} from its minimum to the end."
+        part = rise.part(f"{text}.", brief, of=thresholds.visible, claimed=1, test=thresholds.test)
+        falling = int((place.values == 1.0).sum())
+        if falling and part.fails < part.holds:
+            # A run that was cut short says nothing about where it would have gone.
+            text += f"; still falling at the end of {falling} of {len(place)} runs, too short to tell."
+            part = Part(text, brief, seeds=len(rise))
+        parts.append(part)
     note = PLACE if parts else "No finished ISSGD run with audits of the validation loss."
     return Finding(C10, parts, values, note)
 
 
 def _more_quickly(runs: Runs, quantity: str, what: str, thresholds: Thresholds) -> tuple[list[Part], dict[str, Any]]:
-    """One part a setting, judged at equal steps; equal examples and seconds are told beside it."""
+    """One part a setting, judged at equal steps; equal work and seconds are told beside it."""
     parts: list[Part] = []
     values: dict[str, Any] = {}
     for setting in runs.settings:
-        left, right = runs.of(setting, "issgd"), runs.of(setting, "sgd")
+        left, right = runs.papers(setting, "issgd"), runs.papers(setting, "sgd")
         relative = difference(left, right, mean_difference(quantity, "steps", relative=True))
         if not len(relative):
             parts.append(Part(f"{named(setting)}: {NO_PAIR}"))
@@ -80,27 +81,31 @@ def _more_quickly(runs: Runs, quantity: str, what: str, thresholds: Thresholds) 
         )
         for axis in AXES:
             if len(gaps[axis]):
-                brief = f"{np.median(gaps[axis].values):.3g}, {gaps[axis].agreement()}"
+                brief = f"{gaps[axis].median:.3g}, {gaps[axis].agreement()}"
                 text += f"; at {UNITS[axis]} {gaps[axis].text() if axis == 'steps' else brief}"
                 share = shared_range(left, right, quantity, axis)
                 text += f" (over the {share:.0%} that both cover)" if share is not None and share < 0.95 else ""
         text += unpaired(left, right) + "."
-        parts.append(relative.part(text, of=-thresholds.visible, claimed=-1, test=thresholds.test))
-    if len(runs.settings) == 1 and values:
+        brief = f"{named(setting)}: mean {what} of ISSGD {relative.median:+.1%} of SGD's."
+        parts.append(relative.part(text, brief, of=-thresholds.visible, claimed=-1, test=thresholds.test))
+    if not values:
+        return [Part(NO_PAIR)], {}
+    if len(runs.settings) == 1:
         parts.append(Part("Only one setting was run; the claim is about two."))
     return parts, values
 
 
-def _reaches_zero(runs: Runs, setting: str, thresholds: Thresholds) -> tuple[Part | None, dict[str, Any]]:
-    chosen = runs.of(setting, "issgd")
+def _reaches_zero(runs: Runs, setting: str, thresholds: Thresholds) -> tuple[Part, dict[str, Any]] | None:
+    chosen = runs.papers(setting, "issgd")
     lowest = per_seed(chosen, _lowest_loss, worst=math.inf)
     if not len(lowest):
-        return None, {}
+        return None
     text = f"{named(setting)}: lowest training loss of ISSGD {lowest.text(of=thresholds.reached)}"
-    part = lowest.part(text + ".", of=thresholds.reached, claimed=-1, test=thresholds.test)
+    brief = f"{named(setting)}: the lowest training loss of ISSGD is {lowest.median:.2g}."
+    part = lowest.part(f"{text}.", brief, of=thresholds.reached, claimed=-1, test=thresholds.test)
     if part.fails < part.holds and any(_still_falling(run) for run in chosen if run.finished):
         # A run that was cut short says nothing about where it would have gone.
-        part = Part(text + ", and still falling when the runs ended.", seeds=len(lowest))
+        part = Part(f"{text}, and still falling when the runs ended.", brief, seeds=len(lowest))
     return part, lowest.plain()
 
 

@@ -14,7 +14,7 @@ from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.equations.alain2015 import Float64s
 
 AXES: tuple[Axis, ...] = ("steps", "examples", "seconds")
-UNITS = {"steps": "equal steps", "examples": "equal examples by all actors", "seconds": "equal seconds"}
+UNITS = {"steps": "equal steps", "examples": "equal work", "seconds": "equal seconds"}
 
 
 def pairs(left: Sequence[Run], right: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
@@ -33,28 +33,25 @@ def per_seed(runs: Sequence[Run], number: Callable[[Run], float | None], worst: 
         number: Of a finished run.
         worst: Of a run that diverged; None: it is left out.
     """
-    found: list[tuple[int, float | None]] = []
-    for run in sorted(runs, key=lambda run: run.seed):
-        if run.finished:
-            found.append((run.seed, number(run)))
-        elif run.diverged:
-            found.append((run.seed, worst))
+    found = [
+        (run.seed, number(run) if run.finished else worst)
+        for run in sorted(runs, key=lambda run: run.seed)
+        if run.finished or run.diverged
+    ]
     return _kept(found)
 
 
 def difference(left: Sequence[Run], right: Sequence[Run], number: Callable[[Run, Run], float | None]) -> PerSeed:
-    """A number of each pair, usually left minus right, larger where left is worse; None leaves a pair out.
+    """A number of each pair that is the larger the worse its left run is; None leaves a pair out.
 
-    Where one of the two diverged it is infinite, where both did 0.
+    Where the left run diverged it is infinite, where the right one did minus infinite, where both did 0.
     """
     found: list[tuple[int, float | None]] = []
     for one, other in pairs(left, right):
-        if one.diverged or other.diverged:
-            found.append(
-                (one.seed, math.inf * (one.diverged - other.diverged) if one.diverged != other.diverged else 0.0)
-            )
+        if one.diverged != other.diverged:
+            found.append((one.seed, math.inf if one.diverged else -math.inf))
         else:
-            found.append((one.seed, number(one, other)))
+            found.append((one.seed, 0.0 if one.diverged else number(one, other)))
     return _kept(found)
 
 

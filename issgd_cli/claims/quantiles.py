@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Axis = Literal["seconds", "steps", "examples"]
 
+WORK = ("trained", "scored")  # on examples, as traces.QUANTITIES has it
+
 BINS = 100  # the original plotting code's, for losses and errors
 TRACE_BINS = 250  # likewise, for Tr(Sigma)
 SEEDS_FOR_AN_INTERVAL = 6  # fewer seeds can't carry a 95% interval of a median: even all of them span only 1 - 2/2^n
@@ -51,14 +53,17 @@ class Bands:
     runs: int
 
 
-def series(trace: "pd.DataFrame", quantity: str, axis: Axis, finished: bool = True) -> Series:
+def series(
+    trace: "pd.DataFrame", quantity: str, axis: Axis, finished: bool = True, work: Sequence[str] = WORK
+) -> Series:
     """A quantity's records along an axis; empty where the trace has none (or no work/* rows, for `examples`).
 
     Args:
         trace: A table with the columns of traces.Row.
         quantity: A name of traces.QUANTITIES.
-        axis: `seconds` since the start, the master's `steps`, or `examples` processed by all actors.
+        axis: `seconds` since the start, the master's `steps`, or `examples` that the method had to process.
         finished: Whether the run came to its end.
+        work: What of the actors' work the method needed, of WORK.
     """
     rows = trace[trace["quantity"] == quantity]
     if axis == "steps":
@@ -66,22 +71,25 @@ def series(trace: "pd.DataFrame", quantity: str, axis: Axis, finished: bool = Tr
     else:
         positions = rows["seconds"].to_numpy(np.float64)
         if axis == "examples":
-            positions = examples_at(trace, positions)
+            positions = examples_at(trace, positions, work)
     values = rows["value"].to_numpy(np.float64)[: len(positions)]
     order = np.argsort(positions, kind="stable")  # audits are written after the last step
     return Series(positions[order], values[order], finished)
 
 
-def examples_at(trace: "pd.DataFrame", seconds: Float64s) -> Float64s:
-    """Examples that all actors together had trained on or scored by these times; empty without work/* rows.
+def examples_at(trace: "pd.DataFrame", seconds: Float64s, work: Sequence[str] = WORK) -> Float64s:
+    """Examples that had been trained on or scored for the method by these times; empty without such rows.
+
+    A worker that only measures does not count: SGD needs the examples that it trains on, and no more.
 
     Args:
         trace: A table with the columns of traces.Row.
         seconds: Shape (n,).
+        work: What the method needed, of WORK.
     """
     total = np.zeros(len(seconds))
     found = False
-    for kind in ("trained", "scored"):
+    for kind in work:
         rows = trace[trace["quantity"] == f"work/examples_{kind}"].sort_values("seconds")
         if len(rows):
             found = True

@@ -15,7 +15,8 @@ from issgd_cli.claims.chances import LEVEL, Test, holm, least, sides
 from issgd_cli.claims.quantiles import coverage, median_interval
 from issgd_cli.equations.alain2015 import Float64s
 
-Outcome = Literal["holds", "fails", "suggests it holds", "suggests it fails", "proved", "undecided", "untestable"]
+Tendency = Literal["suggests it holds", "suggests it fails", "undecided", "untestable"]
+Outcome = Literal["holds", "fails", "proved"] | Tendency
 
 MINIMUM_SEEDS = 3  # fewer say nothing: two agree by chance every other time
 DECIDING_SEEDS = 10  # what a sign test needs to stay below 0.05 when a report's claims are one family
@@ -36,26 +37,26 @@ class Part:
 
     Attributes:
         text: What the runs show of it, with numbers.
+        brief: The same in a few words and one number.
         holds, fails: Two-sided p-values: how likely seeds would agree so much, for it and against it, by chance alone.
         seeds: How many; 0: these runs say nothing of it.
+        enough: The largest p-value that suggests something.
     """
 
     text: str
+    brief: str = ""
     holds: float = 1.0
     fails: float = 1.0
     seeds: int = 0
+    enough: float = LEVEL
 
-    def tends(self) -> Outcome:
-        """What it tells by itself, uncorrected."""
+    def tends(self, minimum: int = MINIMUM_SEEDS) -> Tendency:
+        """What it tells by itself, with nothing adjusted for the other parts and claims."""
         if self.seeds == 0:
             return "untestable"
-        enough = max(LEVEL, least(self.seeds)) if self.seeds >= MINIMUM_SEEDS else 0.0
-        if min(self.holds, self.fails) > enough:
+        if self.seeds < minimum or min(self.holds, self.fails) > self.enough:
             return "undecided"
-        decides = self.seeds >= DECIDING_SEEDS
-        if self.holds <= self.fails:
-            return "holds" if decides else "suggests it holds"
-        return "fails" if decides else "suggests it fails"
+        return "suggests it holds" if self.holds <= self.fails else "suggests it fails"
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,19 @@ class Finding:
         parts: All that it says; none: these runs don't hold what it is about.
         values: The parts' numbers, plain, for claims.json.
         note: Said after the parts, or instead of them.
-        settled: Where the verdict is no matter of chance.
+        settled: What is to be said in short where the verdict is no matter of chance, being proved; else empty.
     """
 
     claim: Claim
     parts: Sequence[Part] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
-    settled: Outcome | None = None
+    settled: str = ""
+
+    @property
+    def tested(self) -> list[Part]:
+        """The parts of which the runs say something."""
+        return [part for part in self.parts if part.seeds]
 
     @property
     def holds(self) -> float:
@@ -83,12 +89,26 @@ class Finding:
     @property
     def fails(self) -> float:
         """The p-value of any part's failing, for as many as there are (Bonferroni)."""
-        tested = [part.fails for part in self.parts if part.seeds]
-        return min(1.0, len(tested) * min(tested, default=1.0))
+        return min(1.0, len(self.tested) * min((part.fails for part in self.tested), default=1.0))
 
-    def is_tested(self) -> bool:
+    @property
+    def decisive(self) -> Part | None:
+        """The part that the verdict hangs on: the weakest for the claim, or the strongest against it."""
+        if self.holds <= self.fails:
+            return max(self.tested, key=lambda part: part.holds, default=None)
+        return min(self.tested, key=lambda part: part.fails, default=None)
+
+    def has_chance(self, minimum: int) -> bool:
         """Whether chance has a say in it."""
-        return self.settled is None and any(part.seeds >= MINIMUM_SEEDS for part in self.parts)
+        return not self.settled and any(part.seeds >= minimum for part in self.parts)
+
+    def brief(self) -> str:
+        """One sentence, with the number that the verdict hangs on."""
+        if self.settled:
+            return self.settled
+        if (part := self.decisive) is not None:
+            return part.brief
+        return (self.parts[0].text if self.parts else self.note).partition("\n")[0]
 
     def evidence(self) -> str:
         """A line a part."""
@@ -103,49 +123,63 @@ class Verdict:
     Attributes:
         p: The chance of so much agreement where there is nothing, adjusted for the report's other claims; None where
             chance has no say.
+        brief: One sentence, with the number that it hangs on.
         evidence: With numbers and their uncertainty; a line a part.
-        sensitivity: What the verdict would be otherwise: "with a threshold of 0.9" -> that verdict.
+        sensitivity: What the verdict would be otherwise: "visible = 0.01" -> that verdict.
     """
 
     claim: Claim
     verdict: Outcome
     p: float | None
+    brief: str
     evidence: str
     values: Mapping[str, Any] = field(default_factory=dict)
     sensitivity: Mapping[str, Outcome] = field(default_factory=dict)
 
 
-def weighed(findings: Sequence[Finding]) -> list[Verdict]:
-    """The verdicts of a report."""
-    tested = [finding for finding in findings if finding.is_tested()]
-    adjusted = holm([min(finding.holds, finding.fails) for finding in tested])
-    p_of = {finding.claim.id: float(p) for finding, p in zip(tested, adjusted, strict=True)}
+def weighed(findings: Sequence[Finding], minimum: int = MINIMUM_SEEDS) -> list[Verdict]:
+    """The verdicts of a report.
+
+    Args:
+        findings: One a claim.
+        minimum: Of seeds; fewer suggest nothing.
+    """
+    family = [place for place, finding in enumerate(findings) if finding.has_chance(minimum)]
+    adjusted = holm([min(findings[place].holds, findings[place].fails) for place in family])
+    p_of = dict(zip(family, adjusted.tolist(), strict=True))
     return [
         Verdict(
             found.claim,
-            _outcome(found, p_of.get(found.claim.id)),
-            p_of.get(found.claim.id),
+            _outcome(found, p_of.get(place), minimum),
+            p_of.get(place),
+            found.brief(),
             found.evidence(),
             found.values,
         )
-        for found in findings
+        for place, found in enumerate(findings)
     ]
 
 
-def _outcome(finding: Finding, p: float | None) -> Outcome:
-    if finding.settled is not None:
-        return finding.settled
-    tested = [part for part in finding.parts if part.seeds]
-    if not tested:
+def tendency(outcome: Outcome) -> Outcome:
+    """An outcome, however sure: holds as suggests it holds."""
+    if outcome == "holds":
+        return "suggests it holds"
+    return "suggests it fails" if outcome == "fails" else outcome
+
+
+def _outcome(finding: Finding, p: float | None, minimum: int) -> Outcome:
+    if finding.settled:
+        return "proved"
+    if (part := finding.decisive) is None:
         return "untestable"
     holds = finding.holds <= finding.fails
-    seeds = min(part.seeds for part in tested)
+    seeds = min(part.seeds for part in finding.tested) if holds else part.seeds
     if p is not None and p < LEVEL and seeds >= DECIDING_SEEDS:
         return "holds" if holds else "fails"
-    tendencies = [part.tends() for part in finding.parts]
-    if all(tendency in ("holds", "suggests it holds") for tendency in tendencies):
+    tendencies = {part.tends(minimum) for part in finding.parts}
+    if tendencies == {"suggests it holds"}:
         return "suggests it holds"
-    return "suggests it fails" if {"fails", "suggests it fails"} & set(tendencies) else "undecided"
+    return "suggests it fails" if "suggests it fails" in tendencies else "undecided"
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,44 +193,47 @@ class PerSeed:
         return len(self.values)
 
     @property
+    def median(self) -> float:
+        """NaN without seeds, or between two runs of which one diverged on either side."""
+        with np.errstate(invalid="ignore"):
+            return float(np.median(self.values)) if len(self) else float("nan")
+
+    @property
     def interval(self) -> tuple[float, float] | None:
         """95% interval of the median; None below 6 seeds."""
         limits = median_interval(self.values)
         return None if limits is None else (float(limits[0]), float(limits[1]))
 
-    def part(self, text: str, of: float, claimed: int, test: Test = "sign") -> Part:
+    def part(self, text: str, brief: str, of: float, claimed: int, test: Test = "sign") -> Part:
         """That these numbers lie below (-1) or above (+1) a threshold, as a part of a claim."""
         below, above = sides(self.values, of, test)
         holds, fails = (below, above) if claimed < 0 else (above, below)
-        return Part(text, holds, fails, len(self.values))
+        return Part(text, brief, holds, fails, len(self), _enough(len(self), test))
 
-    def part_within(self, text: str, margin: float, test: Test = "sign") -> Part:
+    def part_within(self, text: str, brief: str, margin: float, test: Test = "sign") -> Part:
         """That these numbers lie within a margin of 0 on either side."""
-        below, _ = sides(self.values, margin, test)
-        _, above = sides(self.values, -margin, test)
-        _, beyond = sides(self.values, margin, test)
-        beneath, _ = sides(self.values, -margin, test)
-        return Part(text, max(below, above), min(beyond, beneath), len(self.values))
+        below, beyond = sides(self.values, margin, test)
+        beneath, above = sides(self.values, -margin, test)
+        return Part(text, brief, max(below, above), min(beyond, beneath), len(self), _enough(len(self), test))
 
     def text(self, of: float | None = 0.0) -> str:
         """Median with its interval, or below 6 seeds each value; and how many seeds lie on the median's side."""
-        if not len(self.values):
+        if not len(self):
             return "no seeds"
-        median = float(np.median(self.values))
         if interval := self.interval:
-            sure = f"{coverage(len(self.values)):.1%} interval {interval[0]:.3g} to {interval[1]:.3g}"
-            shown = f"{median:.3g} ({sure}; {len(self.values)} seeds)"
+            sure = f"{coverage(len(self)):.1%} interval {interval[0]:.3g} to {interval[1]:.3g}"
+            shown = f"{self.median:.3g} ({sure}; {len(self)} seeds)"
         else:
             listed = ", ".join(f"{value:.3g}" for value in self.values)
             shown = f"{listed} (seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))})"
-        return shown if of is None or median == of else f"{shown}, {self.agreement(of)}"
+        return shown if of is None or self.median == of else f"{shown}, {self.agreement(of)}"
 
     def agreement(self, of: float = 0.0) -> str:
         """How many seeds lie on the median's side: "negative in 3 of 3 seeds"."""
-        below = bool(np.median(self.values) < of)
+        below = self.median < of
         count = int((self.values < of).sum() if below else (self.values > of).sum())
         side = ("negative" if below else "positive") if of == 0.0 else f"{'below' if below else 'above'} {of:g}"
-        return f"{side} in {count} of {len(self.values)} seeds"
+        return f"{side} in {count} of {len(self)} seeds"
 
     def plain(self) -> dict[str, Any]:
         """For claims.json."""
@@ -204,7 +241,12 @@ class PerSeed:
         return {
             "seeds": list(self.seeds),
             "values": [float(value) for value in self.values],
-            "median": float(np.median(self.values)) if len(self.values) else None,
+            "median": self.median if len(self) else None,
             "interval": list(interval) if interval else None,
-            "coverage": coverage(len(self.values)) if interval else None,
+            "coverage": coverage(len(self)) if interval else None,
         }
+
+
+def _enough(seeds: int, test: Test) -> float:
+    """Below 6 seeds no signs reach the level: then all that agree suggest something."""
+    return max(LEVEL, least(seeds)) if test == "sign" else LEVEL

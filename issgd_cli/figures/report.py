@@ -57,9 +57,11 @@ def headline(runs: Runs, verdicts: Sequence[Verdict]) -> str:
     counts = "; ".join(f"{said[outcome]}: {_listed(by_outcome[outcome])}" for outcome in said if outcome in by_outcome)
     text = f"{runs.tally()}. The paper's claims on these runs: {counts}."
     text += _speed(verdicts)
-    scores = [score for method in ("issgd", "sgd") if (score := chosen(runs, method))]
-    if len(scores) == 2:
-        text += " Final test error: " + ", ".join(_score(score) for score in scores) + "."
+    for settings in runs.datasets().values():
+        labels = runs.label("issgd"), runs.label("sgd")
+        scores = [score for label in labels if (score := chosen(runs, label, settings))]
+        if len(scores) == 2:
+            text += " Final test error: " + ", ".join(_score(score) for score in scores) + "."
     return text
 
 

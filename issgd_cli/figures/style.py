@@ -24,7 +24,7 @@ LABELS = {"issgd": "ISSGD", "sgd": "SGD"}
 AXIS_LABELS: dict[Axis, str] = {
     "seconds": "time in {unit}",
     "steps": "steps of the master",
-    "examples": "examples processed by all actors",
+    "examples": "examples trained on, or scored to draw by",
 }
 TIME_UNITS = (("hours", 3600.0, 3 * 3600.0), ("minutes", 60.0, 5 * 60.0), ("seconds", 1.0, 0.0))  # name, length, from
 

@@ -33,9 +33,13 @@ class Table:
 
 
 def load(runs: Runs) -> Table:
-    """Scores by setting and method; a method's setting is chosen by its final validation error, as in the paper."""
+    """Scores by setting and method; a method's setting is chosen by its final validation error, as in the paper.
+
+    Never between settings of different datasets: each of these has its own choice.
+    """
     scores = [found for m in runs.methods for setting in runs.settings if (found := score(runs, setting, m))]
-    best = [found for method in _ordered(runs) if (found := chosen(runs, method))]
+    groups = runs.datasets().values()
+    best = [found for settings in groups for method in _ordered(runs) if (found := chosen(runs, method, settings))]
     return Table(tuple(scores), tuple(best), runs)
 
 

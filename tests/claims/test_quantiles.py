@@ -1,10 +1,20 @@
-"""Sampling of runs on a common axis, quantiles over them, and the bootstrap's interval."""
+"""Sampling of runs on a common axis, quantiles over them, and the median's exact interval."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from issgd_cli.claims.quantiles import Series, bands, bands_at, examples_at, median_interval, series
+from issgd_cli.claims.quantiles import (
+    Series,
+    bands,
+    bands_at,
+    coverage,
+    examples_at,
+    median_interval,
+    median_ranks,
+    series,
+)
 from issgd_cli.runs.traces import Row
 
 
@@ -84,6 +94,8 @@ def test_series_by_step_seconds_and_examples() -> None:
     np.testing.assert_array_equal(by_step.values, [2, 1])
     np.testing.assert_array_equal(series(trace, "loss/train", "seconds").positions, [2, 3])
     np.testing.assert_array_equal(series(trace, "loss/train", "examples").positions, [150, 250])
+    measured = series(trace, "loss/train", "examples", work=["trained"])  # a worker that only measures is not charged
+    np.testing.assert_array_equal(measured.positions, [50, 100])
 
 
 def test_examples_count_from_nothing_at_the_start() -> None:
@@ -108,22 +120,42 @@ def test_the_interval_holds_the_median_and_lies_within_the_values() -> None:
     limits = median_interval(values)
     assert limits is not None
     assert values.min() < limits[0] < np.median(values) < limits[1] < values.max()
+    assert set(np.ravel(limits)) <= set(values)
 
 
-def test_the_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
-    draws = np.random.default_rng(1).normal(size=(25, 200))  # 200 experiments of 25 seeds, true median 0
-    limits = median_interval(draws)
+@pytest.mark.parametrize("count", range(6, 21))
+def test_the_interval_covers_what_it_says_exactly(count: int) -> None:
+    low, high = median_ranks(count)
+    assert low + high == count - 1  # as many values below it as above
+    # The median lies within unless too few of the values, or too many, are below it: each is with a chance of a half.
+    covered = stats.binom.cdf(high, count, 0.5) - stats.binom.cdf(low, count, 0.5)
+    assert coverage(count) == pytest.approx(covered)
+    assert coverage(count) >= 0.95
+    narrower = stats.binom.cdf(high - 1, count, 0.5) - stats.binom.cdf(low + 1, count, 0.5)
+    assert narrower < 0.95
+
+
+def test_six_runs_are_covered_by_all_of_them_and_the_few_ways_to_miss_can_be_counted() -> None:
+    ways = np.array(np.meshgrid(*[[-1.0, 1.0]] * 6)).reshape(6, -1)  # on which side of the median each run lies
+    limits = median_interval(ways)
     assert limits is not None
-    covered = np.mean((limits[0] <= 0) & (limits[1] >= 0))
-    assert 0.88 <= covered <= 0.99
+    assert np.mean((limits[0] <= 0) & (limits[1] >= 0)) == coverage(6) == 1 - 2 / 64
 
 
-def test_the_interval_is_the_same_every_time_and_bins_share_their_resamples() -> None:
+def test_bins_do_not_disturb_each_other() -> None:
     values = np.random.default_rng(2).normal(size=8)
-    once, again = median_interval(np.stack([values, values + 1], axis=1)), median_interval(values)
-    assert once is not None
-    assert again is not None
-    np.testing.assert_allclose(once[0], [again[0], again[0] + 1])
+    several, one = median_interval(np.stack([values, values + 1], axis=1)), median_interval(values)
+    assert several is not None
+    assert one is not None
+    np.testing.assert_allclose(several[0], [one[0], one[0] + 1])
+
+
+def test_a_bin_without_any_value_has_no_interval_and_infinite_values_count() -> None:
+    samples = np.array([[np.nan] * 8, [*range(6), np.inf, np.nan], [*range(5), np.nan, np.nan, np.nan]], np.float64).T
+    limits = median_interval(samples)
+    assert limits is not None
+    np.testing.assert_array_equal(limits[0], [np.nan, 0.0, np.nan])
+    np.testing.assert_array_equal(limits[1], [np.nan, np.inf, np.nan])
 
 
 @pytest.mark.parametrize(("missing", "known"), [(1, True), (3, False)])
