@@ -52,7 +52,7 @@ class Run:
         return self.state == "failed" and "not finite" in str(failure.get("reason"))
 
     @property
-    def dataset(self) -> Dataset:
+    def examples(self) -> Dataset:
         """Which examples it learns from; errors on two of these are no two numbers of one thing."""
         data = self.config.data
         return data.name, data.train_size, data.validation_fraction, data.split_seed
@@ -126,7 +126,7 @@ class Runs:
         """The settings by what they learn from."""
         found: dict[Dataset, dict[str, None]] = {}
         for run in self.runs:
-            found.setdefault(run.dataset, {})[run.setting] = None
+            found.setdefault(run.examples, {})[run.setting] = None
         return {dataset: tuple(settings) for dataset, settings in found.items()}
 
     def config(self, setting: str, method: str | None = None) -> Config | None:
