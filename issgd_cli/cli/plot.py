@@ -29,9 +29,11 @@ def plot(
     ],
     axis: Annotated[
         AxisName | None,
-        typer.Option(help="Horizontal axis of figures 2-4; examples: by all actors. [steps; seconds if simulated]"),
+        typer.Option(help="Horizontal axis of figures 2-4; examples: a method's work. [steps; seconds if simulated]"),
     ] = None,
-    interval: Annotated[bool, typer.Option("--interval", help="Also a 95% bootstrap interval of the medians.")] = False,
+    interval: Annotated[
+        bool, typer.Option("--interval", help="Also an exact interval of the medians, of 95% or more.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; unless given, beside the runs.")] = None,
     results_dir: Annotated[Path, typer.Option(help="Where runs are.")] = Path("results"),
 ) -> None:
@@ -145,7 +147,7 @@ def _write(
             paths, verdicts = write_all(there, place, axis, interval, command_line(), timelines or None, maps)
         judged[dataset] = there, verdicts
         for verdict in verdicts:
-            typer.echo(f"  {verdict.claim.id:3}  {verdict.verdict:10}  {verdict.claim.statement}")
+            typer.echo(f"  {verdict.claim.id:3}  {verdict.verdict:17}  {verdict.claim.statement}")
         typer.echo(f"Wrote {len(paths)} files to {place}")
     if "" not in judged:
         with tidying():

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from issgd_cli.claims.evidence import Run, Runs
-from issgd_cli.claims.quantiles import BINS, SEEDS_FOR_AN_INTERVAL, Axis, Bands, bands, bands_at
+from issgd_cli.claims.quantiles import BINS, SEEDS_FOR_AN_INTERVAL, Axis, Bands, bands, bands_at, coverage
 from issgd_cli.figures import style
 
 Source = Literal["database", "audit"]
@@ -90,10 +90,16 @@ def runs_note(runs: Runs, source: Source, interval: bool) -> list[str]:
         lines.append("Runs that failed or did not finish are drawn until their records end.")
     if interval:
         fewest = min((len(runs.of(s, m)) for s in runs.settings for m in runs.methods if runs.of(s, m)), default=0)
-        text = "Band: 95% bootstrap interval of the median."
-        few = f"Below {SEEDS_FOR_AN_INTERVAL} runs no 95% interval of a median is claimed."
-        lines.append(text if fewest >= SEEDS_FOR_AN_INTERVAL else few)
+        lines.append(interval_note(fewest))
     return lines
+
+
+def interval_note(runs: int) -> str:
+    """What the band about a median of at least so many runs is."""
+    if runs < SEEDS_FOR_AN_INTERVAL:
+        return f"Below {SEEDS_FOR_AN_INTERVAL} runs no 95% interval of a median is claimed."
+    sure = f"of {runs} runs it covers {coverage(runs):.1%}"
+    return f"Band: interval of the median, between two of the runs' own values; {sure}."
 
 
 def _draw_curve(axes: Axes, curve: Curve, scale: float) -> None:

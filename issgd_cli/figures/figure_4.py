@@ -11,7 +11,7 @@ from issgd_cli.claims.evidence import Runs, setting_title, smoothing_label
 from issgd_cli.claims.quantiles import TRACE_BINS, Axis, Bands
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.figures import style
-from issgd_cli.figures.curves import PREFIX, SOURCES, Curve, Panel, Source, draw_panel, sampled_bands
+from issgd_cli.figures.curves import PREFIX, SOURCES, Curve, Panel, Source, draw_panel, interval_note, sampled_bands
 
 TITLE = "Square root of the trace of the gradient's covariance"
 ROW_COUNT = 1
@@ -68,7 +68,8 @@ def notes(runs: Runs, source: Source, interval: bool) -> list[str]:
         + ("; where a median is negative its curve has a gap." if negative else ".")
     )
     if interval:
-        lines.append("Band: 95% bootstrap interval of the median, from 6 runs on.")
+        counts = [len(runs.of(setting, METHOD)) for setting in runs.settings]
+        lines.append(interval_note(min((count for count in counts if count), default=0)))
     return lines
 
 

@@ -159,7 +159,7 @@ class TestC1:
         )
         verdict = verdict_on("C1", Runs("test", runs, 40))
         assert verdict.verdict == "undecided"
-        assert "No pair of ISSGD and SGD" in verdict.evidence
+        assert "No pair of the paper's ISSGD and SGD" in verdict.evidence
 
     def test_one_of_many_seeds_may_disagree(self) -> None:
         verdict = verdict_on("C1", experiment(losses(lambda setting, seed: -0.3 if seed == 0 else 0.1), seeds=12))

@@ -59,7 +59,7 @@ def test_every_axis_carries_its_unit(experiment: Runs, figure: Figure, axis: Axi
     expected = {
         "seconds": "time in seconds",
         "steps": "steps of the master",
-        "examples": "examples processed by all actors",
+        "examples": "examples trained on, or scored to draw by",
     }
     assert axes[0][0].get_xlabel() == expected[axis]
 
@@ -83,6 +83,8 @@ def test_a_band_from_six_runs_on(make_run: Callable[..., RunFolder]) -> None:
     interval = figure_2.load(runs, interval=True)[0][0].curves[0].bands.interval
     assert interval is not None
     assert (interval[0] <= interval[1]).all()
+    assert "of 6 runs it covers 96.9%" in " ".join(figure_2.notes(runs, "database", True))
+    assert "of 6 runs it covers 96.9%" in " ".join(figure_4.notes(runs, "database", True))
 
 
 def test_figure_3_takes_the_papers_error_axis_only_where_the_data_fits() -> None:

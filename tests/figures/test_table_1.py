@@ -1,6 +1,7 @@
 """Table 1: the setting each method is shown in, its errors, and what it says of its sources."""
 
 import csv
+import dataclasses
 import io
 from collections.abc import Callable
 
@@ -34,6 +35,35 @@ def test_the_setting_is_chosen_by_validation_error_not_by_test_error(make_run: C
         ]
     )
     assert [(found.setting, found.test.values.mean()) for found in table_1.load(runs).chosen] == [("b", 0.3)]
+
+
+def test_nothing_is_chosen_between_datasets(make_run: Callable[..., RunFolder]) -> None:
+    runs = load([make_run(s, m, 0, change=flat(0.2 if s == "a" else 0.1, 0.1)) for s in "ab" for m in ("sgd", "issgd")])
+    data = {"a": "cifar10", "b": "house-numbers"}
+    of_two = [
+        dataclasses.replace(
+            run,
+            config=run.config.model_copy(
+                update={"data": run.config.data.model_copy(update={"name": data[run.setting]})}
+            ),
+        )
+        for run in runs.runs
+    ]
+    table = table_1.load(dataclasses.replace(runs, runs=tuple(of_two)))
+    assert [(found.setting, found.method) for found in table.chosen] == [
+        ("a", "sgd"),
+        ("a", "issgd"),
+        ("b", "sgd"),
+        ("b", "issgd"),
+    ]
+    assert "The settings are of 2 datasets; nothing is chosen between these." in table_1.as_markdown(table)
+
+
+def test_the_papers_methods_have_their_names_whatever_their_labels(experiment: Runs) -> None:
+    labels = {"issgd": "three-workers", "sgd": "baseline"}
+    renamed = tuple(dataclasses.replace(run, method=labels[run.method]) for run in experiment.runs)
+    table = table_1.load(dataclasses.replace(experiment, runs=renamed))
+    assert table_1.as_markdown(table) == table_1.as_markdown(table_1.load(experiment))
 
 
 def test_the_final_error_is_the_mean_over_the_last_tenth_of_the_records(experiment: Runs) -> None:
