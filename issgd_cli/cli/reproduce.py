@@ -92,8 +92,10 @@ def reproduce(
         if any(folder.state() is not None for folder in planned):
             maps = map_files(plan, results_dir, chosen, overrides)
             write_outputs(plan, list(planned.values()), results_dir, place, overrides=overrides, maps=maps)
-            where = "beside it" if "" in plan.datasets else "in the datasets' folders"
-            typer.echo(f"The report: {place / 'report.md'}; the figures {where}.")
+            if "" in plan.datasets:
+                typer.echo(f"The report: {place / 'report.html'}, or {place / 'report.md'}; the figures beside it.")
+            else:
+                typer.echo(f"The report: {place / 'report.md'}; each dataset's in its folder, the figures beside it.")
     if progress.failed:
         raise typer.Exit(1)
 

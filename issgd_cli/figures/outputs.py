@@ -10,7 +10,7 @@ from issgd_cli.claims import Runs, Verdict, as_json, judge, load_run
 from issgd_cli.claims.evidence import Run
 from issgd_cli.claims.quantiles import Axis
 from issgd_cli.errors import RunError
-from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, report, staleness, style, table_1
+from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, page, report, staleness, style, table_1
 from issgd_cli.figures import run as run_figure
 from issgd_cli.figures.curves import PREFIX, Source
 from issgd_cli.files import write_text, writing
@@ -33,7 +33,7 @@ def write_all(
     timelines: Timelines | None = None,
     map_files: Mapping[tuple[str, int], Path] | None = None,
 ) -> tuple[list[Path], list[Verdict]]:
-    """Figures 1-4, table 1, claims.json, manifests.json (of all runs) and report.md.
+    """Figures 1-4, table 1, claims.json, manifests.json (of all runs), report.md and report.html.
 
     Args:
         runs: The experiment's, finished or not.
@@ -63,6 +63,7 @@ def write_all(
         + "\n",
         "manifests.json": json.dumps({run.name: run.manifest for run in runs.runs}, indent=1) + "\n",
         "report.md": report.report(runs, verdicts, _captions(paths)),
+        "report.html": page.page(runs, verdicts, [(caption, out / name) for caption, name in _captions(paths)]),
     }
     for name, text in texts.items():
         _write(out / name, text)

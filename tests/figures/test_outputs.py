@@ -29,7 +29,7 @@ def written(experiment: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_files_are_written(written: Path) -> None:
     figures = ["figure-1", *(f"figure-{number}{kind}" for number in (2, 3, 4) for kind in ("", "-audit"))]
     expected = [f"{figure}.{kind}" for figure in figures for kind in ("png", "pdf", "json")]
-    expected += ["table-1.md", "table-1.csv", "claims.json", "manifests.json", "report.md"]
+    expected += ["table-1.md", "table-1.csv", "claims.json", "manifests.json", "report.md", "report.html"]
     assert {path.name for path in written.iterdir()} == set(expected)
 
 

@@ -1,0 +1,73 @@
+"""The curves of figures 2-4 as data for the page's script: every quantity, along every axis it was recorded on."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.quantiles import Axis
+from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.figures import figure_2, figure_3, figure_4, style
+from issgd_cli.figures.curves import Curve, Panel, Source
+
+SOURCES: dict[Source, str] = {"audit": "exact audits", "database": "records in the database, as the paper's"}
+DIGITS = 4  # more than a screen shows
+
+
+def charts(runs: Runs) -> list[dict[str, Any]]:
+    """Each quantity's name, its records' source, and by axis a panel a setting; without those never recorded."""
+    usual: Axis = "seconds" if runs.virtual else "steps"  # comes first
+    order = sorted(get_args(Axis), key=lambda axis: axis != usual)
+    found = []
+    for source, told in SOURCES.items():
+        for module in (figure_2, figure_3, figure_4):
+            rows = {axis: module.load(runs, axis, source) for axis in order}
+            for place, row in enumerate(rows["steps"]):
+                axes = {
+                    axis: [_panel(panel, axis, first.title) for panel, first in zip(of[place], of[0], strict=True)]
+                    for axis, of in rows.items()
+                    if any(panel.curves for panel in of[place])
+                }
+                if axes:
+                    found.append({"name": row[0].ylabel, "source": told, "axes": axes})
+    return found
+
+
+def as_script(content: object) -> str:
+    """JSON that may stand in a page's script: nothing in it can end the script, or begin a comment."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _panel(panel: Panel, axis: Axis, title: str) -> dict[str, Any]:
+    longest = max((float(curve.bands.positions[-1]) for curve in panel.curves), default=0.0)
+    label, scale = style.scale_of(axis, longest, panel.virtual)
+    return {"title": title, "label": label, "curves": [_curve(curve, scale) for curve in panel.curves]}
+
+
+def _curve(curve: Curve, scale: float) -> dict[str, Any]:
+    bands = curve.bands
+    content: dict[str, Any] = {
+        "label": curve.label,
+        "color": curve.line["color"],
+        "dash": _dashes(curve.line["linestyle"], curve.width),
+        "width": curve.width,
+        "x": _rounded(bands.positions / scale, DIGITS + 2),
+        "median": _rounded(bands.median),
+    }
+    if curve.quartiles and bands.runs > 1:
+        content |= {"lower": _rounded(bands.lower), "upper": _rounded(bands.upper)}
+    return content
+
+
+def _dashes(linestyle: Any, width: float) -> list[float]:
+    """A line style's dashes and gaps in pixels; none where it is solid."""
+    pattern: Sequence[float] = () if linestyle == "-" else linestyle[1]
+    return [round(length * width, 1) for length in pattern]
+
+
+def _rounded(values: Float64s, digits: int = DIGITS) -> list[float | None]:
+    """A gap where there is no number."""
+    return [float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in values]
