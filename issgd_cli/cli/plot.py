@@ -1,31 +1,32 @@
 """`issgd plot`: figures, table and report of an experiment, or the plain figure of one run."""
 
+import os
+import sys
+import webbrowser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from issgd_cli.claims import Runs, Verdict
-    from issgd_cli.experiments.experiment import Experiment, Mode, Run
+    from issgd_cli.experiments.experiment import Experiment, Run
     from issgd_cli.runs.folder import RunFolder
+    from issgd_cli.runs.packed import Sources
+
+REFERENCE = Path("results/reference")
 
 AxisName = Literal["seconds", "steps", "examples"]
-
-
-class Shown(NamedTuple):
-    """What a report is made of: the runs on one dataset."""
-
-    folders: "Sequence[RunFolder]"
-    expected: int
-    timelines: "Mapping[Mode, RunFolder]"  # none: figure 1 is drawn from the compared runs
 
 
 def plot(
     what: Annotated[
         list[Path],
-        typer.Argument(help="An experiment's TOML file (or several, shown as one), its folder, or one run's folder."),
+        typer.Argument(
+            help="An experiment's TOML file (or several, shown as one), its folder or one with its traces.tar.gz, or "
+            "one run's folder."
+        ),
     ],
     axis: Annotated[
         AxisName | None,
@@ -34,71 +35,140 @@ def plot(
     interval: Annotated[
         bool, typer.Option("--interval", help="Also an exact interval of the medians, of 95% or more.")
     ] = False,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Also all traces as one file, traces.tar.gz, to plot without the runs.")
+    ] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Show the report in the browser.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; unless given, beside the runs.")] = None,
     results_dir: Annotated[Path, typer.Option(help="Where runs are.")] = Path("results"),
 ) -> None:
     """Draw the paper's figures and table from the traces, and judge its claims; or draw one run."""
-    from issgd_cli.errors import RunError
     from issgd_cli.experiments import experiment as experiments
-    from issgd_cli.runs import folder as runs
 
     if all(path.suffix == ".toml" for path in what):
         plans = [experiments.read(path) for path in what]
         planned = [run for plan in plans for run in plan.runs()]
         place = results_dir / planned[0].config.name
         maps = {key: path for plan in plans for key, path in map_files(plan, results_dir).items()}
-        write_outputs(plans[0], planned, results_dir, out or place, axis, interval, maps)
-        return
-    for path in what:
-        if (path / "manifest.json").exists():
-            from issgd_cli.cli.signals import tidying
-            from issgd_cli.figures.outputs import plot_run
-
-            with tidying():
-                written = plot_run(runs.RunFolder(path), out, runs.command_line())
-            typer.echo(f"Wrote {', '.join(str(file) for file in written)}")
-        elif found := [folder for folder in runs.find(path) if not _is_timeline(folder)]:
-            from issgd_cli.claims.evidence import by_dataset
-
-            shown = {dataset: Shown(folders, len(folders), {}) for dataset, folders in by_dataset(found).items()}
-            _write(shown, out or path, axis, interval)
-        else:
-            raise RunError(f"No run in {path}. Name an experiment's TOML file, or a folder that `issgd status` lists.")
+        write_outputs(sources_of(plans[0], planned, results_dir, maps), out or place, axis, interval, pack)
+        pages = [(out or place) / ("report.html" if "" in plans[0].datasets else "report.md")]
+    else:
+        pages = [_plot_folder(path, out, axis, interval, pack) for path in what]
+    for page in pages if open_ else ():
+        show(page)
 
 
-def write_outputs(
+def sources_of(
     plan: "Experiment",
     planned: Sequence["Run"],
     results_dir: Path,
-    out: Path,
-    axis: AxisName | None = None,
-    interval: bool = False,
     maps: "Mapping[tuple[str, int], Path] | None" = None,
     overrides: "Mapping[str, object] | None" = None,
-) -> None:
-    """Figures, table, claims and report of an experiment's runs, as far as they are there, each dataset by itself.
+) -> "dict[str, Sources]":
+    """An experiment's runs as far as they are there, and the finished ones of figure 1; each dataset by itself.
 
     Args:
         plan: The experiment, whose runs for figure 1 are shown.
         planned: Its runs, or those of several experiments.
         results_dir: Where runs are.
-        out: Where to write.
-        axis: Of figures 2-4.
-        interval: Whether they show an interval of the medians.
         maps: As `map_files` gives them.
         overrides: Of the runs for figure 1.
     """
-    shown = {}
+    from issgd_cli.runs.packed import Sources
+
+    found = {}
     for dataset in dict.fromkeys(run.dataset for run in planned):
         folders = [run.folder(results_dir) for run in planned if run.dataset == dataset]
+        there = [folder for folder in folders if folder.state() is not None]
         timelines = plan.timeline_runs(overrides or {}, dataset) if dataset in plan.datasets else {}
         places = {mode: run.folder(results_dir) for mode, run in timelines.items()}
-        shown[dataset] = Shown(
-            [folder for folder in folders if folder.state() is not None],
-            len(folders),
-            {mode: folder for mode, folder in places.items() if folder.state() == "finished"},
+        finished = {mode: folder for mode, folder in places.items() if folder.state() == "finished"}
+        found[dataset] = Sources(there, len(folders), finished, maps or {})
+    return found
+
+
+def write_outputs(
+    shown: "Mapping[str, Sources]", out: Path, axis: AxisName | None = None, interval: bool = False, pack: bool = False
+) -> None:
+    """Figures, table, claims and report; of named datasets each one's in a folder of its own, and a page of all.
+
+    Args:
+        shown: Dataset -> its runs.
+        out: Where to write.
+        axis: Of figures 2-4.
+        interval: Whether they show an interval of the medians.
+        pack: Whether also the traces are written, as one file.
+    """
+    from issgd_cli.claims import load
+    from issgd_cli.cli.signals import tidying
+    from issgd_cli.errors import RunError
+    from issgd_cli.figures import index
+
+    if "" in shown and len(shown) > 1:
+        raise RunError(
+            f"Some runs are of a named dataset ({', '.join(name for name in shown if name)}), others of none: they are "
+            "never compared with each other. Name one experiment's TOML file."
         )
-    _write(shown, out, axis, interval, maps)
+    judged: dict[str, tuple[Runs, Sequence[Verdict]]] = {}
+    for dataset, sources in shown.items():
+        if not sources.folders and any(other.folders for other in shown.values()):
+            judged[dataset] = load([], sources.expected), []
+        else:
+            judged[dataset] = _write(sources, out / dataset, axis, interval, pack)
+    if "" not in judged:
+        with tidying():
+            typer.echo(f"Wrote {index.write(judged, out)}")
+
+
+def _write(
+    sources: "Sources", out: Path, axis: AxisName | None, interval: bool, pack: bool
+) -> "tuple[Runs, Sequence[Verdict]]":
+    """Of one dataset's runs."""
+    from issgd_cli.claims import load
+    from issgd_cli.cli.signals import tidying
+    from issgd_cli.figures import outputs, style
+    from issgd_cli.runs import packed
+    from issgd_cli.runs.folder import command_line
+
+    with tidying():
+        # Without runs of its own figure 1 is drawn from the compared ones.
+        runs = load(sources.folders, sources.expected)
+        timelines = sources.timelines or outputs.found_timelines(runs)
+        paths, verdicts = outputs.write_all(runs, out, axis, interval, command_line(), timelines, sources.maps)
+        if pack:
+            with_events = [folder for folder in timelines.values() if folder is not None]
+            packed.pack(sources, out / packed.NAME, with_events, style.ELSEWHERE)
+            paths.append(out / packed.NAME)
+    for verdict in verdicts:
+        typer.echo(f"  {verdict.claim.id:3}  {verdict.verdict:17}  {verdict.claim.statement}")
+    typer.echo(f"Wrote {len(paths)} files to {out}")
+    _beside_reference(verdicts, runs.name, out)
+    return runs, verdicts
+
+
+def _beside_reference(verdicts: "Sequence[Verdict]", name: str, out: Path) -> None:
+    """Where results/reference has an experiment of this name: its claims beside the ones found here."""
+    from issgd_cli.claims import reference
+    from issgd_cli.files import write_text
+
+    path = REFERENCE / name / "claims.json"
+    if not path.exists() or path.parent.resolve() == out.resolve():
+        return
+    rows = reference.compared(verdicts, reference.read(path))
+    write_text(out / "reference.md", reference.as_markdown(rows))
+    typer.echo(f"Beside {path.parent}:")
+    for row in rows:
+        far = "" if row.explained else f"; {row.number} further apart than seeds explain (p = {row.p:.2g})"
+        said = "agrees" if row.agrees else "DIFFERS"
+        typer.echo(f"  {row.claim:3}  {row.there or '-':17}  {row.here:17}  {said}{far}")
+
+
+def show(page: Path) -> None:
+    """Opens a page in the browser; where there is none to see it with, says where it lies."""
+    seen = sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & set(os.environ)
+    # Without a display a browser for terminals would take over this one.
+    if not seen or not webbrowser.open(page.absolute().as_uri()):
+        typer.echo(f"No display to show it on. Open {page.absolute()} in a browser.")
 
 
 def map_files(
@@ -117,41 +187,31 @@ def map_files(
     return {(part.setting, part.seed): part.path for part in found if part.path.exists()}
 
 
-def _write(
-    shown: Mapping[str, Shown],
-    out: Path,
-    axis: AxisName | None,
-    interval: bool,
-    maps: "Mapping[tuple[str, int], Path] | None" = None,
-) -> None:
-    """One dataset's into `out`; where they have names, each one's into a folder of its own, and a page of all."""
-    from issgd_cli.claims import load
-    from issgd_cli.cli.signals import tidying
+def _plot_folder(path: Path, out: Path | None, axis: AxisName | None, interval: bool, pack: bool) -> Path:
+    """Plots one run, the runs of a folder, or those that are packed in it; the page or picture to look at."""
+    from issgd_cli.claims.evidence import by_dataset
     from issgd_cli.errors import RunError
-    from issgd_cli.figures import index
-    from issgd_cli.figures.outputs import write_all
-    from issgd_cli.runs.folder import command_line
+    from issgd_cli.runs import folder as runs
+    from issgd_cli.runs import packed
 
-    if "" in shown and len(shown) > 1:
-        raise RunError(
-            f"Some runs are of a named dataset ({', '.join(name for name in shown if name)}), others of none: they are "
-            "never compared with each other. Name one experiment's TOML file."
-        )
-    judged: dict[str, tuple[Runs, Sequence[Verdict]]] = {}
-    for dataset, (folders, expected, timelines) in shown.items():
-        if not folders and any(other.folders for other in shown.values()):
-            judged[dataset] = load([], expected), []
-            continue
+    if (path / "manifest.json").exists():
+        from issgd_cli.cli.signals import tidying
+        from issgd_cli.figures.outputs import plot_run
+
         with tidying():
-            there, place = load(folders, expected), out / dataset
-            paths, verdicts = write_all(there, place, axis, interval, command_line(), timelines or None, maps)
-        judged[dataset] = there, verdicts
-        for verdict in verdicts:
-            typer.echo(f"  {verdict.claim.id:3}  {verdict.verdict:17}  {verdict.claim.statement}")
-        typer.echo(f"Wrote {len(paths)} files to {place}")
-    if "" not in judged:
-        with tidying():
-            typer.echo(f"Wrote {index.write(judged, out)}")
+            written = plot_run(runs.RunFolder(path), out, runs.command_line())
+        typer.echo(f"Wrote {', '.join(str(file) for file in written)}")
+        return written[0]
+    place = out or path
+    if found := [folder for folder in runs.find(path) if not _is_timeline(folder)]:
+        shown = {dataset: packed.Sources(folders, len(folders)) for dataset, folders in by_dataset(found).items()}
+        write_outputs(shown, place, axis, interval, pack)
+    elif (path / packed.NAME).exists():
+        with packed.unpacked(path / packed.NAME) as sources:
+            write_outputs({"": sources}, place, axis, interval, pack)
+    else:
+        raise RunError(f"No run in {path}. Name an experiment's TOML file, or a folder that `issgd status` lists.")
+    return place / "report.html"
 
 
 def _is_timeline(folder: "RunFolder") -> bool:

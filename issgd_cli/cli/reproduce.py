@@ -36,7 +36,7 @@ def reproduce(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
 ) -> None:
     """Do every run of an experiment, skipping the finished ones, and draw its figures, table and report."""
-    from issgd_cli.cli.plot import map_files, write_outputs
+    from issgd_cli.cli.plot import map_files, sources_of, write_outputs
     from issgd_cli.cli.signals import stopping
     from issgd_cli.config.layers import assignments, merged
     from issgd_cli.errors import RunError
@@ -91,7 +91,8 @@ def reproduce(
         planned = {run.folder(results_dir): run for run in [*plan.runs(overrides=overrides), *runs]}
         if any(folder.state() is not None for folder in planned):
             maps = map_files(plan, results_dir, chosen, overrides)
-            write_outputs(plan, list(planned.values()), results_dir, place, overrides=overrides, maps=maps)
+            sources = sources_of(plan, list(planned.values()), results_dir, maps, overrides)
+            write_outputs(sources, place)
             if "" in plan.datasets:
                 typer.echo(f"The report: {place / 'report.html'}, or {place / 'report.md'}; the figures beside it.")
             else:

@@ -1,7 +1,7 @@
 """The curves of figures 2-4 as data for the page's script: every quantity, along every axis it was recorded on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -14,13 +14,32 @@ from issgd_cli.figures.curves import Curve, Panel, Source
 
 SOURCES: dict[Source, str] = {"audit": "exact audits", "database": "records in the database, as the paper's"}
 DIGITS = 4  # more than a screen shows
+MOST_BYTES = 800_000  # of a page's curves
 
 
 def charts(runs: Runs) -> list[dict[str, Any]]:
-    """Each quantity's name, its records' source, and by axis a panel a setting; without those never recorded."""
+    """Each quantity's name, its records' source, and by axis a panel a setting; without those never recorded.
+
+    Audits come first. What would make a page of many settings too large is left to its pictures.
+    """
+    found, left = [], MOST_BYTES
+    for view in _views(runs):
+        left -= len(as_script(view).encode())
+        if left < 0:
+            break
+        found.append(view)
+    return found
+
+
+def as_script(content: object) -> str:
+    """JSON that may stand in a page's script: nothing in it can end the script, or begin a comment."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _views(runs: Runs) -> Iterator[dict[str, Any]]:
     usual: Axis = "seconds" if runs.virtual else "steps"  # comes first
     order = sorted(get_args(Axis), key=lambda axis: axis != usual)
-    found = []
     for source, told in SOURCES.items():
         for module in (figure_2, figure_3, figure_4):
             rows = {axis: module.load(runs, axis, source) for axis in order}
@@ -31,14 +50,7 @@ def charts(runs: Runs) -> list[dict[str, Any]]:
                     if any(panel.curves for panel in of[place])
                 }
                 if axes:
-                    found.append({"name": row[0].ylabel, "source": told, "axes": axes})
-    return found
-
-
-def as_script(content: object) -> str:
-    """JSON that may stand in a page's script: nothing in it can end the script, or begin a comment."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+                    yield {"name": row[0].ylabel, "source": told, "axes": axes}
 
 
 def _panel(panel: Panel, axis: Axis, title: str) -> dict[str, Any]:
@@ -54,7 +66,7 @@ def _curve(curve: Curve, scale: float) -> dict[str, Any]:
         "color": curve.line["color"],
         "dash": _dashes(curve.line["linestyle"], curve.width),
         "width": curve.width,
-        "x": _rounded(bands.positions / scale, DIGITS + 2),
+        "x": _grid(bands.positions / scale),
         "median": _rounded(bands.median),
     }
     if curve.quartiles and bands.runs > 1:
@@ -66,6 +78,14 @@ def _dashes(linestyle: Any, width: float) -> list[float]:
     """A line style's dashes and gaps in pixels; none where it is solid."""
     pattern: Sequence[float] = () if linestyle == "-" else linestyle[1]
     return [round(length * width, 1) for length in pattern]
+
+
+def _grid(positions: Float64s) -> Any:
+    """All positions, or only the ends of an even grid."""
+    first, last = float(positions[0]), float(positions[-1])
+    if len(positions) > 2 and np.allclose(positions, np.linspace(first, last, len(positions))):
+        return {"ends": [first, last]}
+    return _rounded(positions, DIGITS + 2)
 
 
 def _rounded(values: Float64s, digits: int = DIGITS) -> list[float | None]:

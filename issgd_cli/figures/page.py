@@ -11,7 +11,7 @@ from string import Template
 from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations
 from issgd_cli.claims.verdicts import Outcome, Verdict
-from issgd_cli.figures import markup, report, table_1
+from issgd_cli.figures import conditions, markup, table_1
 from issgd_cli.figures.charts import as_script, charts
 
 SAID: dict[Outcome, str] = {"untestable": "not testable"}  # others as they are
@@ -38,13 +38,13 @@ def page(runs: Runs, verdicts: Sequence[Verdict], pictures: Sequence[Picture]) -
         title=html.escape(f"{runs.name}: what these runs show"),
         policy=f"{POLICY}; script-src {' '.join(map(_hash, scripts))}",
         styles="\n".join(_static(name) for name in STYLES),
-        ran=" ".join(f"<span>{markup.labelled(line)}</span>" for line in report.what_was_run(runs)),
+        ran=" ".join(f"<span>{markup.labelled(line)}</span>" for line in conditions.what_was_run(runs)),
         claims="\n".join(_claim(verdict) for verdict in verdicts),
         headline=_figure(headline) if headline else "",
         thresholds=_thresholds(),
         table=markup.from_markdown(table_1.as_markdown(table_1.load(runs))),
         figures="\n".join(_figure(picture) for picture in pictures if picture is not headline),
-        differences=markup.listed(report.differences(runs)),
+        differences=markup.listed(conditions.differences(runs)),
         data=as_script(charts(runs)),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )

@@ -13,7 +13,7 @@ import pytest
 from issgd_cli.claims import Runs, Verdict, judge
 from issgd_cli.claims.verdicts import Claim
 from issgd_cli.figures import page
-from issgd_cli.figures.charts import charts
+from issgd_cli.figures.charts import as_script, charts
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -138,6 +138,17 @@ def test_without_its_pictures_a_page_stays_small(text: str) -> None:
     assert len(text.encode()) < 1_000_000
 
 
+def test_curves_that_would_make_a_page_too_large_are_left_to_its_pictures(
+    experiment: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = charts(experiment)
+    monkeypatch.setattr("issgd_cli.figures.charts.MOST_BYTES", len(as_script(everything)) // 2)
+    some = charts(experiment)
+    assert some == everything[: len(some)]
+    assert [view["source"] for view in some[:4]] == ["exact audits"] * 4
+    assert 4 < len(some) < len(everything)
+
+
 def test_curves_are_those_of_the_figures(experiment: Runs) -> None:
     views = charts(experiment)
     names = {"training loss", "training prediction error", "test prediction error", "sqrt Tr(Σ(q))"}
@@ -151,7 +162,8 @@ def test_curves_are_those_of_the_figures(experiment: Runs) -> None:
     assert [panel["title"][:3] for panel in panels] == ["(a)", "(b)"]
     assert [curve["label"] for curve in panels[0]["curves"]] == ["ISSGD", "SGD"]
     curve = panels[0]["curves"][0]
-    assert curve["x"] == [250.0 * place for place in range(13)]
+    assert curve["x"] == {"ends": [0.0, 3000.0]}
+    assert len(curve["median"]) == 13
     expected = sorted(run.series("audit/loss/train").values[-1] for run in experiment.of("a", "issgd"))[1]
     assert curve["median"][-1] == pytest.approx(expected, rel=1e-3)
     assert all(

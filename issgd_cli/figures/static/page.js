@@ -33,11 +33,18 @@
     return index;
   };
 
+  // An even grid is told by its ends.
+  const positions = ({ x, median }) => {
+    if (!x.ends) return x;
+    const [first, last] = x.ends;
+    return median.map((_, place) => first + ((last - first) * place) / (median.length - 1));
+  };
+
   const seriesOf = (curve) => {
     const shade = `${curve.color}26`;
     const made = [{
       label: curve.label, stroke: curve.color, width: curve.width * 0.9, dash: curve.dash, value: (_, v) => written(v),
-      points: { show: curve.x.length <= FEW, size: 6, fill: curve.color },
+      points: { show: curve.median.length <= FEW, size: 6, fill: curve.color },
     }];
     if (curve.lower) {
       const quartile = { stroke: shade, width: 1, points: { show: false }, class: "quartile" };
@@ -54,7 +61,7 @@
       series.push(...seriesOf(curve));
       const last = series.length - 1;
       if (curve.lower) bands.push({ series: [last, last - 1], fill: `${curve.color}26` });
-      return [curve.x, curve.median, ...(curve.lower ? [curve.lower, curve.upper] : [])].map((v, i) => (i ? positive(v) : v));
+      return [positions(curve), curve.median, ...(curve.lower ? [curve.lower, curve.upper] : [])].map((v, i) => (i ? positive(v) : v));
     });
     const grid = { stroke: "#e8e8e8", width: 1 };
     const place = element("div", {});
@@ -84,6 +91,7 @@
     plots = [];
     byId("panels").replaceChildren();
     const view = views[byId("quantity").value];
+    byId("source").textContent = view.source;
     for (const panel of view.axes[radio()]) draw(panel, view.name, byId("panels").clientWidth, byId("logarithmic").checked);
   };
 

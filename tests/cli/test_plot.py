@@ -1,0 +1,83 @@
+"""`issgd plot`: the same verdicts from a pack as from the runs, and the page shown where there is a screen."""
+
+import shutil
+import sys
+import webbrowser
+from pathlib import Path
+
+import pytest
+
+from issgd_cli import cli
+from issgd_cli.cli import plot
+from tests.figures.conftest import write_runs
+
+
+def issgd(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["issgd", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+
+
+@pytest.mark.slow
+def test_from_a_pack_everything_is_made_again_without_the_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_runs(tmp_path / "results", range(2), events=True)
+    first, again = tmp_path / "first", tmp_path / "again"
+    issgd(monkeypatch, "plot", tmp_path / "results/quick", "--pack", "--out", first)
+    shutil.rmtree(tmp_path / "results")
+    again.mkdir()
+    shutil.copy(first / "traces.tar.gz", again)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    issgd(monkeypatch, "plot", again, "--open")
+    assert f"Open {again / 'report.html'} in a browser" in capsys.readouterr().out
+    made = {path.name for path in first.iterdir()}
+    assert {path.name for path in again.iterdir()} == made >= {"claims.json", "report.html", "figure-1.png"}
+    told = {name for name in made if not name.startswith(("figure", "staleness")) or not name.endswith(".json")}
+    for name in told:  # a figure's own JSON names the command
+        assert (again / name).read_bytes() == (first / name).read_bytes(), name
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the browser was asked to show."""
+    addresses: list[str] = []
+
+    def show(address: str) -> bool:
+        addresses.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", show)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    return addresses
+
+
+def test_the_report_is_shown_in_the_browser(
+    opened: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    plot.show(tmp_path / "a report.html")
+    assert opened == [f"file://{tmp_path}/a%20report.html"]
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_display_the_report_is_named(
+    opened: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot.show(tmp_path / "report.html")
+    assert opened == []
+    assert f"Open {tmp_path / 'report.html'} in a browser." in capsys.readouterr().out
+
+
+def test_a_browser_that_does_not_open_is_told_likewise(
+    monkeypatch: pytest.MonkeyPatch, opened: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    plot.show(tmp_path / "report.html")
+    assert "report.html in a browser." in capsys.readouterr().out
