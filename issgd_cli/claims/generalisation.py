@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from issgd_cli.claims.evidence import Run, Runs, paper_settings
-from issgd_cli.claims.paired import difference, late, per_seed, unpaired
+from issgd_cli.claims.paired import beside, difference, late, per_seed, unpaired
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 
@@ -129,7 +129,7 @@ def finding_c4(runs: Runs, thresholds: Thresholds) -> Finding:
         f"{base:.4f}; difference by seed {gap.text()}. Nearly equal is within {thresholds.nearly:.0%} of SGD's error, "
         f"{margin:.2g}{unpaired(left, right)}."
     )
-    brief = f"Each in its best setting: final test error of ISSGD {gap.median / base:+.1%} of SGD's."
+    brief = f"Each in its best setting: final test error of ISSGD {beside(gap.median / base)} SGD's."
     values = {
         "issgd": {"setting": ours.setting, "test_error": ours.test.plain()},
         "sgd": {"setting": theirs.setting, "test_error": theirs.test.plain()},

@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 
 from issgd_cli.claims.evidence import Run, Runs, named
-from issgd_cli.claims.paired import AXES, UNITS, difference, late, mean_difference, per_seed, shared_range, unpaired
+from issgd_cli.claims.paired import (
+    AXES,
+    UNITS,
+    beside,
+    difference,
+    late,
+    mean_difference,
+    per_seed,
+    shared_range,
+    unpaired,
+)
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Claim, Finding, Part
 
@@ -88,7 +98,7 @@ def _more_quickly(runs: Runs, quantity: str, what: str, thresholds: Thresholds) 
                 share = shared_range(left, right, quantity, axis)
                 text += f" (over the {share:.0%} that both cover)" if share is not None and share < 0.95 else ""
         text += unpaired(left, right) + "."
-        brief = f"{named(setting)}: mean {what} of ISSGD {relative.median:+.1%} of SGD's."
+        brief = f"{named(setting)}: mean {what} of ISSGD {beside(relative.median)} SGD's."
         parts.append(relative.part(text, brief, of=-thresholds.visible, claimed=-1, test=thresholds.test))
     if not values:
         return [Part(NO_PAIR)], {}

@@ -112,6 +112,11 @@ def early(series: Series, share: float = 0.1) -> Float64s:
     return series.values[: max(1, round(share * len(series.values)))]
 
 
+def beside(relative: float) -> str:
+    """A relative difference in words: "1.8% below"."""
+    return f"{abs(relative):.1%} {'below' if relative < 0 else 'above'}"
+
+
 def unpaired(left: Sequence[Run], right: Sequence[Run]) -> str:
     """What to say of the runs that a comparison does not hold as they are; empty where there is nothing to say."""
     compared = list(pairs(left, right))

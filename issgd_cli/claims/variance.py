@@ -30,8 +30,8 @@ PROVED = (
     "ones show is that the software does it."
 )
 CROSSED = (
-    "The paper's reason, that +10 washes the reduction out in (a), needs both learning rates with both constants: "
-    "experiments/crossed.toml."
+    "The paper's reason, that +10 washes the reduction out in (a), is not judged: it needs both learning rates with "
+    "both constants, crossed."
 )
 
 

@@ -11,7 +11,7 @@ from string import Template
 from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations
 from issgd_cli.claims.verdicts import Outcome, Verdict
-from issgd_cli.figures import conditions, markup, table_1
+from issgd_cli.figures import conditions, markup, report, table_1
 from issgd_cli.figures.charts import as_script, charts
 
 SAID: dict[Outcome, str] = {"untestable": "not testable"}  # others as they are
@@ -41,7 +41,8 @@ def page(runs: Runs, verdicts: Sequence[Verdict], pictures: Sequence[Picture]) -
         ran=" ".join(f"<span>{markup.labelled(line)}</span>" for line in conditions.what_was_run(runs)),
         claims="\n".join(_claim(verdict) for verdict in verdicts),
         headline=_figure(headline) if headline else "",
-        thresholds=_thresholds(),
+        others=_others(runs),
+        judged=markup.paragraph(report.how_it_is_judged(runs)) + _thresholds(),
         table=markup.from_markdown(table_1.as_markdown(table_1.load(runs))),
         figures="\n".join(_figure(picture) for picture in pictures if picture is not headline),
         differences=markup.listed(conditions.differences(runs)),
@@ -80,6 +81,12 @@ def _sensitivity(verdict: Verdict) -> str:
         return markup.paragraph(text, "source")
     rows = [(what, SAID.get(other, other)) for what, other in verdict.sensitivity.items()]
     return markup.table(("Otherwise", "it would be"), rows)
+
+
+def _others(runs: Runs) -> str:
+    """Methods of ours against the paper's, folded; empty where there are none."""
+    told = markup.from_markdown(report.other_methods(runs))
+    return f"<details><summary>Other methods than the paper's</summary>\n{told}\n</details>" if told else ""
 
 
 def _thresholds() -> str:

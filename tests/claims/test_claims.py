@@ -125,7 +125,7 @@ class TestC1:
         assert verdict.p == 4 * 2 / 1024  # for four parts
         assert "[suggests it holds]" in verdict.evidence.splitlines()[0]
         assert "[suggests it fails]" in verdict.evidence.splitlines()[1]
-        assert verdict.brief == "(b): mean training loss of ISSGD +72.7% of SGD's."
+        assert verdict.brief == "(b): mean training loss of ISSGD 72.7% above SGD's."
 
     def test_a_difference_that_nobody_could_see_is_none(self) -> None:
         verdict = verdict_on("C1", experiment(losses(lambda setting, seed: -0.089)))

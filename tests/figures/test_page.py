@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from issgd_cli.claims import Runs, Verdict, judge
+from issgd_cli.claims import Runs, Verdict, judge, load
 from issgd_cli.claims.verdicts import Claim
 from issgd_cli.figures import page
 from issgd_cli.figures.charts import as_script, charts
+from tests.figures.conftest import write_run
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -99,6 +100,15 @@ def test_a_claim_unfolds_to_its_evidence_and_its_sensitivity(
     assert "p = 0.039," in text
     first = found[0].evidence.splitlines()[0].partition(": ")[2]
     assert first in Parsed(text.partition("</details>")[0]).texts[-1] or first in "".join(Parsed(text).texts)
+
+
+def test_other_methods_than_the_papers_are_told_where_there_are_any(
+    experiment: Runs, found: list[Verdict], pictures: list[page.Picture], text: str, tmp_path: Path
+) -> None:
+    assert "Other methods" not in text
+    ours = load([write_run(tmp_path, "a", "issgd-variance-optimal", seed) for seed in range(3)])
+    runs = dataclasses.replace(experiment, runs=(*experiment.runs, *ours.runs))
+    assert "<td>issgd-variance-optimal</td><td>SGD</td>" in page.page(runs, found, pictures)
 
 
 def test_nothing_that_a_file_says_becomes_a_part_of_the_page(
