@@ -9,7 +9,7 @@ from issgd_cli.claims import Runs, judge
 from issgd_cli.figures import outputs, page
 from tests.figures import browser
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 WIDE, NARROW = 1280, 390
 OVERFLOW = "document.scrollingElement.scrollWidth - document.documentElement.clientWidth"
