@@ -49,7 +49,8 @@ class Run:
     def diverged(self) -> bool:
         """Whether it failed because its numbers were none any more."""
         failure = self.manifest.get("failure") or {}
-        return self.state == "failed" and "not finite" in str(failure.get("reason"))
+        reason = str(failure.get("reason"))
+        return self.state == "failed" and ("not finite at step" in reason or "not finite after step" in reason)
 
     @property
     def examples(self) -> Dataset:

@@ -12,6 +12,7 @@ from issgd_cli.claims.evidence import Run
 from issgd_cli.claims.quantiles import Axis, Series
 from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.errors import RunError
 
 AXES: tuple[Axis, ...] = ("steps", "examples", "seconds")
 UNITS = {"steps": "equal steps", "examples": "equal work", "seconds": "equal seconds"}
@@ -44,14 +45,19 @@ def per_seed(runs: Sequence[Run], number: Callable[[Run], float | None], worst: 
 def difference(left: Sequence[Run], right: Sequence[Run], number: Callable[[Run, Run], float | None]) -> PerSeed:
     """A number of each pair that is the larger the worse its left run is; None leaves a pair out.
 
-    Where the left run diverged it is infinite, where the right one did minus infinite, where both did 0.
+    Where the left run diverged it is infinite, where the right one did minus infinite; where both did they say nothing.
+
+    Raises:
+        RunError: A seed has several runs on the left: they are not independent.
     """
+    if len({run.seed for run in left}) < len(left):
+        raise RunError("Two runs of one seed stand on one side of a comparison. Name one setting and method.")
     found: list[tuple[int, float | None]] = []
     for one, other in pairs(left, right):
         if one.diverged != other.diverged:
             found.append((one.seed, math.inf if one.diverged else -math.inf))
         else:
-            found.append((one.seed, 0.0 if one.diverged else number(one, other)))
+            found.append((one.seed, None if one.diverged else number(one, other)))
     return _kept(found)
 
 

@@ -32,14 +32,14 @@ def finding_c7(runs: Runs, thresholds: Thresholds) -> Finding:
         return Finding(C7, note="No run with 3 workers has a limit of about 4 s (proposal.staleness_limit_seconds).")
     parts: list[Part] = []
     values: dict[str, Any] = {}
-    for setting in dict.fromkeys(run.setting for run in limited):
-        group = tuple(run for run in limited if run.setting == setting)
+    for setting, method in dict.fromkeys((run.setting, run.method) for run in limited):
+        group = tuple(run for run in limited if (run.setting, run.method) == (setting, method))
         kept = per_seed(group, _kept)
         twins = tuple(run for run in runs.of(setting) if _is_twin(run, group[0]))
         signed = difference(group, twins, mean_difference("audit/loss/train", "steps", relative=True))
         gap = PerSeed(signed.seeds, np.abs(signed.values))  # a run that diverged is far from one that did not
-        values[setting] = {"kept_fraction": kept.plain(), "relative_difference": gap.plain()}
-        told = f"{named(setting)}, kept fraction {kept.text(of=None)}: "
+        values[f"{setting} {method}".strip()] = {"kept_fraction": kept.plain(), "relative_difference": gap.plain()}
+        told = f"{named(setting)}, {method}, kept fraction {kept.text(of=None)}: "
         if not len(gap):
             parts.append(Part(told + "no runs without the limit to compare with."))
             continue

@@ -98,6 +98,11 @@ class Finding:
             return max(self.tested, key=lambda part: part.holds, default=None)
         return min(self.tested, key=lambda part: part.fails, default=None)
 
+    def tends_to_fail(self, minimum: int) -> bool:
+        """Whether a part suggests it, though any of as many might by chance."""
+        part = min(self.tested, key=lambda part: part.fails, default=None)
+        return part is not None and part.seeds >= minimum and len(self.tested) * part.fails <= part.enough
+
     def has_chance(self, minimum: int) -> bool:
         """Whether chance has a say in it."""
         return not self.settled and any(part.seeds >= minimum for part in self.parts)
@@ -176,10 +181,9 @@ def _outcome(finding: Finding, p: float | None, minimum: int) -> Outcome:
     seeds = min(part.seeds for part in finding.tested) if holds else part.seeds
     if p is not None and p < LEVEL and seeds >= DECIDING_SEEDS:
         return "holds" if holds else "fails"
-    tendencies = {part.tends(minimum) for part in finding.parts}
-    if tendencies == {"suggests it holds"}:
+    if {part.tends(minimum) for part in finding.parts} == {"suggests it holds"}:
         return "suggests it holds"
-    return "suggests it fails" if "suggests it fails" in tendencies else "undecided"
+    return "suggests it fails" if finding.tends_to_fail(minimum) else "undecided"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """`issgd plot`: figures, table and report of an experiment, or the plain figure of one run."""
 
+import contextlib
 import os
 import sys
 import webbrowser
@@ -159,7 +160,7 @@ def _beside_reference(verdicts: "Sequence[Verdict]", name: str, out: Path) -> No
     typer.echo(f"Beside {path.parent}:")
     for row in rows:
         far = "" if row.explained else f"; {row.number} further apart than seeds explain (p = {row.p:.2g})"
-        said = "agrees" if row.agrees else "DIFFERS"
+        said = "agrees" if row.agrees else "DIFFERS" if row.there else "new"
         typer.echo(f"  {row.claim:3}  {row.there or '-':17}  {row.here:17}  {said}{far}")
 
 
@@ -206,12 +207,14 @@ def _plot_folder(path: Path, out: Path | None, axis: AxisName | None, interval: 
     if found := [folder for folder in runs.find(path) if not _is_timeline(folder)]:
         shown = {dataset: packed.Sources(folders, len(folders)) for dataset, folders in by_dataset(found).items()}
         write_outputs(shown, place, axis, interval, pack)
-    elif (path / packed.NAME).exists():
-        with packed.unpacked(path / packed.NAME) as sources:
-            write_outputs({"": sources}, place, axis, interval, pack)
+    elif packs := [one for one in (path / packed.NAME, *sorted(path.glob(f"*/{packed.NAME}"))) if one.exists()]:
+        with contextlib.ExitStack() as stack:
+            read = {one.parent: stack.enter_context(packed.unpacked(one)) for one in packs}
+            shown = {"" if folder == path else folder.name: sources for folder, sources in read.items()}
+            write_outputs(shown, place, axis, interval, pack)
     else:
         raise RunError(f"No run in {path}. Name an experiment's TOML file, or a folder that `issgd status` lists.")
-    return place / "report.html"
+    return place / ("report.html" if (place / "report.html").exists() else "report.md")
 
 
 def _is_timeline(folder: "RunFolder") -> bool:

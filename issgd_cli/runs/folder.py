@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -102,6 +103,9 @@ class RunFolder:
             manifest = json.loads(self.manifest.read_text())
             failure = manifest.get("failure") or {}
             wrong = [key for key, kind in _MANIFEST.items() if not isinstance(manifest.get(key), (kind, NoneType))]
+            label = manifest.get("dataset_label") or ""  # names a folder of the report
+            if not re.fullmatch(r"[A-Za-z0-9_-]*", label):
+                raise ValueError(f"dataset_label is {label!r}")
             if wrong or manifest["state"] not in get_args(State) or (failure and not {"actor", "reason"} <= {*failure}):
                 raise ValueError(f"{', '.join(wrong) or 'state or failure'} is of another kind")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -18,6 +18,7 @@ from issgd_cli.files import replacing, writing
 from issgd_cli.runs.folder import RunFolder
 
 NAME = "traces.tar.gz"  # beside the report
+MOST_FILES, MOST_BYTES = 100_000, 2 * 2**30  # unpacked
 INDEX = "index.json"
 Mode = Literal["exact", "relaxed"]
 
@@ -91,11 +92,18 @@ def unpacked(path: Path) -> Iterator[Sources]:
 
 def _read(path: Path, place: Path) -> Sources:
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, "r:gz") as archive:
+            files: set[str] = set()
+            left = MOST_BYTES
             for member in archive:
-                _extract(archive, member, place)
+                left -= member.size
+                if left < 0 or len(files) >= MOST_FILES:
+                    raise ValueError("it holds more than the traces of an experiment can be")
+                files.add(_extract(archive, member, place))
         index: dict[str, Any] = json.loads((place / INDEX).read_text())
-        if absent := [name for name in index["runs"] if not RunFolder(place / name).manifest.exists()]:
+        folders = [*index["runs"], *index["timelines"].values()]
+        named = [*(f"{name}/manifest.json" for name in folders), *(name for _, _, name in index["maps"])]
+        if absent := [name for name in named if name not in files]:  # which are within the folder, as they are checked
             raise ValueError(f"without {', '.join(absent)}")
         return Sources(
             [RunFolder(place / name) for name in index["runs"]],
@@ -103,20 +111,35 @@ def _read(path: Path, place: Path) -> Sources:
             {mode: RunFolder(place / name) for mode, name in index["timelines"].items()},
             {(setting, seed): place / name for setting, seed, name in index["maps"]},
         )
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        tarfile.TarError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise RunError(
             f"{path} holds no runs that can be read ({error}). Write it again with `issgd plot EXPERIMENT.toml --pack`."
         ) from None
 
 
-def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
-    """A plain file, into the folder and nowhere else."""
-    content, name = archive.extractfile(member), PurePosixPath(member.name)
-    if content is None or not member.isfile() or name.is_absolute() or ".." in name.parts:
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> str:
+    """A plain file, into the folder and nowhere else; its name."""
+    name = PurePosixPath(member.name)
+    if not member.isreg() or member.issparse() or name.is_absolute() or ".." in name.parts:
+        raise ValueError(f"{member.name!r} is no file of a run")
+    content = archive.extractfile(member)
+    if content is None:
         raise ValueError(f"{member.name!r} is no file of a run")
     target = place / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content.read())
+    with target.open("wb") as file:
+        shutil.copyfileobj(content, file)
+    return str(name)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from issgd_cli.claims import load
 from issgd_cli.errors import RunError
-from issgd_cli.runs.packed import INDEX, Sources, pack, unpacked
+from issgd_cli.runs.packed import INDEX, NAME, Sources, pack, unpacked
 from tests.figures.conftest import write_run
 
 
@@ -96,4 +96,48 @@ def test_an_archive_of_something_else_is_told(tmp_path: Path, files: dict[str, s
 def test_a_torn_file_is_told(tmp_path: Path, file: Path) -> None:
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(RunError, match="--pack"), unpacked(file):
+        pass
+
+
+def packed_with(path: Path, index: str, *members: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for member in members:
+            archive.addfile(member)
+        content = tarfile.TarInfo(INDEX)
+        content.size = len(index)
+        archive.addfile(content, io.BytesIO(index.encode()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        '{"runs": ["%s"], "expected": 1, "timelines": {}, "maps": []}',
+        '{"runs": [], "expected": 1, "timelines": {"exact": "%s"}, "maps": []}',
+        '{"runs": [], "expected": 1, "timelines": {}, "maps": [["a", 0, "%s/manifest.json"]]}',
+        "[" * 100_000,
+    ],
+)
+def test_an_index_leads_nowhere_but_into_the_pack(tmp_path: Path, index: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "manifest.json").write_text("{}")
+    path = packed_with(tmp_path / NAME, index.replace("%s", str(outside)))
+    with pytest.raises(RunError, match="holds no runs that can be read"), unpacked(path):
+        pass
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_a_member_that_is_no_plain_file_is_refused(tmp_path: Path, kind: bytes) -> None:
+    member = tarfile.TarInfo("loop")
+    member.type, member.linkname = kind, "loop"
+    path = packed_with(tmp_path / NAME, "{}", member)
+    with pytest.raises(RunError, match="holds no runs that can be read"), unpacked(path):
+        pass
+
+
+def test_a_pack_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("issgd_cli.runs.packed.MOST_BYTES", 10)
+    path = packed_with(tmp_path / NAME, '{"runs": [], "expected": 0, "timelines": {}, "maps": []}')
+    with pytest.raises(RunError, match="more than the traces of an experiment can be"), unpacked(path):
         pass
