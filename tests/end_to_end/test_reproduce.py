@@ -135,6 +135,7 @@ worker.chunk_size = 64
 """
 
 
+@pytest.mark.long
 def test_datasets_of_ones_own_have_a_report_each_and_a_page_beside_them(issgd: CommandLine) -> None:
     random = np.random.default_rng(0)
     for name, size in (("small", 300), ("large", 400)):
