@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tests.end_to_end.conftest import EXPERIMENTS, CommandLine, comparable
 from tests.processes import PATIENCE
