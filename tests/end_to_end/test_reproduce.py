@@ -77,6 +77,7 @@ def traces_of(place: Path) -> dict[Path, pd.DataFrame]:
     return {path.relative_to(place).parent: comparable(path.parent) for path in sorted(place.rglob("trace.csv"))}
 
 
+@pytest.mark.long
 def test_a_killed_reproduce_ends_with_the_same_and_does_no_finished_run_again(
     issgd: CommandLine, eventually: Callable[[Callable[[], object]], None]
 ) -> None:

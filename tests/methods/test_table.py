@@ -104,12 +104,16 @@ def test_the_previous_norms_are_the_records_own_whatever_the_weights_are_made_of
     np.testing.assert_array_equal(in_use(master).previous, expected)
 
 
-@pytest.mark.parametrize(("smoothing", "size"), [("1.0", 4), ("variance-optimal", 8)])
+@pytest.mark.parametrize(
+    ("cluster", "smoothing", "size"),
+    [("simulated", "1.0", 4), ("simulated", "variance-optimal", 8), ("local", "1.0", 8)],
+)
 def test_previous_norms_for_audits_alone_travel_free_of_charge(
-    hired: Hired, configured: Configured, smoothing: str, size: int
+    hired: Hired, configured: Configured, cluster: str, smoothing: str, size: int
 ) -> None:
     """On a virtual clock, where audits take no time; what the smoothing itself looks at takes its time."""
-    master = hired(relaxed(configured, f"proposal.smoothing={smoothing}", "monitor.audit_every_steps=2"))
+    settings = [f"cluster.kind={cluster}", f"proposal.smoothing={smoothing}", "monitor.audit_every_steps=2"]
+    master = hired(relaxed(configured, *settings))
     refreshing = next(master._refreshing(Published(1, 0)))
     assert (refreshing.name, refreshing.bytes) == ("refresh", size * 95)
 
