@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ISSGD := $(BIN)/issgd
 EXPERIMENT ?= experiments/quick.toml
+# Of its runs at a time.
+JOBS ?= 2
 # Of the soak: its seed, and how many faults in all.
 SEED ?= 0
 FAULTS ?= 110
@@ -69,9 +71,9 @@ bench-gpu: ## time a step and a scoring pass on the GPU; needs nothing but a Pyt
 chaos: setup ## 110 faults of all kinds upon exact and relaxed runs: what is lost? SEED=1 FAULTS=200 (some 15 s a fault)
 	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS)
 
-reproduce: setup ## the paper in small: data, 14 runs with real processes, figures, report (about 11 minutes)
+reproduce: setup ## the paper in small: data, 40 simulated runs, 2 with real processes, report (about 10 minutes)
 	$(ISSGD) prepare house-numbers
-	$(ISSGD) reproduce $(EXPERIMENT)
+	$(ISSGD) reproduce $(EXPERIMENT) --jobs $(JOBS)
 
 figures: setup ## draw an experiment's figures and report again from its traces
 	$(ISSGD) plot $(EXPERIMENT)

@@ -114,7 +114,9 @@ def _summarise(config: "Config", folder: "RunFolder") -> None:
         value = last.get(f"audit/trace/{name}")
         if value is not None:
             roots.append(f"{name.replace('_', ' ')} {value**0.5:.3g}" if value >= 0 else f"{name} negative")
-    typer.echo(f"  sqrt Tr(Sigma), exact at the last step: {', '.join(roots)}")
+    sample = config.monitor.audit_examples
+    how = "exact" if sample is None else f"estimated from {sample:,} examples"
+    typer.echo(f"  sqrt Tr(Sigma), {how} at the last step: {', '.join(roots)}")
     audits = trace[trace.quantity.str.startswith("audit/trace/")]
     table = audits.pivot_table(index="step", columns="quantity", values="value")
     uniform = table["audit/trace/uniform"]

@@ -1,5 +1,6 @@
 """An experiment's file: what it extends, its settings x datasets x methods x seeds, and who wins."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -426,6 +427,7 @@ RUNS = {
         "a-issgd-16b104fb a-sgd-36df6969 b-issgd-9b8b8f66 b-sgd-698a5e19 timeline-exact-605c99bc "
         "timeline-relaxed-2a2e3a20"
     ),
+    "crossed.toml": "a-issgd-434ec071 a-plus-1-issgd-a74fd826 b-plus-10-issgd-f85928e2 b-issgd-08fc854f",
     "own-norms.toml": "a-issgd-50a5cd3e a-issgd-own-norms-bb4cbd44 b-issgd-a0e77254 b-issgd-own-norms-602c8c4f",
     "paper-a.toml": "a-issgd-37a65115 a-sgd-f2320238 timeline-exact-e48be485 timeline-relaxed-83c8c464",
     "paper-b.toml": "b-issgd-21d674f4 b-sgd-54ad0ab8 timeline-exact-5715b79b timeline-relaxed-a3cc61db",
@@ -433,9 +435,13 @@ RUNS = {
         "a-cifar10-issgd-bd04d3a9 a-cifar10-sgd-3ad8190b a-house-numbers-issgd-78d5fbee a-house-numbers-sgd-944de54d "
         "b-cifar10-issgd-093868d2 b-cifar10-sgd-9a98ca76 b-house-numbers-issgd-c6ccbfc8 b-house-numbers-sgd-5975d5ee"
     ),
+    # Other runs since its claims come from the simulated cluster; QUICK_BEFORE are those with real processes.
     "quick.toml": (
-        "a-issgd-9b033e5f a-sgd-43e637da b-issgd-79fa0362 b-sgd-d199665f timeline-exact-9f1ed368 "
-        "timeline-relaxed-c4cd445d"
+        "a-issgd-434ec071 a-sgd-af1b0951 b-issgd-08fc854f b-sgd-550a2021 timeline-exact-06ee7518 "
+        "timeline-relaxed-63dc6718"
+    ),
+    "size.toml": (
+        "a-10k-issgd-44925267 a-20k-issgd-1b772247 a-40k-issgd-347732a0 a-160k-issgd-70e8ae3d a-570k-issgd-1ac4855f"
     ),
     "smoke.toml": "issgd-9657d222 sgd-42b0ac4f",
     "staleness.toml": (
@@ -462,3 +468,25 @@ def test_no_run_of_an_experiment_that_comes_with_the_project_gets_another_name(n
     experiment = read(EXPERIMENTS / name)
     runs = [*experiment.runs(experiment.seeds[:1]), *experiment.timeline_runs({}).values()]
     assert [run.folder(Path()).path.parent.name for run in runs] == RUNS[name].split()
+
+
+QUICK_BEFORE = "a-issgd-9b033e5f a-sgd-43e637da b-issgd-79fa0362 b-sgd-d199665f"
+
+
+def test_a_run_of_quick_before_it_was_simulated_keeps_its_name() -> None:
+    """It was cifar10.toml, which extended it then, on other data and a smaller network."""
+    before = {
+        "data": {"name": "house-numbers", "train_size": 20_000},
+        "model": {"hidden": [128] * 4},
+        "worker": {"chunk_size": 1024},
+        "monitor": {"audit_every_steps": 151},
+    }
+    runs = read(EXPERIMENTS / "cifar10.toml").runs([0], overrides=before)
+    assert [run.folder(Path()).path.parent.name for run in runs] == QUICK_BEFORE.split()
+
+
+@pytest.mark.parametrize("name", ["own-norms", "staleness", "threshold"])
+def test_the_runs_behind_a_reference_are_the_experiments(name: str) -> None:
+    """Of the references that were made since a run's name leaves out what is default."""
+    manifests = json.loads((EXPERIMENTS.parent / f"results/reference/{name}/manifests.json").read_text())
+    assert {run.split("/")[1] for run in manifests} == set(RUNS[f"{name}.toml"].split())
