@@ -15,7 +15,7 @@ Role = Literal[
     "draws",  # the master's minibatches; index: step
     "shuffled_weights",  # of proposal.source = "shuffled" (section 4.2); index: the refreshed parameters' step
     "house_numbers",  # the built-in dataset; index: example
-    "bootstrap",  # confidence intervals of figures and claims
+    "bootstrap",  # retired: intervals are exact. It keeps its place, since a place is part of all later draws
     "audit_draws",  # the monitor's own draws, to see whether their mean is the true gradient; index: step
     "reshuffling",  # the order of the examples in an epoch; index: epoch
     "audit_examples",  # those that audits are on; index: split
