@@ -8,7 +8,7 @@ from issgd_cli.claims import generalisation, optimisation, staleness, variance
 from issgd_cli.claims.evidence import Run, Runs, load, load_run
 from issgd_cli.claims.others import comparisons
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations
-from issgd_cli.claims.verdicts import MINIMUM_SEEDS, Claim, Finding, Outcome, Verdict, tendency, weighed
+from issgd_cli.claims.verdicts import LEFT_OUT, MINIMUM_SEEDS, Claim, Finding, Outcome, Verdict, tendency, weighed
 
 __all__ = ["FINDERS", "Claim", "Outcome", "Run", "Runs", "Verdict", "as_json", "findings", "judge", "load", "load_run"]
 
@@ -52,7 +52,7 @@ def judge(runs: Runs) -> list[Verdict]:
         kept = replace(runs, runs=tuple(run for run in runs.runs if run.seed != seed))
         for place, without in enumerate(weighed(findings(kept, Thresholds()), minimum=MINIMUM_SEEDS - 1)):
             if tendency(without.verdict) != tendency(verdicts[place].verdict):
-                otherwise[place][f"without seed {seed}"] = without.verdict
+                otherwise[place][f"{LEFT_OUT}{seed}"] = without.verdict
     return [replace(verdict, sensitivity=other) for verdict, other in zip(verdicts, otherwise, strict=True)]
 
 

@@ -19,6 +19,7 @@ Tendency = Literal["suggests it holds", "suggests it fails", "undecided", "untes
 Outcome = Literal["holds", "fails", "proved"] | Tendency
 
 MINIMUM_SEEDS = 3  # fewer say nothing: two agree by chance every other time
+LEFT_OUT = "without seed "  # and which: how a sensitivity to one seed is named
 DECIDING_SEEDS = 10  # what a sign test needs to stay below 0.05 when a report's claims are one family
 
 

@@ -8,7 +8,7 @@ from issgd_cli.claims.generalisation import Score, chosen
 from issgd_cli.claims.others import comparisons
 from issgd_cli.claims.quantiles import SEEDS_FOR_AN_INTERVAL, coverage
 from issgd_cli.claims.thresholds import Thresholds, reasons
-from issgd_cli.claims.verdicts import DECIDING_SEEDS, MINIMUM_SEEDS, Outcome, Verdict
+from issgd_cli.claims.verdicts import DECIDING_SEEDS, LEFT_OUT, MINIMUM_SEEDS, Outcome, Verdict
 from issgd_cli.figures import conditions, table_1
 from issgd_cli.figures.conditions import listed
 
@@ -22,8 +22,6 @@ MARKS: dict[Outcome, str] = {
     "untestable": "not testable",
 }
 SAID: dict[str, str] = {**{outcome: outcome for outcome in MARKS}, "untestable": "not testable on these runs"}
-
-LEFT_OUT = "without seed "  # how claims.judge begins what it says of a seed left out
 
 
 def report(runs: Runs, verdicts: Sequence[Verdict], figures: Sequence[tuple[str, str]]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from issgd_cli.claims import Runs, judge, load
-from issgd_cli.claims.verdicts import Claim, Verdict
+from issgd_cli.claims.verdicts import LEFT_OUT, Claim, Verdict
 from issgd_cli.figures import report
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.traces import Row
@@ -32,7 +32,7 @@ def test_what_would_turn_a_verdict_is_told_by_the_verdict_that_it_would_be() -> 
     assert report.otherwise({"visible = 0.05": "fails", "the other test": "fails", "without seed 3": "undecided"}) == (
         "`visible = 0.05`, the other test: fails; without seed 3: undecided"
     )
-    several = {f"without seed {seed}": "undecided" for seed in (0, 1, 4)}
+    several = {f"{LEFT_OUT}{seed}": "undecided" for seed in (0, 1, 4)}
     assert report.otherwise(several) == "without any one of seeds 0-1, 4: undecided"  # type: ignore[arg-type]
 
 
