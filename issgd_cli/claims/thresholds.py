@@ -33,7 +33,7 @@ class Thresholds:
         default=0.05, metadata=_because("of SGD's error (C4); the paper's two differ by 0.3%", 0.02, 0.1)
     )
     generally: float = field(
-        default=0.95, metadata=_because("of the audits (C5); the paper says generally, not always", 0.9, 0.99)
+        default=0.95, metadata=_because("of the audits, at least (C5); the paper says generally, not always", 0.9, 0.99)
     )
     clear: float = field(
         default=0.95,

@@ -43,8 +43,8 @@ def finding_c5(runs: Runs, thresholds: Thresholds) -> Finding:
         return Finding(C5, note="No exact audits of the ideal, stale and uniform traces (monitor.audit_every_steps).")
     shares = _shares(papers)
     found = counts["papers"]
-    text = f"Share of a seed's audits at which it holds: {shares.text(of=thresholds.generally)}; violated at "
-    text += f"{found['violations']} of {found['audits']} audits of the paper's methods"
+    text = f"Share of a seed's audits at which it holds: {shares.text(of=thresholds.generally, at_least=True)}; "
+    text += f"violated at {found['violations']} of {found['audits']} audits of the paper's methods"
     if found["violations"]:
         by_group = ", ".join(
             f"{name} {c['violations']}/{c['audits']}" for name, c in found["groups"].items() if c["violations"]
@@ -54,7 +54,7 @@ def finding_c5(runs: Runs, thresholds: Thresholds) -> Finding:
         text += f"; beside these at {counts['ours']['violations']} of {counts['ours']['audits']} of ours"
     in_use = _in_use_above_uniform(runs)
     brief = f"It holds at {shares.median:.1%} of a seed's audits."
-    part = shares.part(f"{text}.", brief, of=thresholds.generally, claimed=1, test=thresholds.test)
+    part = shares.part_at_least(f"{text}.", brief, of=thresholds.generally, test=thresholds.test)
     return Finding(C5, [part], {**counts, "shares": shares.plain(), "in_use": in_use}, _in_use_text(in_use))
 
 

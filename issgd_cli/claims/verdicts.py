@@ -215,14 +215,23 @@ class PerSeed:
         holds, fails = (below, above) if claimed < 0 else (above, below)
         return Part(text, brief, holds, fails, len(self), _enough(len(self), test))
 
+    def part_at_least(self, text: str, brief: str, of: float, test: Test = "sign") -> Part:
+        """That these numbers reach a threshold: one that is exactly there, as 19 of 20 are 95%, does."""
+        return self.part(text, brief, float(np.nextafter(of, -np.inf)), claimed=1, test=test)
+
     def part_within(self, text: str, brief: str, margin: float, test: Test = "sign") -> Part:
         """That these numbers lie within a margin of 0 on either side."""
         below, beyond = sides(self.values, margin, test)
         beneath, above = sides(self.values, -margin, test)
         return Part(text, brief, max(below, above), min(beyond, beneath), len(self), _enough(len(self), test))
 
-    def text(self, of: float | None = 0.0) -> str:
-        """Median with its interval, or below 6 seeds each value; and how many seeds lie on the median's side."""
+    def text(self, of: float | None = 0.0, at_least: bool = False) -> str:
+        """Median with its interval, or below 6 seeds each value; and how many seeds lie on the median's side.
+
+        Args:
+            of: The threshold; None: there is none.
+            at_least: Whether a value that is exactly there has reached it; else it lies on neither side.
+        """
         if not len(self):
             return "no seeds"
         if interval := self.interval:
@@ -231,13 +240,17 @@ class PerSeed:
         else:
             listed = ", ".join(f"{value:.3g}" for value in self.values)
             shown = f"{listed} (seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))})"
-        return shown if of is None or self.median == of else f"{shown}, {self.agreement(of)}"
+        if of is None or (self.median == of and not at_least):
+            return shown
+        return f"{shown}, {self.agreement(of, at_least)}"
 
-    def agreement(self, of: float = 0.0) -> str:
+    def agreement(self, of: float = 0.0, at_least: bool = False) -> str:
         """How many seeds lie on the median's side: "negative in 3 of 3 seeds"."""
         below = self.median < of
-        count = int((self.values < of).sum() if below else (self.values > of).sum())
+        reached = self.values >= of if at_least else self.values > of
+        count = int((self.values < of).sum() if below else reached.sum())
         side = ("negative" if below else "positive") if of == 0.0 else f"{'below' if below else 'above'} {of:g}"
+        side = f"at least {of:g}" if at_least and not below else side
         return f"{side} in {count} of {len(self)} seeds"
 
     def plain(self) -> dict[str, Any]:

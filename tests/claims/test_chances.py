@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from issgd_cli.claims.chances import LEVEL, holm, least, sides
+from issgd_cli.claims.chances import LEVEL, Test, holm, least, sides
 from issgd_cli.claims.verdicts import Claim, Finding, Outcome, Part, PerSeed, weighed
 
 DECIDED = {"holds", "fails"}
@@ -25,6 +25,12 @@ def test_signs_are_tested_by_the_binomial_distribution(seeds: int) -> None:
 def test_a_value_at_the_threshold_speaks_for_neither_side() -> None:
     assert sides([1.0] * 10, 1.0) == (1.0, 1.0)
     assert sides([0.0] * 9 + [1.0], 1.0) == sides([0.0] * 9 + [2.0], 1.0)
+
+
+@pytest.mark.parametrize("test", ["sign", "student"])
+def test_a_value_at_a_threshold_that_is_to_be_reached_has_reached_it(test: Test) -> None:
+    part = PerSeed(tuple(range(10)), np.full(10, 19 / 20)).part_at_least("", "", 0.95, test)
+    assert (part.holds, part.fails) == ((least(10) if test == "sign" else 0.0), 1.0)
 
 
 def test_runs_that_diverged_count_by_their_side() -> None:

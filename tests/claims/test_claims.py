@@ -314,6 +314,20 @@ class TestC5:
         assert "violated at 1 of 80 audits" in verdict.evidence
         assert "(b sgd 1/20); worst Tr(stale) = 2 Tr(uniform) (b sgd seed 1, step 10)" in verdict.evidence
 
+    @pytest.mark.parametrize(("violated", "expected"), [(1, "holds"), (2, "fails")])
+    def test_a_share_that_is_exactly_the_threshold_has_reached_it(self, violated: int, expected: str) -> None:
+        audits = 20  # of which one is a twentieth
+        curves = {
+            "audit/trace/ideal": [4.0] * audits,
+            "audit/trace/uniform": [9.0] * audits,
+            "audit/trace/stale": [18.0] * violated + [6.0] * (audits - violated),
+        }
+        verdict = verdict_on("C5", experiment(lambda s, m, seed: curves))
+        assert verdict.values["shares"]["median"] == 1 - violated / audits
+        assert verdict.verdict == expected
+        said = "at least 0.95" if violated == 1 else "below 0.95"
+        assert f"{said} in 10 of 10 seeds" in verdict.evidence
+
     def test_fails_where_it_is_violated_at_more_than_a_few_audits_of_each_seed(self) -> None:
         assert outcome("C5", experiment(lambda s, m, seed: traces(6, 18.0 if s == "b" else 6))) == "fails"
 
