@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs, paper_settings
+from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.paired import beside, difference, late, per_seed, unpaired
+from issgd_cli.claims.settings import paper_settings
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 

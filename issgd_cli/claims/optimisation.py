@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs, named
+from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.paired import (
     AXES,
     UNITS,
@@ -17,6 +17,7 @@ from issgd_cli.claims.paired import (
     shared_range,
     unpaired,
 )
+from issgd_cli.claims.settings import named
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Claim, Finding, Part
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs, named
+from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.paired import difference, mean_difference, per_seed, unpaired
+from issgd_cli.claims.settings import named
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 

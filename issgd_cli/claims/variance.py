@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli.claims.evidence import Run, Runs, is_papers, named, paper_settings, smoothing_label
+from issgd_cli.claims.evidence import Run, Runs, is_papers
 from issgd_cli.claims.paired import difference, early, late, per_seed, unpaired
+from issgd_cli.claims.settings import named, paper_settings, smoothing_label
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 from issgd_cli.equations.alain2015 import Float64s

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from issgd_cli.claims.evidence import Runs, setting_title
+from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.quantiles import Axis
+from issgd_cli.claims.settings import setting_title
 from issgd_cli.figures import style
 from issgd_cli.figures.curves import Panel, Source, draw_panel, method_curves, runs_note
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from issgd_cli.claims.evidence import Runs, setting_title, smoothing_label
+from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.quantiles import TRACE_BINS, Axis, Bands
+from issgd_cli.claims.settings import setting_title, smoothing_label
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.figures import style
 from issgd_cli.figures.curves import PREFIX, SOURCES, Curve, Panel, Source, draw_panel, interval_note, sampled_bands

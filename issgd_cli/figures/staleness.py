@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from issgd_cli.claims.evidence import Runs, smoothing_label
+from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.settings import smoothing_label
 from issgd_cli.claims.variance import ROUNDING
 from issgd_cli.errors import RunError
 from issgd_cli.figures import style

@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Runs, smoothing_label
+from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.generalisation import Score, chosen, score
+from issgd_cli.claims.settings import smoothing_label
 from issgd_cli.claims.verdicts import PerSeed
 
 # Source: Alain et al. 2015, Table 1. The first is printed as a percentage, 9.31, beside the others' fractions.

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 from issgd_cli.claims import FINDERS, Run, Runs, Verdict, as_json, judge
-from issgd_cli.claims.evidence import empty_trace, is_papers, paper_settings
+from issgd_cli.claims.evidence import empty_trace, is_papers
 from issgd_cli.claims.generalisation import chosen
 from issgd_cli.claims.others import comparisons
 from issgd_cli.claims.paired import difference, mean_difference
+from issgd_cli.claims.settings import paper_settings
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations
 from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed, weighed
 from issgd_cli.config.validation import resolve
