@@ -21,11 +21,13 @@ class Part:
         place: `module:name there`.
         has_settings: Whether the module has a Section called Settings.
         defaults: Section -> key -> value of the configurations that name it.
+        by_scores: Of a method: whether it draws by what workers score; where it doesn't they only measure.
     """
 
     place: str
     has_settings: bool = False
     defaults: Defaults = field(default_factory=dict)
+    by_scores: bool = False
 
     def load(self) -> Any:
         """It."""
@@ -68,7 +70,7 @@ BASELINE: Defaults = {"master": {"publish_every_steps": 512}, "worker": {"count"
 METHODS = Registry(
     "proposal.method",
     {
-        "issgd": Part("issgd_cli.methods.issgd:ISSGD"),
+        "issgd": Part("issgd_cli.methods.issgd:ISSGD", by_scores=True),
         "sgd": Part("issgd_cli.methods.sgd:SGD", defaults=BASELINE),
         "reshuffled": Part("issgd_cli.methods.reshuffled:Reshuffled", defaults=BASELINE),
     },

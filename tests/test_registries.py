@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,6 +58,13 @@ def test_all_that_is_listed_is_there(registry: Registry) -> None:
 
 def of(*settings: str) -> Config:
     return resolve(assignments(["master.steps=5", *settings]), "a test")
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_a_method_is_said_to_draw_by_scores_if_and_only_if_scores_change_its_draws(name: str) -> None:
+    method = METHODS[name](of(f"proposal.method={name}"), 3, torch.device("cpu"))
+    weights = method.propose(np.array([1, 2, 3], np.float32), np.ones(3, np.bool_), 0.0).weights
+    assert METHODS.parts[name].by_scores == (np.ptp(weights) > 0)
 
 
 @pytest.mark.usefixtures("mine")

@@ -9,6 +9,7 @@ from issgd_cli.claims.quantiles import Axis, Series, series
 from issgd_cli.config.config import Config
 from issgd_cli.config.values import parse_smoothing
 from issgd_cli.errors import RunError
+from issgd_cli.registries import METHODS
 from issgd_cli.runs import traces
 from issgd_cli.runs.folder import RunFolder, State
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Dataset = tuple[str, int | None, float, int]  # name, how much of it, the share for validation, the split's seed
-
-# Methods that have a use for what workers score; the others' workers only measure.
-FED_BY_WORKERS = frozenset({"issgd"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +57,14 @@ class Run:
         return data.name, data.train_size, data.validation_fraction, data.split_seed
 
     @property
+    def by_scores(self) -> bool:
+        """Whether its method draws by what workers score."""
+        return METHODS.parts[self.config.proposal.method].by_scores
+
+    @property
     def work(self) -> tuple[str, ...]:
         """What its method had to do: train on examples, and score them where it draws by scores."""
-        return ("trained", "scored") if self.config.proposal.method in FED_BY_WORKERS else ("trained",)
+        return ("trained", "scored") if self.by_scores else ("trained",)
 
     def series(self, quantity: str, axis: Axis = "steps") -> Series:
         """A quantity of traces.QUANTITIES along an axis; empty where it was not recorded."""
@@ -84,9 +87,15 @@ class Runs:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """ISSGD and SGD first, as in the paper's figures, then the others."""
-        known = {"issgd": 0, "sgd": 1}
-        return tuple(sorted(dict.fromkeys(run.method for run in self.runs), key=lambda name: known.get(name, 2)))
+        """The paper's ISSGD and SGD first, as in its figures, then the others."""
+        papers = [self.label("issgd"), self.label("sgd")]
+        found = dict.fromkeys(run.method for run in self.runs)
+        return tuple(sorted(found, key=lambda name: papers.index(name) if name in papers else len(papers)))
+
+    @property
+    def importance(self) -> str:
+        """The label of the method whose proposal is shown: the paper's ISSGD, else the first by scores; empty: none."""
+        return self.label("issgd") or next((run.method for run in self.runs if run.by_scores), "")
 
     @property
     def virtual(self) -> bool:

@@ -18,7 +18,7 @@ def named(setting: str) -> str:
 
 def setting_title(runs: Runs, setting: str) -> str:
     """A panel's title as the paper's: "(a) learning rate 0.01, add smoothing +10.0"."""
-    config = runs.config(setting, "issgd") or runs.config(setting)
+    config = runs.config(setting, runs.importance) or runs.config(setting)
     if config is None:
         return f"({setting})"
     kind, number = parse_smoothing(config.proposal.smoothing)

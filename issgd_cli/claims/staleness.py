@@ -59,7 +59,7 @@ def finding_c9(runs: Runs, thresholds: Thresholds) -> Finding:
     drawn (B.1's filter, or `drop` before all are scored) are told apart: those weights are not positive, and the
     estimate is of the others' gradient. Means of ratios are as good as normal: their test is Student's.
     """
-    stale = tuple(run for run in runs.runs if run.config.proposal.method == "issgd")
+    stale = tuple(run for run in runs.runs if run.by_scores)
     covered, left_out = (_error_ratios(stale, drops) for drops in (False, True))
     values = {name: ratio.plain() for name, ratio in (("covered", covered), ("left_out", left_out)) if len(ratio)}
     note = f"Where examples are left out, which the claim does not cover: {_told(left_out)}." if len(left_out) else ""

@@ -223,7 +223,7 @@ def _in_use_above_uniform(runs: Runs) -> dict[str, float]:
     shares: dict[str, list[float]] = {}
     for run in runs.runs:
         share = _share_above_uniform(run)
-        if share is not None and run.config.proposal.method == "issgd" and run.config.proposal.source != "shuffled":
+        if share is not None and run.by_scores and run.config.proposal.source != "shuffled":
             shares.setdefault(f"{run.setting} {run.method}".strip(), []).append(share)
     return {name: float(np.mean(values)) for name, values in shares.items()}
 

@@ -82,7 +82,7 @@ def scale(runs: Runs) -> list[str]:
     groups: dict[tuple[int, int, int], list[Run]] = {}
     for run in runs.runs:
         train = _dataset(run).get("train")
-        if train and run.config.proposal.method == "issgd":
+        if train and run.by_scores:
             key = (int(train), run.config.master.publish_every_steps, run.config.worker.count)
             groups.setdefault(key, []).append(run)
     lines = []

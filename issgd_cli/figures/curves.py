@@ -48,10 +48,10 @@ def method_curves(
 ) -> tuple[Curve, ...]:
     """One curve a method; those without a record of the quantity are left out (and counted in the footnote)."""
     found = []
-    for method in runs.methods:
+    for method, look in style.looks(runs).items():
         sampled = sampled_bands(runs.of(setting, method), PREFIX[source] + quantity, axis, BINS, interval)
         if sampled:
-            found.append(Curve(style.label_of(method), sampled, style.line_of(method, runs.methods)))
+            found.append(Curve(look.name, sampled, look.line))
     return tuple(found)
 
 
@@ -80,9 +80,9 @@ def draw_panel(axes: Axes, panel: Panel, axis: Axis) -> None:
 def runs_note(runs: Runs, source: Source, interval: bool) -> list[str]:
     """Footnote's lines: how many runs, what the lines are."""
     groups = ", ".join(
-        f"{setting} {style.label_of(method)}: {len(group)}".strip()
+        f"{setting} {look.name}: {len(group)}".strip()
         for setting in runs.settings
-        for method in runs.methods
+        for method, look in style.looks(runs).items()
         if (group := runs.of(setting, method))
     )
     lines = [f"{runs.tally()} ({groups}). Median thick, quartiles 1 and 3 thin. {SOURCES[source]}"]

@@ -1,4 +1,7 @@
-"""Figure 4: square root of Tr(Sigma(q)) for different proposals q during ISSGD's runs, one panel a setting."""
+"""Figure 4: square root of Tr(Sigma(q)) for different proposals q during ISSGD's runs, one panel a setting.
+
+Without runs of the paper's ISSGD those of the first method that draws by scores are shown.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +19,6 @@ from issgd_cli.figures.curves import PREFIX, SOURCES, Curve, Panel, Source, draw
 
 TITLE = "Square root of the trace of the gradient's covariance"
 ROW_COUNT = 1
-METHOD = "issgd"
 LOGARITHMIC_FROM = 10.0  # a stale curve so many times above the uniform one leaves no room for the others
 
 
@@ -57,27 +59,28 @@ def draw(axes: Sequence[Sequence[Axes]], panels: list[list[Panel]], axis: Axis =
 
 def notes(runs: Runs, source: Source, interval: bool) -> list[str]:
     """Lines of the footnote, with the count of traces that have no square root."""
-    used = runs.of(method=METHOD)
+    used = runs.of(method=runs.importance)
     quantities = {name for setting in runs.settings for name, *_ in _shown(runs, setting)}
     values = [run.series(PREFIX[source] + quantity).values for run in used for quantity in sorted(quantities)]
     everything = np.concatenate([*values, np.empty(0)])
-    groups = ", ".join(f"{setting}: {len(runs.of(setting, METHOD))}".strip(": ") for setting in runs.settings)
-    lines = [f"{runs.tally()}; shown: ISSGD's runs ({groups}). Medians. {SOURCES[source]}"]
+    groups = ", ".join(f"{setting}: {len(runs.of(setting, runs.importance))}".strip(": ") for setting in runs.settings)
+    name = style.looks(runs)[runs.importance].name if runs.importance else "ISSGD"
+    lines = [f"{runs.tally()}; shown: {name}'s runs ({groups}). Medians. {SOURCES[source]}"]
     negative = int((everything < 0).sum())
     lines.append(
         f"{negative} of {len(everything)} traces are negative (the estimate of ||g_TRUE||² exceeds the rest)"
         + ("; where a median is negative its curve has a gap." if negative else ".")
     )
     if interval:
-        counts = [len(runs.of(setting, METHOD)) for setting in runs.settings]
+        counts = [len(runs.of(setting, runs.importance)) for setting in runs.settings]
         lines.append(interval_note(min((count for count in counts if count), default=0)))
     return lines
 
 
 def _curves(runs: Runs, setting: str, axis: Axis, source: Source, interval: bool) -> tuple[Curve, ...]:
-    found = []
+    found, used = [], runs.of(setting, runs.importance)
     for quantity, label, line, width in _shown(runs, setting):
-        sampled = sampled_bands(runs.of(setting, METHOD), PREFIX[source] + quantity, axis, TRACE_BINS, interval)
+        sampled = sampled_bands(used, PREFIX[source] + quantity, axis, TRACE_BINS, interval)
         if sampled:
             found.append(Curve(label, rooted(sampled), line, width, quartiles=False))
     return tuple(found)
@@ -85,7 +88,7 @@ def _curves(runs: Runs, setting: str, axis: Axis, source: Source, interval: bool
 
 def _shown(runs: Runs, setting: str) -> list[tuple[str, str, dict[str, Any], float]]:
     """Quantity, label, line and width of each curve, in the order of the legend."""
-    config = runs.config(setting, METHOD)
+    config = runs.config(setting, runs.importance)
     if config is None:
         return []
     actual = smoothing_label(config)
@@ -102,12 +105,12 @@ def _shown(runs: Runs, setting: str) -> list[tuple[str, str, dict[str, Any], flo
 
 def alternatives(runs: Runs, setting: str) -> list[str]:
     """The smoothings shown thin beside the actual one: the other settings', as in the paper, else +1 or +10."""
-    config = runs.config(setting, METHOD)
+    config = runs.config(setting, runs.importance)
     if config is None:
         return []
     actual = smoothing_label(config)
     known = [f"+{constant:g}" for constant in config.monitor.extra_smoothings]
-    others = [smoothing_label(other) for name in runs.settings if (other := runs.config(name, METHOD))]
+    others = [smoothing_label(other) for name in runs.settings if (other := runs.config(name, runs.importance))]
     candidates = [*others, "+1", "+10"]
     return [label for label in dict.fromkeys(candidates) if label != actual and label in known][:1]
 

@@ -114,7 +114,7 @@ def plot_experiment(
     for source in sources:
         for number, module in FIGURES.items():
             stem = out / f"figure-{number}{'-audit' if source == 'audit' else ''}"
-            shown = runs.of(method=figure_4.METHOD) if module is figure_4 else runs.runs
+            shown = runs.of(method=runs.importance) if module is figure_4 else runs.runs
             choices = {"axis": axis, "source": source, "interval": interval}
             paths += _plot(runs, module, stem, axis, source, interval)
             paths.append(_write_provenance(stem, shown, runs.tally(), command, choices))
@@ -150,8 +150,9 @@ def plot_run(folder: RunFolder, out: Path | None = None, command: Sequence[str] 
 
 
 def found_timelines(runs: Runs) -> dict[figure_1.Mode, RunFolder | None]:
-    """The first ISSGD run of each mode that recorded events, finished ones before others."""
-    candidates = sorted(runs.of(method="issgd"), key=lambda run: not run.finished)
+    """The first run by scores of each mode that recorded events: the paper's ISSGD and finished ones before others."""
+    candidates = [run for run in runs.runs if run.by_scores]
+    candidates.sort(key=lambda run: (run.method != runs.importance, not run.finished))
     found: dict[figure_1.Mode, RunFolder | None] = {"exact": None, "relaxed": None}
     for run in candidates:
         folder = RunFolder(run.path)

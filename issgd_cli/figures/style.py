@@ -1,26 +1,34 @@
 """How the figures look: the paper's colours, line styles that need no colour, titles, footnotes, one way to save."""
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.quantiles import Axis
 from issgd_cli.files import replacing, writing
 
-# The original plotting code's colours; further methods take the rest in turn.
-GREEN, BLUE, ORANGE = "#00a65a", "#0000FF", "#FF8000"
-FURTHER = ("#CC0077", "#7A4B00", "#00868B", "#555555")
-DASHES: tuple[Any, ...] = ((0, (1, 1)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+GREEN, BLUE, ORANGE = "#00a65a", "#0000FF", "#FF8000"  # the original plotting code's
+# Methods' curves: as there the first that draws by importance and SGD, then all further methods in turn.
+LINES: tuple[dict[str, Any], ...] = (
+    {"color": GREEN, "linestyle": "-"},
+    {"color": BLUE, "linestyle": (0, (5, 1.5))},
+    {"color": "#CC0077", "linestyle": (0, (1, 1))},
+    {"color": "#7A4B00", "linestyle": (0, (6, 2, 1, 2))},
+    {"color": "#00868B", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
+    {"color": "#555555", "linestyle": (0, (8, 3))},
+)
 
 ELSEWHERE = "Draw into another folder with `--out DIR`."
 
-LABELS = {"issgd": "ISSGD", "sgd": "SGD"}
+NAMES = {"issgd": "ISSGD", "sgd": "SGD"}  # of what a configuration names; others are called as there
 AXIS_LABELS: dict[Axis, str] = {
     "seconds": "time in {unit}",
     "steps": "steps of the master",
@@ -58,22 +66,29 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def line_of(method: str, methods: Sequence[str]) -> dict[str, Any]:
-    """Colour and dashes of a method's curve: ISSGD green and solid, SGD blue and dashed."""
-    if method in LABELS:
-        return {"color": GREEN, "linestyle": "-"} if method == "issgd" else {"color": BLUE, "linestyle": (0, (5, 1.5))}
-    place = [name for name in methods if name not in LABELS].index(method) % len(FURTHER)
-    return {"color": FURTHER[place], "linestyle": DASHES[place]}
+class Look(NamedTuple):
+    """Of a method in figures."""
+
+    name: str  # in a legend
+    line: dict[str, Any]  # its curve's colour and dashes
 
 
-def label_of(method: str) -> str:
-    """A method's name in a legend: ISSGD, SGD, ISSGD (variance-optimal)."""
-    for known, label in LABELS.items():
-        if method == known:
-            return label
-        if method.startswith(f"{known}-"):
-            return f"{label} ({method.removeprefix(f'{known}-')})"
-    return method
+def looks(runs: Runs) -> dict[str, Look]:
+    """How every method of an experiment is drawn, by its label, in order: the paper's two first."""
+    importance, uniform, *rest = LINES
+    lines = {runs.label("sgd"): uniform, runs.importance: importance}
+    further = [method for method in runs.methods if method not in lines]
+    lines |= dict(zip(further, itertools.cycle(rest), strict=False))
+    return {method: Look(_name(runs, method), lines[method]) for method in runs.methods}
+
+
+def _name(runs: Runs, method: str) -> str:
+    """ISSGD, SGD, ISSGD (variance-optimal): what is the paper's by its name, whatever its label."""
+    known = runs.of(method=method)[0].config.proposal.method
+    name = NAMES.get(known, known)
+    if method == known or method in (runs.label("issgd"), runs.label("sgd")):
+        return name
+    return f"{name} ({method.removeprefix(f'{known}-')})" if method.startswith(f"{known}-") else method
 
 
 def time_unit(longest_seconds: float) -> tuple[str, float]:

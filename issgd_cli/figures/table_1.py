@@ -109,13 +109,13 @@ def _line(found: Score, runs: Runs) -> str:
 
 
 def _row(runs: Runs, found: Score, is_chosen: bool) -> dict[str, object]:
-    config = runs.of(found.setting, found.method)[0].config
+    run = runs.of(found.setting, found.method)[0]
     test = found.test.values
     return {
         "model": f"{name_of(runs, found.method)} (these runs)",
         "setting": found.setting,
-        "learning_rate": config.optimizer.learning_rate,
-        "smoothing": smoothing_label(config) if config.proposal.method == "issgd" else "",
+        "learning_rate": run.config.optimizer.learning_rate,
+        "smoothing": smoothing_label(run.config) if run.by_scores else "",
         "chosen": int(is_chosen),
         "valid_error": f"{found.mean_valid:.6f}",
         "test_error": f"{test.mean():.6f}",
@@ -137,9 +137,9 @@ def _spread(test: PerSeed) -> str:
 
 
 def _setting(runs: Runs, found: Score) -> str:
-    config = runs.of(found.setting, found.method)[0].config
-    added = f", {smoothing_label(config)}" if config.proposal.method == "issgd" else ""
-    rate = f"lr {config.optimizer.learning_rate:g}{added}"
+    run = runs.of(found.setting, found.method)[0]
+    added = f", {smoothing_label(run.config)}" if run.by_scores else ""
+    rate = f"lr {run.config.optimizer.learning_rate:g}{added}"
     return f"({found.setting}) {rate}" if found.setting else rate
 
 

@@ -65,6 +65,15 @@ def test_figure_1_finds_its_runs_by_mode(make_run: Callable[..., RunFolder]) -> 
     assert found == {"exact": exact, "relaxed": relaxed}
 
 
+def test_figure_1_takes_any_method_that_draws_by_scores_and_the_papers_first(
+    make_run: Callable[..., RunFolder],
+) -> None:
+    sgd, ours = make_run("a", "sgd", events=True), make_run("a", "issgd-optimal", events=True)
+    assert outputs.found_timelines(load([sgd, ours]))["relaxed"] == ours
+    papers = make_run("a", "issgd", events=True)
+    assert outputs.found_timelines(load([sgd, ours, papers]))["relaxed"] == papers
+
+
 def test_claims_are_json_without_infinities(written: Path) -> None:
     def refuse(name: str) -> None:
         raise AssertionError(name)

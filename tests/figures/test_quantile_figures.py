@@ -1,6 +1,7 @@
 """Figures 2, 3 and 4: the curves they hold, and what they say of runs that are not there."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,28 @@ def test_the_curves_are_the_medians_of_the_traces(experiment: Runs) -> None:
     assert (issgd.label, issgd.line["color"]) == ("ISSGD", "#00a65a")
     assert (sgd.label, sgd.line["color"]) == ("SGD", "#0000FF")
     assert issgd.line["linestyle"] != sgd.line["linestyle"]  # told apart without colours
+
+
+def test_methods_look_as_they_are_whatever_their_labels(experiment: Runs) -> None:
+    labels = {"issgd": "three workers", "sgd": "a baseline"}
+    renamed = replace(experiment, runs=tuple(replace(run, method=labels[run.method]) for run in experiment.runs))
+    known, other = style.looks(experiment), style.looks(renamed)
+    assert {labels[method]: look for method, look in known.items()} == other
+    assert [look.name for look in other.values()] == ["ISSGD", "SGD"]
+    panels = figure_4.load(renamed), figure_4.load(experiment)
+    assert len({tuple(curve.label for curve in panel[0][0].curves) for panel in panels}) == 1
+    assert "ISSGD's runs (a: 3, b: 3)" in figure_4.notes(renamed, "audit", interval=False)[0]
+
+
+def test_without_the_papers_method_another_that_draws_by_scores_is_shown(make_run: Callable[..., RunFolder]) -> None:
+    runs = load([make_run("a", method) for method in ("sgd", "issgd-optimal", "sgd-again")])
+    assert [(look.name, look.line["color"]) for look in style.looks(runs).values()] == [
+        ("SGD", "#0000FF"),
+        ("ISSGD (optimal)", "#00a65a"),
+        ("SGD (again)", "#CC0077"),
+    ]
+    assert figure_4.load(runs)[0][0].curves
+    assert "shown: ISSGD (optimal)'s runs" in figure_4.notes(runs, "audit", interval=False)[0]
 
 
 def test_audits_are_drawn_where_they_were_made(experiment: Runs) -> None:
