@@ -1,6 +1,6 @@
 """An experiment's runs as loaded from disk: what figures, tables and verdicts are made from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from issgd_cli.claims.quantiles import Axis, Series, series
 from issgd_cli.config.config import Config
 from issgd_cli.config.values import parse_smoothing
+from issgd_cli.database.records import SPLITS
 from issgd_cli.errors import RunError
 from issgd_cli.registries import METHODS
 from issgd_cli.runs import traces
@@ -15,6 +16,8 @@ from issgd_cli.runs.folder import RunFolder, State
 
 if TYPE_CHECKING:
     import pandas as pd
+
+EXACT = "exact audits"  # on all examples
 
 Dataset = tuple[str, int | None, float, int]  # name, how much of it, the share for validation, the split's seed
 
@@ -65,6 +68,14 @@ class Run:
     def work(self) -> tuple[str, ...]:
         """What its method had to do: train on examples, and score them where it draws by scores."""
         return ("trained", "scored") if self.by_scores else ("trained",)
+
+    @property
+    def audit_sample(self) -> int | None:
+        """On how many random examples of each split its audits are; None: on all."""
+        examples = self.config.monitor.audit_examples
+        sizes = [(self.manifest.get("dataset") or {}).get(split) for split in SPLITS]
+        whole = examples is not None and all(isinstance(size, int) and size <= examples for size in sizes)
+        return None if whole else examples
 
     def series(self, quantity: str, axis: Axis = "steps") -> Series:
         """A quantity of traces.QUANTITIES along an axis; empty where it was not recorded."""
@@ -222,6 +233,16 @@ def _separated(runs: Sequence[Run]) -> tuple[Run, ...]:
             )
     mixed = any(len(found) > 1 for found in hashes.values())
     return tuple(replace(run, setting=run.config.hash()) if mixed and not run.setting else run for run in runs)
+
+
+def audits_told(runs: Iterable[Run]) -> str:
+    """What a text calls the audits of these runs: exact, or estimates on how many examples."""
+    samples = sorted({run.audit_sample or 0 for run in runs})
+    counts = " or ".join(f"{sample:,}" for sample in samples if sample)
+    told = [EXACT] if 0 in samples or not samples else []
+    if counts:
+        told.append(f"audits that are estimates on a random sample of {counts} examples of each split")
+    return " and ".join(told)
 
 
 def empty_trace() -> "pd.DataFrame":

@@ -64,7 +64,9 @@ def finding_c9(runs: Runs, thresholds: Thresholds) -> Finding:
     values = {name: ratio.plain() for name, ratio in (("covered", covered), ("left_out", left_out)) if len(ratio)}
     note = f"Where examples are left out, which the claim does not cover: {_told(left_out)}." if len(left_out) else ""
     if not len(covered):
-        why = "No audits with draws of their own; proved by enumerating every draw in tests/methods/test_proposal.py."
+        why = "No audits with draws of their own"
+        why += ", since they are on samples of the examples" if any(run.audit_sample for run in stale) else ""
+        why += "; proved by enumerating every draw in tests/methods/test_proposal.py."
         return Finding(C9, values=values, note=f"{why}\n{note}".strip())
     text = (
         "Squared error of means of draws by stale weights, over what their variance explains (1 if unbiased), a mean a "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli.claims.evidence import Run, Runs, is_papers
+from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers
 from issgd_cli.claims.paired import difference, early, late, per_seed, unpaired
 from issgd_cli.claims.settings import named, paper_settings, smoothing_label
 from issgd_cli.claims.thresholds import Thresholds
@@ -30,6 +30,8 @@ PROVED = (
     "mean(w) mean(1/w) >= 1 for any weights, the means' inequality. So no runs could show anything else; what shuffled "
     "ones show is that the software does it."
 )
+CLOSE = "where traces are close, chance may change their order."
+NOISY = "||g_TRUE||^2 is estimated without bias, and what its spread adds counts as an error of the bound."
 CROSSED = (
     "The paper's reason, that +10 washes the reduction out in (a), is not judged: it needs both learning rates with "
     "both constants, crossed."
@@ -56,7 +58,8 @@ def finding_c5(runs: Runs, thresholds: Thresholds) -> Finding:
     in_use = _in_use_above_uniform(runs)
     brief = f"It holds at {shares.median:.1%} of a seed's audits."
     part = shares.part_at_least(f"{text}.", brief, of=thresholds.generally, test=thresholds.test)
-    return Finding(C5, [part], {**counts, "shares": shares.plain(), "in_use": in_use}, _in_use_text(in_use))
+    note = "\n".join(line for line in (_in_use_text(in_use), _sampled(papers, CLOSE)) if line)
+    return Finding(C5, [part], {**counts, "shares": shares.plain(), "in_use": in_use}, note)
 
 
 def finding_c6(runs: Runs, thresholds: Thresholds) -> Finding:
@@ -137,7 +140,14 @@ def finding_c11(runs: Runs, thresholds: Thresholds) -> Finding:
         )
         for numbers, text, brief in zip((norms["end"], errors["end"]), (near, exact), briefs, strict=True):
             parts.append(numbers.part(text, brief, of=thresholds.close, claimed=-1, test=thresholds.test))
-    return Finding(C11, parts, values, "" if parts else "It needs ISSGD runs with audits and records of B.2's bound.")
+    if not parts:
+        return Finding(C11, note="It needs ISSGD runs with audits and records of B.2's bound.")
+    return Finding(C11, parts, values, _sampled(runs.runs, NOISY))
+
+
+def _sampled(runs: Sequence[Run], effect: str) -> str:
+    """What it does to a claim that audits are on samples; empty where they are on all examples."""
+    return f"By {audits_told(runs)}: {effect}" if any(run.audit_sample for run in runs) else ""
 
 
 def _others(runs: Runs, papers: Sequence[Run]) -> list[Run]:

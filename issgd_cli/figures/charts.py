@@ -10,9 +10,9 @@ from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.quantiles import Axis
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.figures import figure_2, figure_3, figure_4, style
-from issgd_cli.figures.curves import Curve, Panel, Source
+from issgd_cli.figures.curves import Curve, Panel, Source, source_told
 
-SOURCES: dict[Source, str] = {"audit": "exact audits", "database": "records in the database, as the paper's"}
+SOURCES: tuple[Source, ...] = ("audit", "database")
 DIGITS = 4  # more than a screen shows
 MOST_BYTES = 800_000  # of a page's curves
 
@@ -40,7 +40,7 @@ def as_script(content: object) -> str:
 def _views(runs: Runs) -> Iterator[dict[str, Any]]:
     usual: Axis = "seconds" if runs.virtual else "steps"  # comes first
     order = sorted(get_args(Axis), key=lambda axis: axis != usual)
-    for source, told in SOURCES.items():
+    for source in SOURCES:
         for module in (figure_2, figure_3, figure_4):
             rows = {axis: module.load(runs, axis, source) for axis in order}
             for place, row in enumerate(rows["steps"]):
@@ -50,7 +50,7 @@ def _views(runs: Runs) -> Iterator[dict[str, Any]]:
                     if any(panel.curves for panel in of[place])
                 }
                 if axes:
-                    yield {"name": row[0].ylabel, "source": told, "axes": axes}
+                    yield {"name": row[0].ylabel, "source": source_told(runs, source), "axes": axes}
 
 
 def _panel(panel: Panel, axis: Axis, title: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs, is_papers
+from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers
 from issgd_cli.config.sections import PAPER_EXAMPLES
 
 # The paper's. Source: section 5.1, Table 1, the original code; for the sweep B.1: 4 s are 15% of it, at 26 ms a step.
@@ -68,7 +68,7 @@ def differences(runs: Runs) -> list[str]:
     return [
         *lines,
         "The paper's curves are means of records at mixed parameter versions; they are drawn so, but claims are judged "
-        "on exact audits.",
+        f"on {audits_told(runs.runs)}.",
         "Its time axes compare different numbers of GPUs; here equal steps, work and seconds are all told. Work is "
         "counted in examples that a method needs: SGD's are those that it trains on, since its worker only measures; "
         "ISSGD's those that it trains on and those that its workers score.",

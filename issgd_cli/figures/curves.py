@@ -7,17 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 
-from issgd_cli.claims.evidence import Run, Runs
+from issgd_cli.claims.evidence import EXACT, Run, Runs, audits_told
 from issgd_cli.claims.quantiles import BINS, SEEDS_FOR_AN_INTERVAL, Axis, Bands, bands, bands_at, coverage
 from issgd_cli.figures import style
 
 Source = Literal["database", "audit"]
 PREFIX: dict[Source, str] = {"database": "", "audit": "audit/"}
-SOURCES: dict[Source, str] = {
-    "database": "Means of the database's newest records, at mixed parameter versions, as in the paper.",
-    "audit": "Exact audits: one parameter version, all examples.",
-}
-
 
 MARKED = 40  # curves of at most so many points show them
 
@@ -85,13 +80,26 @@ def runs_note(runs: Runs, source: Source, interval: bool) -> list[str]:
         for method, look in style.looks(runs).items()
         if (group := runs.of(setting, method))
     )
-    lines = [f"{runs.tally()} ({groups}). Median thick, quartiles 1 and 3 thin. {SOURCES[source]}"]
+    lines = [f"{runs.tally()} ({groups}). Median thick, quartiles 1 and 3 thin. {source_note(runs, source)}"]
     if runs.failed or runs.unfinished:
         lines.append("Runs that failed or did not finish are drawn until their records end.")
     if interval:
         fewest = min((len(runs.of(s, m)) for s in runs.settings for m in runs.methods if runs.of(s, m)), default=0)
         lines.append(interval_note(fewest))
     return lines
+
+
+def source_told(runs: Runs, source: Source) -> str:
+    """What a caption calls the source of curves."""
+    return audits_told(runs.runs) if source == "audit" else "records in the database, as the paper's"
+
+
+def source_note(runs: Runs, source: Source) -> str:
+    """A footnote's sentence about the source of curves."""
+    if source == "database":
+        return "Means of the database's newest records, at mixed parameter versions, as in the paper."
+    told = audits_told(runs.runs)
+    return f"{told[0].upper()}{told[1:]}: one parameter version{', all examples' if told == EXACT else ''}."
 
 
 def interval_note(runs: int) -> str:

@@ -15,7 +15,7 @@ from issgd_cli.claims.quantiles import TRACE_BINS, Axis, Bands
 from issgd_cli.claims.settings import setting_title, smoothing_label
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.figures import style
-from issgd_cli.figures.curves import PREFIX, SOURCES, Curve, Panel, Source, draw_panel, interval_note, sampled_bands
+from issgd_cli.figures.curves import PREFIX, Curve, Panel, Source, draw_panel, interval_note, sampled_bands, source_note
 
 TITLE = "Square root of the trace of the gradient's covariance"
 ROW_COUNT = 1
@@ -65,7 +65,7 @@ def notes(runs: Runs, source: Source, interval: bool) -> list[str]:
     everything = np.concatenate([*values, np.empty(0)])
     groups = ", ".join(f"{setting}: {len(runs.of(setting, runs.importance))}".strip(": ") for setting in runs.settings)
     name = style.looks(runs)[runs.importance].name if runs.importance else "ISSGD"
-    lines = [f"{runs.tally()}; shown: {name}'s runs ({groups}). Medians. {SOURCES[source]}"]
+    lines = [f"{runs.tally()}; shown: {name}'s runs ({groups}). Medians. {source_note(runs, source)}"]
     negative = int((everything < 0).sum())
     lines.append(
         f"{negative} of {len(everything)} traces are negative (the estimate of ||g_TRUE||² exceeds the rest)"

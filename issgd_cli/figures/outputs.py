@@ -12,14 +12,12 @@ from issgd_cli.claims.quantiles import Axis
 from issgd_cli.errors import RunError
 from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, page, report, staleness, style, table_1
 from issgd_cli.figures import run as run_figure
-from issgd_cli.figures.curves import PREFIX, Source
+from issgd_cli.figures.curves import PREFIX, Source, source_told
 from issgd_cli.files import write_text, writing
 from issgd_cli.runs.folder import RunFolder, hash_of
 
 # The figures of an experiment's curves, by their number in the paper. Figure 1 is of single runs.
 FIGURES: dict[int, ModuleType] = {2: figure_2, 3: figure_3, 4: figure_4}
-
-SOURCE_CAPTIONS: dict[Source, str] = {"database": "records in the database, as the paper's", "audit": "exact audits"}
 
 Timelines = Mapping[figure_1.Mode, RunFolder | None]
 
@@ -55,15 +53,15 @@ def write_all(
     if map_files:
         paths += write_map(map_files, runs, out, command)
     table = table_1.load(runs)
-    verdicts = judge(runs)
+    verdicts, captions = judge(runs), _captions(runs, paths)
     texts = {
         "table-1.md": table_1.as_markdown(table),
         "table-1.csv": table_1.as_csv(table),
         "claims.json": json.dumps(_finite(as_json(verdicts, runs)), indent=2, ensure_ascii=False, allow_nan=False)
         + "\n",
         "manifests.json": json.dumps({run.name: run.manifest for run in runs.runs}, indent=1) + "\n",
-        "report.md": report.report(runs, verdicts, _captions(paths)),
-        "report.html": page.page(runs, verdicts, [(caption, out / name) for caption, name in _captions(paths)]),
+        "report.md": report.report(runs, verdicts, captions),
+        "report.html": page.page(runs, verdicts, [(caption, out / name) for caption, name in captions]),
     }
     for name, text in texts.items():
         _write(out / name, text)
@@ -208,7 +206,7 @@ def _provenance(run: Run) -> dict[str, object]:
     }
 
 
-def _captions(paths: Sequence[Path]) -> list[tuple[str, str]]:
+def _captions(runs: Runs, paths: Sequence[Path]) -> list[tuple[str, str]]:
     """Caption and file of each picture, the audited beside the paper's kind."""
     captions = [("Figure 1. " + figure_1.TITLE, "figure-1.png")]
     written = {path.name for path in paths}
@@ -216,7 +214,7 @@ def _captions(paths: Sequence[Path]) -> list[tuple[str, str]]:
         for source in PREFIX:
             name = f"figure-{number}{'-audit' if source == 'audit' else ''}.png"
             if name in written:
-                captions.append((f"Figure {number}. {module.TITLE} ({SOURCE_CAPTIONS[source]})", name))
+                captions.append((f"Figure {number}. {module.TITLE} ({source_told(runs, source)})", name))
     if "staleness-map.png" in written:
         captions.insert(0, (staleness.TITLE + " (the table: staleness-map.md)", "staleness-map.png"))
     return captions

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.evidence import Runs, audits_told
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations
 from issgd_cli.claims.verdicts import Outcome, Verdict
 from issgd_cli.figures import conditions, markup, report, table_1
@@ -40,6 +40,7 @@ def page(runs: Runs, verdicts: Sequence[Verdict], pictures: Sequence[Picture]) -
         styles="\n".join(_static(name) for name in STYLES),
         ran=" ".join(f"<span>{markup.labelled(line)}</span>" for line in conditions.what_was_run(runs)),
         claims="\n".join(_claim(verdict) for verdict in verdicts),
+        audits=html.escape(audits_told(runs.runs)),
         headline=_figure(headline) if headline else "",
         others=_others(runs),
         judged=markup.paragraph(report.how_it_is_judged(runs)) + _thresholds(),

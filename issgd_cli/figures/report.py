@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.evidence import EXACT, Runs, audits_told
 from issgd_cli.claims.generalisation import Score, chosen
 from issgd_cli.claims.others import comparisons
 from issgd_cli.claims.quantiles import SEEDS_FOR_AN_INTERVAL, coverage
@@ -122,7 +122,9 @@ def how_it_is_judged(runs: Runs) -> str:
         "Intervals are of medians, between two of the seeds' own values, and exact: "
     )
     text += f"they cover {listed(covered)} seeds" if covered else f"below {SEEDS_FOR_AN_INTERVAL} seeds none has 95%"
-    return f"{text}. Claims of losses, errors and traces use exact audits, never the database's mixed records."
+    told = audits_told(runs.runs)
+    told += "" if told == EXACT else " (standard errors stand in the traces)"
+    return f"{text}. Claims of losses, errors and traces use {told}, never the database's mixed records."
 
 
 def evidence(verdict: Verdict) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from issgd_cli.claims.evidence import Run
+from issgd_cli.claims.evidence import Run, audits_told
 from issgd_cli.claims.quantiles import Series
 from issgd_cli.figures import style
 
@@ -35,7 +35,7 @@ KEPT_LINES: tuple[Line, ...] = (("proposal/kept_fraction", "usable weights", sty
 
 @dataclass(frozen=True)
 class Shown:
-    """One curve: the database's records, and the exact audits as markers."""
+    """One curve: the database's records, and the audits as markers."""
 
     label: str
     colour: str
@@ -88,7 +88,7 @@ def draw(axes: Sequence[Axes], panels: Sequence[Panel]) -> None:
 
 
 def figure(run: Run) -> Figure:
-    """The whole picture; markers are exact audits, lines the database's records."""
+    """The whole picture; markers are audits, lines the database's records."""
     with style.style():
         picture = style.new_figure(11, 6.8)
         picture.set_layout_engine("constrained")
@@ -137,5 +137,5 @@ def _note(run: Run) -> str:
     negative = int(sum((values < 0).sum() for values in traces))
     failure = run.manifest.get("failure")
     why = f" ({failure['actor']}: {failure['reason']})" if failure else ""
-    note = f"1 run, {run.state}{why}. Lines: the database's newest records; circles: exact audits."
+    note = f"1 run, {run.state}{why}. Lines: the database's newest records; circles: {audits_told([run])}."
     return note + (f" {negative} negative traces have no square root and are gaps." if negative else "")

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.evidence import Runs, audits_told
 from issgd_cli.claims.settings import smoothing_label
 from issgd_cli.claims.variance import ROUNDING
 from issgd_cli.errors import RunError
@@ -89,19 +89,20 @@ def figure(found: Map, runs: Runs | None) -> Figure:
         if runs is not None and columns > len(intervals):
             _draw_training(row[-1], runs, setting)
     style.legend_above(panels[0][0])
-    style.footnote(picture, notes(found))
+    style.footnote(picture, notes(found, runs))
     return picture
 
 
-def notes(found: Map) -> list[str]:
+def notes(found: Map, runs: Runs | None) -> list[str]:
     """Lines of the footnote."""
     seeds = found.cells["seed"].nunique()
     steps = sorted(set(found.cells["step"]))
+    told = audits_told(runs.runs if runs is not None else ())
     return [
         f"Medians over {seeds} trajectories of SGD with {len(steps)} exact audits each (steps {steps[0]} to "
         f"{steps[-1]}); bands: quartiles 1 and 3. Above 1 draws by these weights have more variance than uniform ones. "
         "Curves that leave a panel's top go on above it.",
-        "Right: mean training loss over the exact audits of runs that really trained so; lines join medians.",
+        f"Right: mean training loss over the {told} of runs that really trained so; lines join medians.",
     ]
 
 
@@ -149,7 +150,7 @@ def _draw_cells(axes: Axes, found: Map, setting: str, interval: int) -> float:
 
 
 def _draw_training(axes: Axes, runs: Runs, setting: str) -> None:
-    """Mean exact training loss over the run, by worker count, one line a smoothing."""
+    """Mean audited training loss over the run, by worker count, one line a smoothing."""
     found: dict[str, dict[int, list[float]]] = {}
     for run in runs.of(setting):
         values = run.series("audit/loss/train").values

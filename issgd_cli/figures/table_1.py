@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.evidence import EXACT, Runs, audits_told
 from issgd_cli.claims.generalisation import Score, chosen, score
 from issgd_cli.claims.settings import smoothing_label
 from issgd_cli.claims.verdicts import PerSeed
@@ -88,7 +88,8 @@ def notes(table: Table) -> list[str]:
     if datasets > 1:
         lines.append(f"The settings are of {datasets} datasets; nothing is chosen between these.")
     if sources == {"audit"}:
-        lines.append("From exact audits: one parameter version, all examples.")
+        told = audits_told(table.runs.runs)
+        lines.append(f"From {told}: one parameter version{', all examples' if told == EXACT else ''}.")
     elif sources:
         named = ", ".join(
             f"{found.setting} {found.method}".strip() for found in table.scores if found.source == "database"

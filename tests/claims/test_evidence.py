@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from issgd_cli.claims.evidence import by_dataset, load
+from issgd_cli.claims.evidence import audits_told, by_dataset, load
 from issgd_cli.errors import RunError
 from issgd_cli.runs.folder import RunFolder
-from tests.figures.conftest import write_run
+from tests.figures.conftest import audited_on, write_run
 
 
 def write(results: Path, dataset: str, method: str = "issgd") -> RunFolder:
@@ -42,3 +42,15 @@ def test_a_name_that_has_stood_for_other_data_is_noticed(tmp_path: Path) -> None
     new.update_manifest(dataset_label="mnist")
     with pytest.raises(RunError, match=r"mnist \(mnist\), mnist \(cifar10\)"):
         load([old, new])
+
+
+def test_audits_on_a_sample_are_told_as_estimates(tmp_path: Path) -> None:
+    (run,) = load([write(tmp_path, "")]).runs  # 19,000, 1,000 and 4,000 examples
+    known = {examples: audited_on(run, examples) for examples in (None, 2_000, 18_999, 19_000)}
+    assert [each.audit_sample for each in known.values()] == [None, 2_000, 18_999, None]
+    exact, sampled = known[None], known[2_000]
+    assert audits_told([exact]) == audits_told([known[19_000]]) == audits_told([]) == "exact audits"
+    estimates = "audits that are estimates on a random sample of 2,000 examples of each split"
+    assert audits_told([sampled, sampled]) == estimates
+    assert audits_told([sampled, exact]) == f"exact audits and {estimates}"
+    assert "of 2,000 or 18,999 examples" in audits_told([known[18_999], sampled])

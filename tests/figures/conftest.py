@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from issgd_cli.claims import Runs, load
+from issgd_cli.claims import Run, Runs, load
 from issgd_cli.config.validation import resolve
 from issgd_cli.database.records import Event
 from issgd_cli.randomness import generator
@@ -206,6 +207,12 @@ def write_events(folder: RunFolder, exact: bool, workers: int = 3, publishes: in
     writer = TraceWriter(folder.events, Event._fields)
     writer.append(sorted(rows, key=lambda event: event.start))
     writer.close()
+
+
+def audited_on(run: Run, examples: int | None) -> Run:
+    """The same run with its audits on so many examples of each split."""
+    monitor = run.config.monitor.model_copy(update={"audit_examples": examples})
+    return replace(run, config=run.config.model_copy(update={"monitor": monitor}))
 
 
 def hash_of(*words: str) -> int:

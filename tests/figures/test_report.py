@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from issgd_cli.claims import Runs, judge, load
 from issgd_cli.claims.verdicts import LEFT_OUT, Claim, Verdict
-from issgd_cli.figures import report
+from issgd_cli.figures import outputs, report
+from issgd_cli.figures.charts import charts
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.traces import Row
+from tests.figures.conftest import audited_on
 
 VERDICT = Verdict(
     Claim("C1", "It is so.", "Fig. 9"), "suggests it holds", 0.034, "||x|| is 3.", "(a): 3.\n(b): 4.", sensitivity={}
@@ -84,6 +87,23 @@ def test_methods_of_ours_have_a_section_of_their_own(make_run: Callable[..., Run
     assert row.startswith("| a | issgd-variance-optimal | ISSGD | -0.5, -0.5, -0.5 (seeds 0, 1, 2), negative in 3 of 3")
     assert "Told, not judged" in text
     assert "Other methods than the paper's" not in page
+
+
+@pytest.mark.slow  # figures are drawn
+def test_nothing_calls_audits_exact_that_are_on_a_sample(experiment: Runs, tmp_path: Path) -> None:
+    sampled = replace(experiment, runs=tuple(audited_on(run, 500) for run in experiment.runs))
+    _, verdicts = outputs.write_all(sampled, tmp_path)
+    notes = [module.notes(sampled, "audit", interval=False)[0] for module in outputs.FIGURES.values()]
+    views = [view["source"] for view in charts(sampled)]
+    texts = [(tmp_path / name).read_text() for name in ("report.md", "report.html", "table-1.md", "claims.json")]
+    for text in (*notes, *views, *texts):
+        assert "exact audits" not in text.lower().replace("no exact audits", "").replace("and exact audits (", "")
+    assert all("500 examples" in text for text in (*notes, *texts, *views[:4]))
+    evidence = {verdict.claim.id: verdict.evidence for verdict in verdicts}
+    assert "chance may change their order" in evidence["C5"]
+    assert "since they are on samples" in evidence["C9"]
+    assert "estimated without bias" in evidence["C11"]
+    assert "sample" not in "".join(verdict.evidence for verdict in judge(experiment))
 
 
 def test_the_headline_names_methods_by_what_they_are(experiment: Runs) -> None:
