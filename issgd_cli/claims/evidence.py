@@ -1,5 +1,6 @@
 """An experiment's runs as loaded from disk: what figures, tables and verdicts are made from."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -205,9 +206,25 @@ def load_run(folder: RunFolder) -> Run:
         state=manifest["state"],
         config=config,
         manifest=manifest,
-        trace=traces.read(folder.trace) if folder.trace.exists() else empty_trace(),
+        trace=_of_today(traces.read(folder.trace), manifest) if folder.trace.exists() else empty_trace(),
         dataset=manifest.get("dataset_label") or "",
     )
+
+
+def stale_is_in_use(manifest: Mapping[str, Any]) -> bool:
+    """Whether a run's audits call `trace/stale` what is the table in use: those of issgd before 0.2."""
+    version = re.match(r"(\d+)\.(\d+)", str((manifest.get("packages") or {}).get("issgd")))
+    return version is not None and (int(version[1]), int(version[2])) < (0, 2)
+
+
+def _of_today(trace: "pd.DataFrame", manifest: Mapping[str, Any]) -> "pd.DataFrame":
+    """Without quantities that had another meaning when the run was made, so that nobody mixes the two.
+
+    From 0.2 on audit/trace/stale, and stale+c, are eq. 9: draws by the norms before those in use.
+    """
+    if not stale_is_in_use(manifest):
+        return trace
+    return trace[~trace["quantity"].str.startswith("audit/trace/stale")]
 
 
 def _of_one_dataset(runs: Sequence[Run]) -> Sequence[Run]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers
+from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers, stale_is_in_use
 from issgd_cli.claims.paired import difference, early, late, per_seed, unpaired
 from issgd_cli.claims.settings import named, paper_settings, smoothing_label
 from issgd_cli.claims.thresholds import Thresholds
@@ -30,6 +30,7 @@ PROVED = (
     "mean(w) mean(1/w) >= 1 for any weights, the means' inequality. So no runs could show anything else; what shuffled "
     "ones show is that the software does it."
 )
+OLD = "Runs of issgd before 0.2 say nothing here: their audits' stale traces were of the table in use, not eq. 9."
 CLOSE = "where traces are close, chance may change their order."
 NOISY = "||g_TRUE||^2 is estimated without bias, and what its spread adds counts as an error of the bound."
 CROSSED = (
@@ -42,8 +43,10 @@ def finding_c5(runs: Runs, thresholds: Thresholds) -> Finding:
     """The share of a seed's audits at which the inequality holds, over the paper's methods and settings."""
     papers = [run for run in runs.runs if is_papers(run)]
     counts = {name: _counted(group) for name, group in (("papers", papers), ("ours", _others(runs, papers)))}
+    old = OLD if any(stale_is_in_use(run.manifest) for run in papers) else ""
     if not counts["papers"]["audits"]:
-        return Finding(C5, note="No exact audits of the ideal, stale and uniform traces (monitor.audit_every_steps).")
+        none = "No exact audits of the ideal, stale and uniform traces (monitor.audit_every_steps)."
+        return Finding(C5, note=old or none)
     shares = _shares(papers)
     found = counts["papers"]
     text = f"Share of a seed's audits at which it holds: {shares.text(of=thresholds.generally, at_least=True)}; "
@@ -58,7 +61,7 @@ def finding_c5(runs: Runs, thresholds: Thresholds) -> Finding:
     in_use = _in_use_above_uniform(runs)
     brief = f"It holds at {shares.median:.1%} of a seed's audits."
     part = shares.part_at_least(f"{text}.", brief, of=thresholds.generally, test=thresholds.test)
-    note = "\n".join(line for line in (_in_use_text(in_use), _sampled(papers, CLOSE)) if line)
+    note = "\n".join(line for line in (_in_use_text(in_use), _sampled(papers, CLOSE), old) if line)
     return Finding(C5, [part], {**counts, "shares": shares.plain(), "in_use": in_use}, note)
 
 

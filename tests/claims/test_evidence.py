@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from issgd_cli.claims import FINDERS
 from issgd_cli.claims.evidence import audits_told, by_dataset, load
+from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.errors import RunError
 from issgd_cli.runs.folder import RunFolder
 from tests.figures.conftest import audited_on, write_run
@@ -42,6 +44,23 @@ def test_a_name_that_has_stood_for_other_data_is_noticed(tmp_path: Path) -> None
     new.update_manifest(dataset_label="mnist")
     with pytest.raises(RunError, match=r"mnist \(mnist\), mnist \(cifar10\)"):
         load([old, new])
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [("0.1.0", False), ("0.1", False), ("0.2.0", True), ("0.10.3", True), ("1.0.0rc1", True), (None, True)],
+)
+def test_stale_traces_of_audits_before_eq_9_are_never_read(tmp_path: Path, version: str | None, known: bool) -> None:
+    folder = write_run(tmp_path)
+    folder.update_manifest(packages={"issgd": version, "torch": "2.9.0"})
+    runs = load([folder])
+    for quantity in ("audit/trace/stale", "audit/trace/stale+1"):
+        assert bool(len(runs.runs[0].series(quantity).values)) == known
+    for quantity in ("audit/trace/in_use", "audit/trace/ideal", "trace/stale", "trace/stale+1"):
+        assert len(runs.runs[0].series(quantity).values)
+    finding = FINDERS["C5"](runs, Thresholds())
+    assert bool(finding.parts) == known
+    assert ("before 0.2" in finding.evidence()) != known
 
 
 def test_audits_on_a_sample_are_told_as_estimates(tmp_path: Path) -> None:
