@@ -105,7 +105,7 @@ def finding_c3(runs: Runs, thresholds: Thresholds) -> Finding:
         gap = difference(left, right, _test_error_gap)
         values[setting] = gap.plain()
         text = f"({setting}), where the paper has {better} better: final test error, ISSGD minus SGD, {gap.text()}"
-        brief = f"({setting}): final test error, ISSGD minus SGD, {gap.median:.2g}."
+        brief = f"({setting}): final test error, ISSGD minus SGD, {gap.told('.2g')}."
         parts.append(gap.part(text + unpaired(left, right) + ".", brief, of=0.0, claimed=claimed, test=thresholds.test))
     if not all(part.seeds for part in parts):
         return Finding(C3, note="No pairs of ISSGD and SGD runs with audited test errors in both settings.")
@@ -130,7 +130,7 @@ def finding_c4(runs: Runs, thresholds: Thresholds) -> Finding:
         f"{base:.4f}; difference by seed {gap.text()}. Nearly equal is within {thresholds.nearly:.0%} of SGD's error, "
         f"{margin:.2g}{unpaired(left, right)}."
     )
-    brief = f"Each in its best setting: final test error of ISSGD {beside(gap.median / base)} SGD's."
+    brief = f"Each in its best setting: {beside(gap, 'final test error', base)}."
     values = {
         "issgd": {"setting": ours.setting, "test_error": ours.test.plain()},
         "sgd": {"setting": theirs.setting, "test_error": theirs.test.plain()},

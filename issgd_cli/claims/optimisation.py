@@ -64,7 +64,7 @@ def finding_c10(runs: Runs, thresholds: Thresholds) -> Finding:
         values[setting] = {"place_of_minimum": place.plain(), "rise_after": rise.plain()}
         text = f"{named(setting)}: rise of the validation loss from its minimum to the end, relative: "
         text += f"{rise.text(of=thresholds.visible)}; the minimum at this share of the run: {place.text(of=None)}"
-        brief = f"{named(setting)}: the validation loss rises by {rise.median:.0%} from its minimum to the end."
+        brief = f"{named(setting)}: the validation loss rises by {rise.told('.0%')} from its minimum to the end."
         part = rise.part(f"{text}.", brief, of=thresholds.visible, claimed=1, test=thresholds.test)
         falling = int((place.values == 1.0).sum())
         if falling and part.fails < part.holds:
@@ -89,17 +89,16 @@ def _more_quickly(runs: Runs, quantity: str, what: str, thresholds: Thresholds) 
         gaps = {axis: difference(left, right, mean_difference(quantity, axis)) for axis in AXES}
         values[setting] = {"relative_difference": relative.plain()}
         values[setting] |= {f"difference_at_equal_{axis}": gap.plain() for axis, gap in gaps.items()}
-        text = (
-            f"{named(setting)}: mean {what}, ISSGD minus SGD, relative to SGD's {relative.text(of=-thresholds.visible)}"
-        )
+        text = f"{named(setting)}: mean {what}, ISSGD minus SGD, relative to SGD's: "
+        text += relative.text(of=-thresholds.visible)
         for axis in AXES:
             if len(gaps[axis]):
-                brief = f"{gaps[axis].median:.3g}, {gaps[axis].agreement()}"
+                brief = f"{gaps[axis].told()}, {gaps[axis].agreement()}"
                 text += f"; at {UNITS[axis]} {gaps[axis].text() if axis == 'steps' else brief}"
                 share = shared_range(left, right, quantity, axis)
                 text += f" (over the {share:.0%} that both cover)" if share is not None and share < 0.95 else ""
         text += unpaired(left, right) + "."
-        brief = f"{named(setting)}: mean {what} of ISSGD {beside(relative.median)} SGD's."
+        brief = f"{named(setting)}: {beside(relative, f'mean {what}')}."
         parts.append(relative.part(text, brief, of=-thresholds.visible, claimed=-1, test=thresholds.test))
     if not values:
         return [Part(NO_PAIR)], {}
@@ -114,7 +113,7 @@ def _reaches_zero(runs: Runs, setting: str, thresholds: Thresholds) -> tuple[Par
     if not len(lowest):
         return None
     text = f"{named(setting)}: lowest training loss of ISSGD {lowest.text(of=thresholds.reached)}"
-    brief = f"{named(setting)}: the lowest training loss of ISSGD is {lowest.median:.2g}."
+    brief = f"{named(setting)}: the lowest training loss of ISSGD: {lowest.told('.2g')}."
     part = lowest.part(f"{text}.", brief, of=thresholds.reached, claimed=-1, test=thresholds.test)
     if part.fails < part.holds and any(_still_falling(run) for run in chosen if run.finished):
         # A run that was cut short says nothing about where it would have gone.

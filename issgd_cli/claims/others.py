@@ -42,7 +42,7 @@ def comparisons(runs: Runs) -> list[Comparison]:
         for method in runs.methods:
             group = tuple(run for run in runs.of(setting, method) if not is_papers(run))
             for against, theirs in papers.items():
-                gap = difference(group, theirs, loss)
+                gap = difference(group, theirs, loss, (method, against))
                 if len(gap):
                     found.append(Comparison(setting, method, against, gap))
     return found

@@ -5,6 +5,7 @@ A run that diverged is its method's worst outcome: it is never left out of a com
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,10 +43,21 @@ def per_seed(runs: Sequence[Run], number: Callable[[Run], float | None], worst: 
     return _kept(found)
 
 
-def difference(left: Sequence[Run], right: Sequence[Run], number: Callable[[Run, Run], float | None]) -> PerSeed:
+def difference(
+    left: Sequence[Run],
+    right: Sequence[Run],
+    number: Callable[[Run, Run], float | None],
+    names: tuple[str, str] = ("ISSGD", "SGD"),
+) -> PerSeed:
     """A number of each pair that is the larger the worse its left run is; None leaves a pair out.
 
     Where the left run diverged it is infinite, where the right one did minus infinite; where both did they say nothing.
+
+    Args:
+        left: Runs of one method.
+        right: Runs of another.
+        number: Of two of one seed.
+        names: What a text calls left and right.
 
     Raises:
         RunError: A seed has several runs on the left: they are not independent.
@@ -58,7 +70,7 @@ def difference(left: Sequence[Run], right: Sequence[Run], number: Callable[[Run,
             found.append((one.seed, math.inf if one.diverged else -math.inf))
         else:
             found.append((one.seed, None if one.diverged else number(one, other)))
-    return _kept(found)
+    return replace(_kept(found), words=(f"{names[1]} diverged", f"{names[0]} diverged"))
 
 
 def _kept(found: Sequence[tuple[int, float | None]]) -> PerSeed:
@@ -118,9 +130,12 @@ def early(series: Series, share: float = 0.1) -> Float64s:
     return series.values[: max(1, round(share * len(series.values)))]
 
 
-def beside(relative: float) -> str:
-    """A relative difference in words: "1.8% below"."""
-    return f"{abs(relative):.1%} {'below' if relative < 0 else 'above'}"
+def beside(gap: PerSeed, what: str, base: float = 1.0) -> str:
+    """The median difference, relative to a base, in words: "training loss of ISSGD 1.8% below SGD's"."""
+    relative = gap.median / base
+    if not math.isfinite(relative):
+        return f"{what}, ISSGD beside SGD: {gap.word(relative)}"
+    return f"{what} of ISSGD {abs(relative):.1%} {'below' if relative < 0 else 'above'} SGD's"
 
 
 def unpaired(left: Sequence[Run], right: Sequence[Run]) -> str:

@@ -38,14 +38,15 @@ def finding_c7(runs: Runs, thresholds: Thresholds) -> Finding:
         kept = per_seed(group, _kept)
         twins = tuple(run for run in runs.of(setting) if _is_twin(run, group[0]))
         signed = difference(group, twins, mean_difference("audit/loss/train", "steps", relative=True))
-        gap = PerSeed(signed.seeds, np.abs(signed.values))  # a run that diverged is far from one that did not
+        # A run that diverged is far from one that did not.
+        gap = PerSeed(signed.seeds, np.abs(signed.values), ("", "one of the two diverged"))
         values[f"{setting} {method}".strip()] = {"kept_fraction": kept.plain(), "relative_difference": gap.plain()}
         told = f"{named(setting)}, {method}, kept fraction {kept.text(of=None)}: "
         if not len(gap):
             parts.append(Part(told + "no runs without the limit to compare with."))
             continue
         text = f"training loss with and without the limit differs by this share: {gap.text(of=thresholds.visible)}"
-        brief = f"{named(setting)}: mean training loss with and without the limit differs by {gap.median:.1%}."
+        brief = f"{named(setting)}: mean training loss with and without the limit, difference: {gap.told('.1%')}."
         text = f"{told}{text}{unpaired(group, twins)}."
         parts.append(gap.part(text, brief, of=thresholds.visible, claimed=-1, test=thresholds.test))
     return Finding(C7, parts, values, CALIBRATED)
@@ -80,7 +81,9 @@ def finding_c9(runs: Runs, thresholds: Thresholds) -> Finding:
 
 
 def _told(ratios: PerSeed) -> str:
-    error = float(ratios.values.std(ddof=1) / np.sqrt(len(ratios))) if len(ratios) > 1 else float("nan")
+    if len(ratios) < 2:
+        return f"{ratios.values.mean():.3f}, one seed"
+    error = float(ratios.values.std(ddof=1) / np.sqrt(len(ratios)))
     return f"{ratios.values.mean():.3f}, standard error {error:.3f}, {len(ratios)} seeds"
 
 

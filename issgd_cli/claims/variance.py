@@ -59,7 +59,7 @@ def finding_c5(runs: Runs, thresholds: Thresholds) -> Finding:
     if counts["ours"]["audits"]:
         text += f"; beside these at {counts['ours']['violations']} of {counts['ours']['audits']} of ours"
     in_use = _in_use_above_uniform(runs)
-    brief = f"It holds at {shares.median:.1%} of a seed's audits."
+    brief = f"It holds at {shares.told('.1%')} of a seed's audits."
     part = shares.part_at_least(f"{text}.", brief, of=thresholds.generally, test=thresholds.test)
     note = "\n".join(line for line in (_in_use_text(in_use), _sampled(papers, CLOSE), old) if line)
     return Finding(C5, [part], {**counts, "shares": shares.plain(), "in_use": in_use}, note)
@@ -74,18 +74,18 @@ def finding_c6(runs: Runs, thresholds: Thresholds) -> Finding:
     if a == b or not all(len(share) for share in shares):
         return Finding(C6, note="It needs ISSGD runs in two settings of one dataset with audits of the traces.")
     # Where (a) diverged its reduction is the worse: the larger for the claim, as a difference wants it.
-    gap = difference(in_a, in_b, lambda left, right: _share_gap(right, left))
+    gap = difference(in_a, in_b, lambda left, right: _share_gap(right, left), (f"({a})", f"({b})"))
     clear = (
         f"({b}), {smoothing_label(in_b[0].config)}: sqrt Tr(in use) / sqrt Tr(uniform) "
-        f"{roots[1].text(of=thresholds.clear)}; in ({a}), {smoothing_label(in_a[0].config)}, {roots[0].median:.3g}."
+        f"{roots[1].text(of=thresholds.clear)}; in ({a}), {smoothing_label(in_a[0].config)}, {roots[0].told()}."
     )
     less = (
-        f"Share of the possible reduction reached: ({b}) {shares[1].median:.3g}, ({a}) {shares[0].median:.3g}; "
-        f"({b}) minus ({a}) {gap.text()}{unpaired(in_a, in_b)}."
+        f"Share of the possible reduction reached: ({b}) {shares[1].told()}, ({a}) {shares[0].told()}; "
+        f"({b}) minus ({a}): {gap.text()}{unpaired(in_a, in_b)}."
     )
     briefs = (
-        f"({b}): sqrt Tr in use is {roots[1].median:.2f} of the uniform one.",
-        f"Share of the possible reduction reached, ({b}) minus ({a}): {gap.median:.2g}.",
+        f"({b}): sqrt Tr in use relative to the uniform one: {roots[1].told('.2f')}.",
+        f"Share of the possible reduction reached, ({b}) minus ({a}): {gap.told('.2g')}.",
     )
     parts = [
         roots[1].part(clear, briefs[0], of=thresholds.clear, claimed=-1, test=thresholds.test),
@@ -131,15 +131,15 @@ def finding_c11(runs: Runs, thresholds: Thresholds) -> Finding:
         chunk = group[0].config.worker.chunk_size
         near = (
             f"{named(setting)}: late ||g_TRUE||^2 / Tr(ideal) {norms['end'].text(of=thresholds.close)}, early "
-            f"{norms['start'].median:.3g}."
+            f"{norms['start'].told()}."
         )
         exact = (
             f"{named(setting)}: error of the late traces by the bound (chunks of {chunk}), relative to Tr(ideal), "
-            f"{errors['end'].text(of=thresholds.close)}, early {errors['start'].median:.3g}."
+            f"{errors['end'].text(of=thresholds.close)}, early {errors['start'].told()}."
         )
         briefs = (
-            f"{named(setting)}: late in training ||g_TRUE||^2 is {norms['end'].median:.2g} of Tr(ideal).",
-            f"{named(setting)}: late traces by the bound are off by {errors['end'].median:.2g} of Tr(ideal).",
+            f"{named(setting)}: late in training ||g_TRUE||^2 is {norms['end'].told('.2g')} of Tr(ideal).",
+            f"{named(setting)}: late traces by the bound are off by {errors['end'].told('.2g')} of Tr(ideal).",
         )
         for numbers, text, brief in zip((norms["end"], errors["end"]), (near, exact), briefs, strict=True):
             parts.append(numbers.part(text, brief, of=thresholds.close, claimed=-1, test=thresholds.test))

@@ -189,10 +189,16 @@ def _outcome(finding: Finding, p: float | None, minimum: int) -> Outcome:
 
 @dataclass(frozen=True, eq=False)
 class PerSeed:
-    """One number a seed, for instance the difference of two methods; infinite where a run diverged."""
+    """One number a seed, for instance the difference of two methods; infinite where a run diverged.
+
+    Attributes:
+        values: Shape (seeds,).
+        words: What minus infinity means, and infinity.
+    """
 
     seeds: tuple[int, ...]
-    values: Float64s  # (seeds,)
+    values: Float64s
+    words: tuple[str, str] = ("diverged", "diverged")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -208,6 +214,16 @@ class PerSeed:
         """95% interval of the median; None below 6 seeds."""
         limits = median_interval(self.values)
         return None if limits is None else (float(limits[0]), float(limits[1]))
+
+    def told(self, spec: str = ".3g") -> str:
+        """The median in this format; in words where it is no number."""
+        return self.word(self.median, spec)
+
+    def word(self, value: float, spec: str = ".3g") -> str:
+        """One of these numbers, likewise."""
+        if np.isnan(value):
+            return "unknown"
+        return format(value, spec) if np.isfinite(value) else self.words[int(value > 0)]
 
     def part(self, text: str, brief: str, of: float, claimed: int, test: Test = "sign") -> Part:
         """That these numbers lie below (-1) or above (+1) a threshold, as a part of a claim."""
@@ -235,10 +251,10 @@ class PerSeed:
         if not len(self):
             return "no seeds"
         if interval := self.interval:
-            sure = f"{coverage(len(self)):.1%} interval {interval[0]:.3g} to {interval[1]:.3g}"
-            shown = f"{self.median:.3g} ({sure}; {len(self)} seeds)"
+            sure = f"{coverage(len(self)):.1%} interval {self.word(interval[0])} to {self.word(interval[1])}"
+            shown = f"{self.told()} ({sure}; {len(self)} seeds)"
         else:
-            listed = ", ".join(f"{value:.3g}" for value in self.values)
+            listed = ", ".join(map(self.word, self.values))
             shown = f"{listed} (seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))})"
         if of is None or (self.median == of and not at_least):
             return shown

@@ -1,5 +1,6 @@
 """report.md: one page that says what was run, what it shows of each claim, and where that differs from the paper."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -156,13 +157,16 @@ def _speed(verdicts: Sequence[Verdict]) -> str:
     values = next((verdict.values for verdict in verdicts if verdict.claim.id == "C1"), {})
     text = ""
     for setting, found in values.items():
-        sides = [
-            _side(gap, what)
+        where = f"In ({setting})" if setting else "Here"
+        gaps = [
+            (gap, what)
             for axis, what in (("steps", "equal steps"), ("examples", "equal work, its workers' scoring charged"))
             if (gap := found.get(f"difference_at_equal_{axis}", {})).get("median") is not None
         ]
-        if sides:
-            where = f"In ({setting})" if setting else "Here"
+        sides = [_side(gap, what) for gap, what in gaps if math.isfinite(gap["median"])]
+        if len(sides) < len(gaps):
+            text += f" {where} {_diverged(gaps[0][0])}."
+        elif sides:
             text += f" {where} ISSGD's training loss lies, on average over the run, {', '.join(sides)}."
     return text
 
@@ -173,6 +177,14 @@ def _side(gap: Mapping[str, Any], what: str) -> str:
     agree = sum(value < 0 if below else value > 0 for value in values)
     side = "below" if below else "above"
     return f"{abs(median):.2g} {side} SGD's at {what} (in {agree} of {len(values)} seeds)"
+
+
+def _diverged(gap: Mapping[str, Any]) -> str:
+    """Of a difference, ISSGD minus SGD: which of them diverged in how many seeds."""
+    counts = {name: gap["values"].count(end) for name, end in (("ISSGD", math.inf), ("SGD", -math.inf))}
+    return " and ".join(
+        f"{name} diverged in {count} of {len(gap['values'])} seeds" for name, count in counts.items() if count
+    )
 
 
 def _score(runs: Runs, score: Score) -> str:

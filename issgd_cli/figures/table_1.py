@@ -105,7 +105,7 @@ def _line(found: Score, runs: Runs) -> str:
     return (
         f"| {name_of(runs, found.method)} (these runs) | {_setting(runs, found)} | "
         f"{found.test.values.mean():.4f} | {_spread(found.test)} | "
-        f"{found.early_stopped.values.mean():.4f} | {found.finished} of {found.runs} |"
+        f"{_mean(found.early_stopped, 4)} | {found.finished} of {found.runs} |"
     )
 
 
@@ -118,16 +118,22 @@ def _row(runs: Runs, found: Score, is_chosen: bool) -> dict[str, object]:
         "learning_rate": run.config.optimizer.learning_rate,
         "smoothing": smoothing_label(run.config) if run.by_scores else "",
         "chosen": int(is_chosen),
-        "valid_error": f"{found.mean_valid:.6f}",
+        "valid_error": _mean(found.valid, 6),
         "test_error": f"{test.mean():.6f}",
         "test_error_sd": f"{test.std(ddof=1):.6f}" if len(test) > 1 else "",
         "test_error_min": f"{test.min():.6f}",
         "test_error_max": f"{test.max():.6f}",
-        "early_stopped_test_error": f"{found.early_stopped.values.mean():.6f}",
+        "early_stopped_test_error": _mean(found.early_stopped, 6),
         "runs_finished": found.finished,
         "runs_found": found.runs,
         "records": found.source,
     }
+
+
+def _mean(errors: PerSeed, digits: int) -> str:
+    """Over the runs; empty where none recorded them."""
+    known = errors.values[np.isfinite(errors.values)]
+    return f"{known.mean():.{digits}f}" if len(known) else ""
 
 
 def _spread(test: PerSeed) -> str:

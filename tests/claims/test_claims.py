@@ -1,5 +1,7 @@
 """Each verdict on each claim comes out of traces made for it: nothing is hard-coded."""
 
+import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from issgd_cli.claims import FINDERS, Run, Runs, Verdict, as_json, judge
+from issgd_cli.claims import FINDERS, Run, Runs, Verdict, as_json, findings, judge
 from issgd_cli.claims.evidence import empty_trace, is_papers
 from issgd_cli.claims.generalisation import chosen
 from issgd_cli.claims.others import comparisons
@@ -18,6 +20,7 @@ from issgd_cli.claims.settings import paper_settings
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations
 from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed, weighed
 from issgd_cli.config.validation import resolve
+from issgd_cli.figures import report
 from issgd_cli.runs.folder import State
 from issgd_cli.runs.traces import Row
 
@@ -100,6 +103,11 @@ def losses(gain: Callable[[str, int], float], floor: float = 0.0, quantity: str 
 def verdict_on(claim: str, runs: Runs) -> Verdict:
     """As if the report had no other claim."""
     return weighed([FINDERS[claim](runs, Thresholds())])[0]
+
+
+def judged(runs: Runs) -> list[Verdict]:
+    """As `judge`, without what would turn them, which takes long."""
+    return weighed(findings(runs, Thresholds()))
 
 
 def outcome(claim: str, runs: Runs) -> str:
@@ -569,6 +577,58 @@ class TestAReport:
         assert changed["visible = 0.01"] == Thresholds(visible=0.01)
         assert {name.partition(" = ")[0] for name in changed} == {*known, "the other test"} - {"test"}
         assert as_json([], Runs("test", (), 0))["thresholds"]["reached"]["value"] == 0.01
+
+
+class TestRunsThatDiverged:
+    """They are told in words: nobody reads inf% or nan."""
+
+    @staticmethod
+    @functools.cache
+    def whole() -> Runs:
+        def curves(*names: Any) -> Curves:
+            return {
+                **losses(lambda setting, seed: 0.1)(*names),
+                **final_errors(0.09, 0.11)(*names),
+                **traces(5, 6),
+                "audit/loss/valid": [2.0, 1.0, 1.5, 1.5, 2.0],
+                "audit/estimator/error_ratio": [1.0] * 4,
+                "audit/gradient_norm2": [2.0, 0.1],
+                "gradient_norm2/bound": [3.0, 0.11],
+            }
+
+        runs = experiment(curves)
+        limit = {"staleness_limit_seconds": 4.0}
+        limited = [make("a", "issgd-limited", s, curves("a", "issgd", s), proposal=limit) for s in range(ENOUGH)]
+        return replace(runs, runs=(*runs.runs, *limited))
+
+    @pytest.mark.parametrize("count", [1, 5, 9, 10])
+    @pytest.mark.parametrize("groups", [[("a", "issgd")], [("b", "sgd")], [("a", "issgd"), ("b", "issgd-limited")]])
+    def test_no_sentence_holds_a_number_that_is_none(self, groups: Sequence[tuple[str, str]], count: int) -> None:
+        runs = self.whole()
+        for group in groups:
+            runs = diverged(runs, *group, range(count))
+        verdicts = judged(runs)
+        told = [verdict.brief + verdict.evidence for verdict in verdicts]
+        page = report.report(runs, verdicts, []) + report.other_methods(runs)
+        for text in (*told, page):
+            assert not re.search(r"\b(inf|nan)\b", text), text
+
+    def test_who_diverged_is_named(self) -> None:
+        ours = {verdict.claim.id: verdict for verdict in judged(diverged(self.whole(), "a", "issgd", range(9)))}
+        assert ours["C1"].brief == "(a): mean training loss, ISSGD beside SGD: ISSGD diverged."
+        assert "ISSGD minus SGD, relative to SGD's: ISSGD diverged (97.9% interval" in ours["C1"].evidence
+        assert "(b) minus (a): (a) diverged" in ours["C6"].evidence
+        assert ours["C7"].brief.endswith("with and without the limit, difference: one of the two diverged.")
+        theirs = {verdict.claim.id: verdict for verdict in judged(diverged(self.whole(), "b", "sgd", range(9)))}
+        assert "(b): mean training loss, ISSGD minus SGD, relative to SGD's: SGD diverged" in theirs["C1"].evidence
+
+    def test_the_headline_names_them_too(self) -> None:
+        runs = diverged(diverged(self.whole(), "a", "issgd", range(6)), "b", "sgd", range(9))
+        head = report.headline(runs, judged(runs))
+        assert "In (a) ISSGD diverged in 6 of 10 seeds. In (b) SGD diverged in 9 of 10 seeds." in head
+        runs = diverged(diverged(self.whole(), "a", "issgd", range(5)), "a", "sgd", range(5, 10))
+        head = report.headline(runs, judged(runs))
+        assert "In (a) ISSGD diverged in 5 of 10 seeds and SGD diverged in 5 of 10 seeds. In (b) ISSGD's" in head
 
 
 class TestSensitivity:

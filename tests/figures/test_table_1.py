@@ -37,6 +37,15 @@ def test_the_setting_is_chosen_by_validation_error_not_by_test_error(make_run: C
     assert [(found.setting, found.test.values.mean()) for found in table_1.load(runs).chosen] == [("b", 0.3)]
 
 
+def test_a_cell_without_a_number_is_empty(make_run: Callable[..., RunFolder]) -> None:
+    runs = load([make_run(change=lambda row: None if "error/valid" in row.quantity else row)])
+    table = table_1.load(runs)
+    (row,) = [line for line in table_1.as_markdown(table).splitlines() if "(these runs)" in line]
+    assert row.endswith("| one run |  | 1 of 1 |")
+    (cells,) = [row for row in csv.DictReader(io.StringIO(table_1.as_csv(table))) if row["runs_found"]]
+    assert (cells["valid_error"], cells["early_stopped_test_error"]) == ("", "")
+
+
 def test_nothing_is_chosen_between_datasets(make_run: Callable[..., RunFolder]) -> None:
     runs = load([make_run(s, m, 0, change=flat(0.2 if s == "a" else 0.1, 0.1)) for s in "ab" for m in ("sgd", "issgd")])
     data = {"a": "cifar10", "b": "house-numbers"}
