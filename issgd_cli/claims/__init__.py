@@ -10,7 +10,10 @@ from issgd_cli.claims.others import comparisons
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations
 from issgd_cli.claims.verdicts import LEFT_OUT, MINIMUM_SEEDS, Claim, Finding, Outcome, Verdict, tendency, weighed
 
-__all__ = ["FINDERS", "Claim", "Outcome", "Run", "Runs", "Verdict", "as_json", "findings", "judge", "load", "load_run"]
+__all__ = [
+    "FINDERS", "Claim", "Outcome", "Run", "Runs", "Verdict", "as_json", "findings", "folders", "judge", "load",
+    "load_run",
+]  # fmt: skip
 
 # In the order of the report.
 FINDERS: dict[str, Callable[[Runs, Thresholds], Finding]] = {
@@ -56,8 +59,21 @@ def judge(runs: Runs) -> list[Verdict]:
     return [replace(verdict, sensitivity=other) for verdict, other in zip(verdicts, otherwise, strict=True)]
 
 
+def folders(runs: Runs) -> dict[str, list[str]]:
+    """Claim -> the folders of the runs that its numbers are made of: those without which they would be others."""
+    whole = findings(runs, Thresholds())
+    found: dict[str, list[str]] = {finding.claim.id: [] for finding in whole}
+    for folder in dict.fromkeys(run.folder for run in runs.runs):
+        rest = replace(runs, runs=tuple(run for run in runs.runs if run.folder != folder))
+        for one, other in zip(whole, findings(rest, Thresholds()), strict=True):
+            if repr(one.values) != repr(other.values):  # as text: a NaN is no other number than itself
+                found[one.claim.id].append(folder)
+    return found
+
+
 def as_json(found: Sequence[Verdict], runs: Runs) -> dict[str, Any]:
     """Content of claims.json."""
+    made_of = folders(runs)
     return {
         "experiment": runs.name,
         "runs": runs.tally(),
@@ -72,6 +88,7 @@ def as_json(found: Sequence[Verdict], runs: Runs) -> dict[str, Any]:
                 "brief": verdict.brief,
                 "evidence": verdict.evidence,
                 "sensitivity": dict(verdict.sensitivity),
+                "folders": made_of[verdict.claim.id],
                 "values": dict(verdict.values),
             }
             for verdict in found

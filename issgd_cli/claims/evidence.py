@@ -44,6 +44,11 @@ class Run:
         return "/".join(self.path.parts[-3:])
 
     @property
+    def folder(self) -> str:
+        """<setting>-<method>-<hash of its configuration>: the same for all its seeds."""
+        return self.path.parent.name
+
+    @property
     def finished(self) -> bool:
         return self.state == "finished"
 

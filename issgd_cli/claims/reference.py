@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,8 +25,9 @@ class Compared:
         claim: Its id.
         there, here: The verdicts; `there` is empty where the reference does not know the claim.
         p: The chance that seeds alone set the claim's numbers so far apart, the smallest of them, adjusted for how many
-            are compared; None where none can be.
+            numbers and claims are compared; None where none can be.
         number: Which of the claim's numbers that is.
+        only_there, only_here: Folders of the runs that it is made of on one side alone: then nothing is compared.
     """
 
     claim: str
@@ -34,11 +35,17 @@ class Compared:
     here: str
     p: float | None = None
     number: str = ""
+    only_there: tuple[str, ...] = ()
+    only_here: tuple[str, ...] = ()
 
     @property
-    def agrees(self) -> bool:
+    def said(self) -> Literal["agrees", "differs", "new", "other runs"]:
         """Whether both say the same; a verdict and the suggestion of it do."""
-        return self.there.split()[-1:] == self.here.split()[-1:]
+        if not self.there:
+            return "new"
+        if self.only_there or self.only_here:
+            return "other runs"
+        return "agrees" if self.there.split()[-1] == self.here.split()[-1] else "differs"
 
     @property
     def explained(self) -> bool:
@@ -47,7 +54,7 @@ class Compared:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A reference's claims.json.
+    """A reference's claims.json. An older one names no folders: those of its manifests.json stand for every claim's.
 
     Raises:
         RunError: It cannot be read.
@@ -56,60 +63,104 @@ def read(path: Path) -> dict[str, Any]:
         found = json.loads(read_text(path, LONGEST))
         if not isinstance(found, dict) or not isinstance(found.get("claims"), list):
             raise ValueError("it lists no claims")
+        for claim in found["claims"]:
+            if not isinstance(claim, dict) or not all(isinstance(claim.get(key), str) for key in ("id", "verdict")):
+                raise ValueError("one of its claims has no id or no verdict")
+            list(_numbers(claim.get("values") or {}))
+        if any("folders" not in claim for claim in found["claims"]):
+            manifests = json.loads(read_text(path.with_name("manifests.json"), LONGEST))
+            found["folders"] = sorted({name.split("/")[-2] for name in manifests})
         return found
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, IndexError, RecursionError) as error:
         raise RunError(
             f"{path} is no claims.json of a reference: {error}. Take it from the repository again."
         ) from None
 
 
-def compared(verdicts: Sequence[Verdict], reference: Mapping[str, Any]) -> list[Compared]:
-    """Each claim beside the reference's.
+def compared(
+    verdicts: Sequence[Verdict], folders: Mapping[str, Sequence[str]], reference: Mapping[str, Any]
+) -> list[Compared]:
+    """Each claim beside the reference's, as far as both are of the same runs but for the seeds.
 
     Args:
         verdicts: Of the runs here.
-        reference: Content of the reference's claims.json.
+        folders: Claim -> those of the runs that its numbers are made of.
+        reference: Content of the reference's claims.json, as `read` gives it.
     """
     known = {claim["id"]: claim for claim in reference["claims"]}
+    everywhere = {folder for some in folders.values() for folder in some}
     rows = []
     for verdict in verdicts:
         claim = known.get(verdict.claim.id)
         if claim is None:
             rows.append(Compared(verdict.claim.id, "", verdict.verdict))
             continue
-        there, here = (dict(_numbers(values)) for values in (claim.get("values") or {}, verdict.values))
-        shared = [name for name in here if name in there]
-        p_values = [_apart(there[name], here[name]) for name in shared]
-        p, number = (None, "") if not shared else _least(p_values, shared)
-        rows.append(Compared(verdict.claim.id, str(claim["verdict"]), verdict.verdict, p, number))
-    return rows
+        row = Compared(verdict.claim.id, claim["verdict"], verdict.verdict)
+        there = set(claim.get("folders", reference.get("folders", ())))
+        here = set(folders[verdict.claim.id]) if "folders" in claim else everywhere
+        if there != here:
+            rows.append(replace(row, only_there=tuple(sorted(there - here)), only_here=tuple(sorted(here - there))))
+        else:
+            rows.append(
+                _numbers_compared(row, dict(_numbers(claim.get("values") or {})), dict(_numbers(verdict.values)))
+            )
+    adjusted = iter(holm([row.p for row in rows if row.p is not None]))
+    return [row if row.p is None else replace(row, p=float(next(adjusted))) for row in rows]
+
+
+def other_runs(rows: Sequence[Compared]) -> str:
+    """What to say where the reference is of other runs than these, in one sentence; empty where it is of the same."""
+    others = [row for row in rows if row.said == "other runs"]
+    if not others:
+        return ""
+    sides = {
+        "only there": sorted({folder for row in others for folder in row.only_there}),
+        "only here": sorted({folder for row in others for folder in row.only_here}),
+    }
+    told = "; ".join(f"{side}: {', '.join(folders)}" for side, folders in sides.items() if folders)
+    claims = ", ".join(row.claim for row in others)
+    return f"The reference is of other runs than these ({told}), so that {claims} cannot be compared."
 
 
 def as_markdown(rows: Sequence[Compared]) -> str:
-    """The table."""
+    """The table, and before it what cannot be compared."""
     lines = ["| claim | reference | here | | the numbers |", "|---|---|---|---|---|"]
     for row in rows:
-        said = "agrees" if row.agrees else "**differs**" if row.there else "new"
         if row.p is None:
             numbers = "none to compare"
         elif row.explained:
             numbers = f"no further apart than seeds explain (p = {row.p:.2g})"
         else:
             numbers = f"**further apart than seeds explain**: {row.number} (p = {row.p:.2g})"
+        said = "**differs**" if row.said == "differs" else row.said
         lines.append(f"| {row.claim} | {row.there or '-'} | {row.here} | {said} | {numbers} |")
-    return "\n".join(lines) + "\n"
+    head = other_runs(rows)
+    return "\n".join([*([head, ""] if head else []), *lines]) + "\n"
 
 
 def _numbers(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Float64s]]:
-    """Every number that has one value a seed, by where it stands: a.relative_difference."""
+    """Every number that has one value a seed, by where it stands: a.relative_difference.
+
+    "inf" and "-inf", as a file has them, are of runs that diverged; what is null or no number is left out.
+    """
     if "seeds" in values and "values" in values:
-        array = np.array([np.nan if value is None else value for value in values["values"]], np.float64)
+        array = np.array([np.nan if value is None else float(value) for value in values["values"]], np.float64)
         if len(array) and not np.isnan(array).any():
             yield path, array
         return
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{path}.{name}" if path else str(name))
+
+
+def _numbers_compared(row: Compared, there: Mapping[str, Float64s], here: Mapping[str, Float64s]) -> Compared:
+    """With the number that lies furthest apart, of those that both sides have."""
+    shared = [name for name in here if name in there]
+    if not shared:
+        return row
+    adjusted = holm([_apart(there[name], here[name]) for name in shared])
+    place = int(np.argmin(adjusted))
+    return replace(row, p=float(adjusted[place]), number=shared[place])
 
 
 def _apart(there: Float64s, here: Float64s) -> float:
@@ -119,9 +170,3 @@ def _apart(there: Float64s, here: Float64s) -> float:
     if np.array_equal(there, here):
         return 1.0
     return float(mannwhitneyu(there, here, alternative="two-sided").pvalue)
-
-
-def _least(p_values: Sequence[float], names: Sequence[str]) -> tuple[float, str]:
-    adjusted = holm(p_values)
-    place = int(np.argmin(adjusted))
-    return float(adjusted[place]), names[place]

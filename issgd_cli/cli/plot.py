@@ -143,24 +143,26 @@ def _write(
     for verdict in verdicts:
         typer.echo(f"  {verdict.claim.id:3}  {verdict.verdict:17}  {verdict.claim.statement}")
     typer.echo(f"Wrote {len(paths)} files to {out}")
-    _beside_reference(verdicts, runs.name, out)
+    _beside_reference(verdicts, runs, out)
     return runs, verdicts
 
 
-def _beside_reference(verdicts: "Sequence[Verdict]", name: str, out: Path) -> None:
+def _beside_reference(verdicts: "Sequence[Verdict]", runs: "Runs", out: Path) -> None:
     """Where results/reference has an experiment of this name: its claims beside the ones found here."""
-    from issgd_cli.claims import reference
+    from issgd_cli.claims import folders, reference
     from issgd_cli.files import write_text
 
-    path = REFERENCE / name / "claims.json"
+    path = REFERENCE / runs.name / "claims.json"
     if not path.exists() or path.parent.resolve() == out.resolve():
         return
-    rows = reference.compared(verdicts, reference.read(path))
+    rows = reference.compared(verdicts, folders(runs), reference.read(path))
     write_text(out / "reference.md", reference.as_markdown(rows))
     typer.echo(f"Beside {path.parent}:")
+    if others := reference.other_runs(rows):
+        typer.echo(f"  {others}")
     for row in rows:
         far = "" if row.explained else f"; {row.number} further apart than seeds explain (p = {row.p:.2g})"
-        said = "agrees" if row.agrees else "DIFFERS" if row.there else "new"
+        said = row.said.upper() if row.said == "differs" else row.said
         typer.echo(f"  {row.claim:3}  {row.there or '-':17}  {row.here:17}  {said}{far}")
 
 

@@ -1,6 +1,7 @@
 """Everything that an experiment leaves beside its runs: figures with their provenance, table 1, claims, report."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -57,7 +58,7 @@ def write_all(
     texts = {
         "table-1.md": table_1.as_markdown(table),
         "table-1.csv": table_1.as_csv(table),
-        "claims.json": json.dumps(_finite(as_json(verdicts, runs)), indent=2, ensure_ascii=False, allow_nan=False)
+        "claims.json": json.dumps(finite(as_json(verdicts, runs)), indent=2, ensure_ascii=False, allow_nan=False)
         + "\n",
         "manifests.json": json.dumps({run.name: run.manifest for run in runs.runs}, indent=1) + "\n",
         "report.md": report.report(runs, verdicts, captions),
@@ -220,12 +221,12 @@ def _captions(runs: Runs, paths: Sequence[Path]) -> list[tuple[str, str]]:
     return captions
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: they become null."""
+def finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: they become null, and "inf" or "-inf", which a run that diverged is."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
     return value

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from issgd_cli.claims import FINDERS, Run, Runs, Verdict, as_json, findings, judge
+from issgd_cli.claims import FINDERS, Run, Runs, Verdict, as_json, findings, folders, judge
 from issgd_cli.claims.evidence import empty_trace, is_papers
 from issgd_cli.claims.generalisation import chosen
 from issgd_cli.claims.others import comparisons
@@ -525,6 +525,16 @@ class TestAReport:
         assert {verdict.claim.id for verdict in verdicts if verdict.verdict != "untestable"} == {"C8"}
         assert all(verdict.brief and not verdict.sensitivity for verdict in verdicts)
         assert as_json(verdicts, Runs("nothing", (), 4))["runs"] == "0 of 4 runs finished, 0 failed, 4 missing"
+
+    def test_a_claim_is_made_of_the_runs_without_which_its_numbers_would_be_others(self) -> None:
+        runs = experiment(
+            lambda *names: {**losses(lambda setting, seed: 0.1)(*names), **traces(5 + (names[0] == "a"), 6)}, seeds=3
+        )
+        found = folders(runs)
+        assert set(found["C1"]) == {"a-issgd-0", "a-sgd-0", "b-issgd-0", "b-sgd-0"}
+        assert set(found["C6"]) == {"a-issgd-0", "b-issgd-0"}
+        assert found["C3"] == found["C7"] == found["C8"] == []
+        assert {claim["id"]: claim["folders"] for claim in as_json(judged(runs), runs)["claims"]} == found
 
     def test_claims_are_adjusted_for_each_other(self) -> None:
         def curves(*names: Any) -> Curves:

@@ -1,5 +1,6 @@
 """`issgd plot`: the same verdicts from a pack as from the runs, and the page shown where there is a screen."""
 
+import json
 import shutil
 import sys
 import webbrowser
@@ -8,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from issgd_cli import cli
+from issgd_cli.claims import as_json, findings, load
+from issgd_cli.claims.thresholds import Thresholds
+from issgd_cli.claims.verdicts import weighed
 from issgd_cli.cli import plot
+from issgd_cli.figures import outputs
 from tests.figures.conftest import write_runs
 
 
@@ -81,3 +86,31 @@ def test_a_browser_that_does_not_open_is_told_likewise(
     monkeypatch.setattr(webbrowser, "open", lambda address: False)
     plot.show(tmp_path / "report.html")
     assert "report.html in a browser." in capsys.readouterr().out
+
+
+def test_claims_stand_beside_the_references_as_far_as_they_are_of_the_same_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = load(write_runs(tmp_path / "results"))
+    verdicts = weighed(findings(runs, Thresholds()))
+    content = as_json(verdicts, runs)
+    there = tmp_path / "reference" / "quick"
+    there.mkdir(parents=True)
+    monkeypatch.setattr(plot, "REFERENCE", there.parent)
+
+    def told() -> str:
+        (there / "claims.json").write_text(json.dumps(outputs.finite(content)))
+        plot._beside_reference(verdicts, runs, tmp_path)
+        return capsys.readouterr().out
+
+    same = told()
+    assert same.count("  agrees") == 11
+    assert "other runs" not in same
+    by_id = {claim["id"]: claim for claim in content["claims"]}
+    by_id["C2"]["verdict"] = "fails"
+    by_id["C3"]["folders"] = ["a-issgd-00000000"]
+    changed = told()
+    assert changed.count("  agrees") == 9
+    assert "DIFFERS" in changed
+    assert "The reference is of other runs than these (only there: a-issgd-00000000; only here: " in changed
+    assert "so that C3 cannot be compared." in (tmp_path / "reference.md").read_text()
