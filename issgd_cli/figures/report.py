@@ -182,9 +182,8 @@ def _side(gap: Mapping[str, Any], what: str) -> str:
 def _diverged(gap: Mapping[str, Any]) -> str:
     """Of a difference, ISSGD minus SGD: which of them diverged in how many seeds."""
     counts = {name: gap["values"].count(end) for name, end in (("ISSGD", math.inf), ("SGD", -math.inf))}
-    return " and ".join(
-        f"{name} diverged in {count} of {len(gap['values'])} seeds" for name, count in counts.items() if count
-    )
+    told = [f"{name} diverged in {count} of {len(gap['values'])} seeds" for name, count in counts.items() if count]
+    return " and ".join(told) or "the distance of the training losses is unknown"
 
 
 def _score(runs: Runs, score: Score) -> str:
