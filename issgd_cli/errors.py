@@ -53,6 +53,10 @@ class RunError(IssgdError):
     """A run folder or a run that cannot be started, resumed or read, or that failed."""
 
 
+class TrackerError(IssgdError):
+    """A tracker of experiments that is not installed, or does not take a run's curves."""
+
+
 class DamagedError(RunError):
     """A file that a run saved and that does not hold any more what was saved in it.
 

@@ -39,6 +39,7 @@ FLOORS = {
     "clusters": 10,
     "simulation": 11,
     "experiments": 12,
+    "trackers": 12,
     "cli": 13,
     "__main__": 14,
 }
@@ -56,6 +57,8 @@ OWNERS = {
     "pooch": {"datasets"},
     "filelock": {"locks"},
     "PIL": {"datasets"},
+    "trackio": {"trackers"},
+    "wandb": {"trackers"},
 }
 
 
@@ -202,7 +205,8 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
-HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "redis", "pydantic", "PIL", "pooch"}
+TRACKERS = {"tensorboard", "trackio", "wandb"}
+HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "redis", "pydantic", "PIL", "pooch", *TRACKERS}
 
 
 def loaded_by_command(*arguments: str, status: int = 0) -> set[str]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from issgd_cli.cli.track import Track, show_all
+
 if TYPE_CHECKING:
     from issgd_cli.claims import Runs, Verdict
     from issgd_cli.experiments.experiment import Experiment, Run
@@ -42,9 +44,11 @@ def plot(
     open_: Annotated[bool, typer.Option("--open", help="Show the report in the browser.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; unless given, beside the runs.")] = None,
     results_dir: Annotated[Path, typer.Option(help="Where runs are.")] = Path("results"),
+    track: Track = None,
 ) -> None:
     """Draw the paper's figures and table from the traces, and judge its claims; or draw one run."""
     from issgd_cli.experiments import experiment as experiments
+    from issgd_cli.runs.folder import find
 
     if all(path.suffix == ".toml" for path in what):
         plans = [experiments.read(path) for path in what]
@@ -53,8 +57,12 @@ def plot(
         maps = {key: path for plan in plans for key, path in map_files(plan, results_dir).items()}
         write_outputs(sources_of(plans[0], planned, results_dir, maps), out or place, axis, interval, pack)
         pages = [(out or place) / ("report.html" if "" in plans[0].datasets else "report.md")]
+        folders = [folder for run in planned if (folder := run.folder(results_dir)).state() is not None]
     else:
         pages = [_plot_folder(path, out, axis, interval, pack) for path in what]
+        folders = [folder for path in what for folder in find(path)]
+    if track is not None:
+        show_all(track, folders)
     for page in pages if open_ else ():
         show(page)
 

@@ -11,6 +11,7 @@ import typer
 
 from issgd_cli.cli.address import VARIABLE, default, on_default
 from issgd_cli.cli.prepare import prepare_files
+from issgd_cli.cli.track import Track, beside
 
 if TYPE_CHECKING:
     import threading
@@ -34,6 +35,7 @@ def reproduce(
     results_dir: Annotated[Path, typer.Option(help="Where runs go.")] = Path("results"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; any number of them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
+    track: Track = None,
 ) -> None:
     """Do every run of an experiment, skipping the finished ones, and draw its figures, table and report."""
     from issgd_cli.cli.plot import map_files, sources_of, write_outputs
@@ -60,6 +62,7 @@ def reproduce(
         return
     if default() in {run.config.database.url for run in everything} - {""}:
         typer.echo(f"Runs use the database server whose URL is in {VARIABLE}.", err=True)
+    tracked = beside(track)
     place = results_dir / runs[0].config.name
     with run_folders.locked(place, "another `issgd reproduce`"):
         from issgd_cli.experiments.reproduction import (
@@ -75,6 +78,7 @@ def reproduce(
                 devices=[device.strip() for device in devices.split(",") if device.strip()],
                 watch=watch,
                 stop=stop,
+                beside=tracked,
             )
             if stop.is_set():
                 raise RunError("Interrupted. The same command goes on from here.")

@@ -8,6 +8,7 @@ import typer
 
 from issgd_cli.cli.address import DatabaseFile, address, blaming, on_default
 from issgd_cli.cli.prepare import prepare_files
+from issgd_cli.cli.track import Track, beside
 
 if TYPE_CHECKING:
     from issgd_cli.config.config import Config
@@ -38,6 +39,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="The experiment's name.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; any number of them.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    track: Track = None,
 ) -> None:
     """Train once: start Redis, a master, workers and a monitor, show them live, leave a run folder."""
     from issgd_cli.config.layers import assignments, merged
@@ -57,13 +59,19 @@ def train(
     plan = experiments.read(experiment) if experiment else experiments.single()
     run = on_default(plan.one(setting, method, overrides, dataset), overrides)
     folder = run.folder(results_dir)
+    tracked = beside(track)
     prepare_files([run])
 
     from issgd_cli.cli.screen import watching  # here: whoever mistypes need not wait for torch to load
     from issgd_cli.cli.signals import stopping
     from issgd_cli.experiments import run as training
 
-    with blaming(run.config.database.url), stopping() as stop, watching(run.config, folder) as watch:
+    with (
+        tracked(folder),
+        blaming(run.config.database.url),
+        stopping() as stop,
+        watching(run.config, folder) as watch,
+    ):
         if folder.state() is None:
             _say_how_long(run.config)
         training.train(

@@ -14,6 +14,7 @@ from issgd_cli.errors import DataError, IssgdError, RunError
 from issgd_cli.experiments import isolated as apart
 from issgd_cli.experiments import run as training
 from issgd_cli.experiments.experiment import Run
+from issgd_cli.runs.folder import RunFolder
 
 
 @dataclass
@@ -54,6 +55,7 @@ def reproduce(
     devices: Sequence[str],
     watch: Callable[[Progress], None],
     stop: threading.Event,
+    beside: Callable[[RunFolder], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Progress:
     """Does the runs that are not finished yet; unfinished and failed ones go on from their checkpoints.
 
@@ -67,6 +69,7 @@ def reproduce(
         devices: Dealt out to the jobs; none: as each run's configuration says.
         watch: Called when something changes, and about twice a second for each run.
         stop: Set by the caller to interrupt; the runs under way end within seconds, resumable.
+        beside: Gives for a run's folder what goes on while the run does.
     """
     progress = Progress(total=len(runs))
     lock = threading.Lock()
@@ -91,16 +94,18 @@ def reproduce(
             if dealt := tuple(devices[place % len(devices) :: jobs]) if devices else ():
                 config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"devices": dealt})})
             train = apart.train if config.cluster.kind == "simulated" else training.train
-            train(
-                config,
-                run.folder(results),
-                command=command,
-                resume=True,
-                watch=see,
-                stop=stop,
-                labels=run.labels,
-                jobs=jobs,
-            )
+            folder = run.folder(results)
+            with beside(folder):
+                train(
+                    config,
+                    folder,
+                    command=command,
+                    resume=True,
+                    watch=see,
+                    stop=stop,
+                    labels=run.labels,
+                    jobs=jobs,
+                )
         except Exception as error:  # whatever it is, the other runs go on
             failure = str(error) or type(error).__name__
         with lock:

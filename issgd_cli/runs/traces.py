@@ -170,20 +170,38 @@ def read_lines(path: Path) -> Iterator[tuple[str, Row]]:
     Raises:
         RunError: No such file, the header is another, or a line is no row.
     """
-    header, *lines = read_text(path).split("\n")[:-1] or [HEADER]  # of a torn header nothing is left
+    for line in whole_lines(path):
+        yield line, parsed(line, path)
+
+
+def whole_lines(path: Path) -> list[str]:
+    """A trace's whole lines but for its header.
+
+    Raises:
+        RunError: No such file, or the header is another.
+    """
+    header, *found = read_text(path).split("\n")[:-1] or [HEADER]  # of a torn header nothing is left
     if header != HEADER:
         raise RunError(f"{path} is not a table of {', '.join(Row._fields)}. Remove the run's folder.")
-    for line in lines:
-        number, *others = line.split(",")
-        try:
-            seconds, quantity, value = others
-            row = Row(int(number), float(seconds), quantity, float(value))
-            is_row = number.isdecimal() and row.step < 2**63 and math.isfinite(row.seconds) and quantity != ""
-        except ValueError:
-            is_row = False
-        if not is_row:
-            raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
-        yield line, row
+    return found
+
+
+def parsed(line: str, path: Path) -> Row:
+    """The row that a trace's line is.
+
+    Raises:
+        RunError: It is none.
+    """
+    number, *others = line.split(",")
+    try:
+        seconds, quantity, value = others
+        row = Row(int(number), float(seconds), quantity, float(value))
+        is_row = number.isdecimal() and row.step < 2**63 and math.isfinite(row.seconds) and quantity != ""
+    except ValueError:
+        is_row = False
+    if not is_row:
+        raise RunError(f"{path} holds a row that is none of a trace: {line[:60]!r}. Remove the run's folder.")
+    return row
 
 
 def steps(path: Path) -> dict[str, set[int]]:
