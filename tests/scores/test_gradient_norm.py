@@ -514,9 +514,7 @@ def test_batch_normalisation_is_refused_because_it_mixes_examples(affine: bool) 
         score(model, *random_chunk(6, 9, 0))
 
 
-@pytest.mark.parametrize(
-    "layer", [nn.Conv2d(1, 2, 3), nn.LayerNorm(6), nn.Embedding(4, 6), nn.PReLU(), nn.LSTM(6, 6), nn.Bilinear(2, 2, 2)]
-)
+@pytest.mark.parametrize("layer", [nn.PReLU(), nn.LSTM(6, 6), nn.Bilinear(2, 2, 2)])
 def test_a_layer_with_no_rule_is_refused_by_name_and_those_that_have_one_are_listed(layer: nn.Module) -> None:
     with pytest.raises(LayerError, match=rf"{type(layer).__name__} layer.*Linear"):
         refuse_unsupported(nn.Sequential(nn.Linear(6, 6), layer))
@@ -529,23 +527,24 @@ def test_a_parameter_of_the_models_own_is_refused() -> None:
         refuse_unsupported(model)
 
 
-def test_inputs_on_further_axes_are_refused_because_the_weights_are_shared_along_them() -> None:
+def test_weights_that_are_shared_along_further_axes_have_the_norm_of_their_sum() -> None:
     class OverTime(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first, self.last = nn.Linear(3, 4), nn.Linear(4, CLASSES)
 
         def forward(self, inputs: Tensor) -> Tensor:
-            return self.last(self.first(inputs).mean(1))  # type: ignore[no-any-return]
+            return self.last(self.first(inputs).tanh().mean(1))  # type: ignore[no-any-return]
 
-    inputs, labels = random_chunk(6, 9, 0)
-    with pytest.raises(LayerError, match=r"shape \(9, 2, 3\)"):
-        score(OverTime(), inputs.reshape(9, 2, 3), labels)
+    model, (inputs, labels) = OverTime().double(), random_chunk(6, 9, 0)
+    inputs = inputs.reshape(9, 2, 3)
+    _, squares, _ = one_by_one(model, inputs, labels)
+    torch.testing.assert_close(score(model, inputs.double(), labels).squared_norms, squares, rtol=1e-10, atol=0)
 
 
 def test_the_papers_model_is_accepted() -> None:
     refuse_unsupported(mlp(3072, [16, 16, 16, 16], 10))
-    assert supported_layers() == ["Linear"]
+    assert "Linear" in supported_layers()
 
 
 def test_scoring_never_touches_the_global_generators() -> None:
