@@ -79,6 +79,7 @@ def sliding_norms2(sliding: Sliding, images: Tensor, deltas: Tensor) -> Tensor:
     channels, outputs = images.shape[1] // sliding.groups, deltas.shape[1] // sliding.groups
     if (
         (images.device.type, wide(images, deltas)) == ("cpu", torch.float32)
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and not gram_is_cheaper(positions, channels * kernel, outputs)
         and gradients_are_cheaper(positions, channels, outputs, kernel)
     ):
@@ -90,8 +91,8 @@ def sliding_norms2(sliding: Sliding, images: Tensor, deltas: Tensor) -> Tensor:
 def gradients_are_cheaper(positions: int, channels: int, outputs: int, kernel: int) -> bool:
     """Whether `by_gradients` is faster than the product of `by_windows`, by a group's sizes: in float32 on a CPU.
 
-    There oneDNN is good at many channels and, one by one, at kernels up to 3 x 3; else it may take 10 times as long. Of
-    140 shapes this took 5% longer than the best each time, at most 2.4 times; windows alone 17%, at most 5.5 times.
+    There oneDNN is good at many channels and, one by one, at kernels up to 3 x 3; else it may take 10 times as long. At
+    140 shapes this choice took 5% longer than the best, at most 2.4 times as long; windows alone 17%, 5.5 times.
     """
     if channels == outputs == 1:
         return kernel <= 9

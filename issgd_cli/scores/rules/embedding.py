@@ -14,7 +14,7 @@ def _(layer: nn.Embedding, inputs: Tensor, output_gradients: Tensor) -> Tensor:
     """Over an example's distinct tokens v: sum_v ||sum over t where it has v of delta_t||^2, v not the padding."""
     require_axes(layer, inputs, 1)
     deltas = output_gradients.flatten(0, -2).to(wide(output_gradients))  # (B T, p)
-    tokens, examples, places, _ = _distinct(inputs.unsqueeze(-1).flatten(1))
+    tokens, examples, places, _ = _distinct(layer, inputs.unsqueeze(-1).flatten(1))
     sums = deltas.new_zeros(len(tokens), deltas.shape[1]).index_add_(0, places, deltas)
     norms2 = _without_padding(layer, tokens, sums.square().sum(1))
     return norms2.new_zeros(len(inputs)).index_add_(0, examples, norms2)
@@ -27,7 +27,7 @@ def _(layer: nn.EmbeddingBag, inputs: Tensor, output_gradients: Tensor) -> Tenso
     Holds for bags of one size, inputs (B, size): what is given with them, offsets or weights, is not looked at.
     """
     require_axes(layer, inputs, 2, 2)
-    tokens, examples, _, counts = _distinct(inputs)
+    tokens, examples, _, counts = _distinct(layer, inputs)
     counts = _without_padding(layer, tokens, counts.to(wide(output_gradients)))
     zeros = counts.new_zeros(len(inputs))
     norms2 = zeros.index_add(0, examples, counts.square()) * output_gradients.to(counts.dtype).square().sum(1)
@@ -51,18 +51,15 @@ def _(layer: nn.Embedding | nn.EmbeddingBag) -> str | None:
     return None
 
 
-def _distinct(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _distinct(layer: nn.Embedding | nn.EmbeddingBag, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The distinct pairs of an example and one of its tokens, of tokens (B, T).
 
     Returns:
         Their tokens and examples, shape (U,); which pair each of the B T places has; how many places have each pair.
     """
-    # A code for each pair, of the tokens' range: of a vocabulary of 2^31 it would not fit where tokens are int32.
-    tokens = tokens.long()
-    count = int(tokens.max()) + 1 if tokens.numel() else 1
-    codes = tokens + count * torch.arange(len(tokens), device=tokens.device).unsqueeze(1)
+    codes = tokens.long() + layer.num_embeddings * torch.arange(len(tokens), device=tokens.device).unsqueeze(1)
     pairs, places, counts = torch.unique(codes, return_inverse=True, return_counts=True)
-    return pairs % count, pairs // count, places.flatten(), counts
+    return pairs % layer.num_embeddings, pairs // layer.num_embeddings, places.flatten(), counts
 
 
 def _without_padding(layer: nn.Embedding | nn.EmbeddingBag, tokens: Tensor, values: Tensor) -> Tensor:
