@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 # How many numbers a slice's largest intermediate result may have, unless a single example's has more. On a CPU, 4 MiB
-# of float32: measured up to 7 times as fast as a minibatch at once, which always writes to new memory. A GPU wants
-# fewer and larger launches: 64 MiB.
+# of float32: measured up to 4 times as fast as a minibatch at once, which always writes to new memory; half or twice as
+# much is no better. A GPU wants fewer and larger launches: 64 MiB (not measured).
 MOST_NUMBERS_CPU = 2**20
 MOST_NUMBERS = 2**24
 
