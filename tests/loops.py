@@ -6,6 +6,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
+from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.scores.rules import squared_norms
 
 # Drawn the same way each time; shapes are small.
@@ -22,6 +23,17 @@ def one_by_one(layer: nn.Module, inputs: Tensor, deltas: Tensor) -> Tensor:
         gradients = torch.autograd.grad(output, list(layer.parameters()), deltas[number : number + 1].double())
         squares.append(sum(gradient.square().sum() for gradient in gradients))
     return torch.stack([torch.as_tensor(square) for square in squares])
+
+
+def squares_one_by_one(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Squared norms of each example's cross-entropy over all of a model's trained parameters, in its own precision."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    squares = []
+    for number in range(len(labels)):
+        loss = cross_entropy(model(inputs[number : number + 1]), labels[number : number + 1]).sum()
+        gradients = torch.autograd.grad(loss, trained, materialize_grads=True)
+        squares.append(torch.stack([gradient.square().sum() for gradient in gradients]).sum())
+    return torch.stack(squares)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -15,7 +15,8 @@ from issgd_cli.optimizers.schedules import learning_rate
 from issgd_cli.problem import Problem
 from issgd_cli.registries import OPTIMIZERS
 from issgd_cli.runs.checkpoints import Checkpoint
-from issgd_cli.scores.gradient_norm import Forward
+from issgd_cli.scores.forward import Forward
+from issgd_cli.scores.gradient_norm import forward
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Learner:
     def forward(self, inputs: Tensor, targets: Tensor, needs: Needs = "nothing") -> Pass:
         """Each example's loss; what the backward pass gives besides gradients is told by `needs`."""
         if needs == "norms":
-            scored = Forward.of(self.problem.loss, self.model, inputs, targets)
+            scored = forward(self.problem.loss, self.model, inputs, targets)
             return Pass(scored.losses, scored)
         return Pass(self.problem.loss(self.model(inputs), targets))
 

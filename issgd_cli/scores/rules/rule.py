@@ -1,7 +1,9 @@
 """The one function that every layer type gives its rule to, and where a rule does not hold."""
 
+from collections.abc import Callable
 from functools import cache, singledispatch
 from inspect import getattr_static
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,23 @@ _COMPUTING = frozenset(
         *("_check_input_dim", "_get_no_batch_dim", "_handle_no_batch_input", "_apply_instance_norm"),
     }
 )
+
+
+class Apart(NamedTuple):
+    """How a type of module is taken apart into pieces that have rules.
+
+    Attributes:
+        forward: (module, tap, *args, **kwargs) -> what the module computes, where `tap(output, squares)` is called for
+            each piece with what comes out of it, shape (B, ...), and the rule for it, of the loss's gradient there.
+        refuses: Why this module is not to be so computed, in words; None: it is.
+    """
+
+    forward: Callable[..., Any]
+    refuses: Callable[[nn.Module], str | None]
+
+
+# Of each type that is taken apart.
+PIECES: dict[type[nn.Module], Apart] = {}
 
 
 @singledispatch
@@ -52,6 +71,15 @@ def reservation(layer: nn.Module) -> str | None:
 def supported_layers() -> list[str]:
     """Names of the layer types that have a rule."""
     return sorted(kind.__name__ for kind in PARAMETERS)
+
+
+def objection(layer: nn.Module) -> str | None:
+    """Why neither a rule nor pieces give this module's norms, in words; None: they do."""
+    if type(layer) in PIECES:
+        return "it has a forward of its own" if "forward" in vars(layer) else PIECES[type(layer)].refuses(layer)
+    if not any(kind in PARAMETERS for kind in type(layer).__mro__):
+        return f"there is no rule for {type(layer).__name__}"
+    return departure(layer)
 
 
 def departure(layer: nn.Module) -> str | None:

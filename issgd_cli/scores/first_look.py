@@ -1,0 +1,192 @@
+"""The first look at a model: how its norms are to be found, and whether they are what plain autograd finds.
+
+A few of the examples are run, in minibatches of two sizes. What has no rule and is not a whole layer's, such as a class
+token, is tried as a copy an example. The squares of each unit of the plan are held against a backward pass for each
+example alone; where they differ, the copy is given up for the fallback, and everything else is an error, which names
+the layer.
+"""
+
+import copy
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from issgd_cli.errors import LayerError
+from issgd_cli.losses import Loss
+from issgd_cli.scores.calls import Copied, recorded
+from issgd_cli.scores.forward import Forward, squared_rows
+from issgd_cli.scores.plan import Plan, Unit, assigned, stricter
+from issgd_cli.scores.rules import PIECES, objection
+
+# The looks' sizes: two, for an axis that is no example's can't be as long as both.
+SIZES = (3, 2)
+# A learned scale of (width,) is a copy of (B, 1, width) to a model that uses it on (B, T, width).
+MOST_AXES = 2
+# How far a unit's squares may be off: relative to themselves, and to the example's over all parameters.
+TOLERANCES = {torch.float64: (1e-6, 1e-12), torch.float32: (1e-3, 1e-6)}
+COARSE = (0.1, 1e-2)
+
+_plans: "WeakKeyDictionary[nn.Module, tuple[Hashable, Plan]]" = WeakKeyDictionary()
+
+
+def plan_of(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
+    """The plan for a model, of its first minibatch, or of the first since something about its layers was changed.
+
+    Raises:
+        LayerError: Its examples have no gradients of their own, or the norms differ from plain autograd's.
+    """
+    state = _state(model)
+    known = _plans.get(model)
+    if known is None or known[0] != state:
+        known = (state, look(loss, model, inputs, targets))
+        if len(inputs) >= SIZES[0]:  # a look at one example sees no mixing
+            _plans[model] = known
+    return known[1]
+
+
+def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
+    """See the module. Draws nothing of the global generators' that it does not put back."""
+    refuse_unsupported(model)
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        copies = _to_copy(model)
+        if not _borne(loss, model, inputs, targets, copies):
+            # Each alone, then: with so many axes between the examples' and its own that the model bears it.
+            ways = [[replace(each, axes=axes) for axes in range(MOST_AXES + 1)] for each in copies]
+            alone = [next((way for way in of if _borne(loss, model, inputs, targets, [way])), None) for of in ways]
+            copies = [copy for copy in alone if copy is not None]
+        plan = _planned(loss, model, inputs, targets, copies)
+        if wrong := _differing(loss, model, inputs, targets, plan):
+            raise LayerError(_complaint(wrong))
+        return plan
+
+
+def _borne(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copies: Sequence[Copied]) -> bool:
+    """Whether the model computes with these copies what it does without, and each of them gives a gradient."""
+    if not copies:
+        return True
+    try:
+        plan = _planned(loss, model, inputs, targets, copies)
+        wrong = _differing(loss, model, inputs, targets, plan)
+    except Exception:  # of whatever kind a model has for shapes that it does not expect
+        return False
+    return len(plan.copied) == len(copies) and not any(unit.way == "copies" for unit in wrong)
+
+
+def refuse_unsupported(model: nn.Module) -> None:
+    """Raises LayerError, naming the layer, where it is plain that an example has no gradient of its own."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None):
+            raise LayerError(
+                f"{name or 'the model itself'} ({type(layer).__name__}) mixes the examples of a minibatch, so no "
+                "example has a gradient of its own. Score the model in evaluation mode, or use nn.GroupNorm."
+            )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise LayerError("No parameter of the model is trained, so no example has a gradient. Unfreeze a layer.")
+
+
+def _state(model: nn.Module) -> Hashable:
+    """What a plan depends on of a model."""
+    return tuple(
+        (id(layer), layer.training, objection(layer), *((id(own), own.requires_grad) for own in owned))
+        for layer in model.modules()
+        if (owned := [own for own in layer._parameters.values() if own is not None]) or layer.training
+    )
+
+
+def _to_copy(model: nn.Module) -> list[Copied]:
+    """Parameters that belong to a module of other modules, for which the fallback would run all of these again."""
+    return [
+        Copied(module, name, 0)
+        for module in model.modules()
+        if next(module.children(), None) is not None and type(module) not in PIECES
+        for name, parameter in module._parameters.items()
+        if parameter is not None and parameter.requires_grad
+    ]
+
+
+def _planned(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copied: Sequence[Copied]) -> Plan:
+    apart = {
+        module: PIECES[type(module)].forward
+        for module in model.modules()
+        if type(module) in PIECES and objection(module) is None
+    }
+    hosts = [module for module in model.modules() if any(own.requires_grad for own in module.parameters())]
+    plans = []
+    for size in SIZES:
+        with recorded(len(inputs[:size]), hosts, apart, copied) as record, torch.enable_grad():
+            losses = loss(model(inputs[:size]), targets[:size])
+        plans.append(assigned(model, record, copied, losses))
+    plan = stricter(*plans)
+    forward = Forward.of(loss, model, inputs[: SIZES[0]], targets[: SIZES[0]], plan)
+    return Plan(tuple(_runnable(forward, unit) for unit in plan.units))
+
+
+def _runnable(forward: Forward, unit: Unit) -> Unit:
+    """A unit, without torch.func where that does not bear what the host does."""
+    if unit.way != "fallback":
+        return unit
+    try:
+        replace(forward, plan=Plan((unit,))).parts(again=True)
+    except LayerError:
+        raise
+    except Exception:  # of whatever kind: the loop goes without torch.func, and its own errors are told
+        return replace(unit, vectorised=False)
+    return unit
+
+
+def _differing(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: Plan) -> list[Unit]:
+    """The units whose squares are not what plain autograd finds."""
+    inputs, targets = inputs[: SIZES[0]], targets[: SIZES[0]]
+    forward = Forward.of(loss, model, inputs, targets, plan)
+    wrong = _off(forward)
+    if not wrong and plan.of("pieces", "copies"):
+        with torch.no_grad():
+            plain, again = (loss(model(inputs), targets) for _ in range(2))
+        relative, _ = TOLERANCES.get(plain.dtype, COARSE)
+        # What draws at random can't be compared with what it would have been.
+        if torch.equal(plain, again) and not torch.allclose(forward.losses, plain, relative, relative):
+            return plan.of("copies") or plan.of("pieces")
+    if not wrong or any(unit.way == "copies" for unit in wrong) or forward.losses.dtype != torch.float32:
+        return wrong
+    try:  # it may be rounding alone, of which there is little in float64
+        look(loss, copy.deepcopy(model).double(), _wide(inputs), _wide(targets))
+    except Exception:  # the norms differ there, too, or the model can't be copied so: then it is this look that counts
+        return wrong
+    return []
+
+
+def _off(forward: Forward) -> list[Unit]:
+    """The units whose squares are not what a backward pass for each example alone gives, on the same graph."""
+    owner = {id(own): unit for unit in forward.plan.units for own in unit.parameters.values()}
+    expected = {unit: torch.zeros_like(forward.losses) for unit in forward.plan.units}
+    for number, loss in enumerate(forward.losses):
+        gradients = torch.autograd.grad(loss, forward.parameters, retain_graph=True, allow_unused=True)
+        for parameter, gradient in zip(forward.parameters, gradients, strict=True):
+            if gradient is not None:
+                expected[owner[id(parameter)]][number] += squared_rows(gradient[None])[0]
+    found = dict(forward.parts()[0])
+    relative, absolute = TOLERANCES.get(forward.losses.dtype, COARSE)
+    whole = sum(expected.values(), torch.zeros_like(forward.losses))
+    off = []
+    for unit, right in expected.items():
+        difference = (found.get(unit, torch.zeros_like(right)) - right).abs()
+        if not bool((difference <= relative * right + absolute * whole).all()) and bool(right.isfinite().all()):
+            off.append(unit)
+    return off
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.double() if values.is_floating_point() else values
+
+
+def _complaint(wrong: list[Unit]) -> str:
+    ways = "; ".join(f"{unit.name}, found by {unit.way}, since {unit.why}" for unit in wrong)
+    return (
+        f"The gradient norms of {len(wrong)} parts of the model are not what plain autograd gives for each example "
+        f"alone: {ways}. Either the model mixes or reorders the examples of a minibatch, so that none has a gradient "
+        "of its own: take that out; or a rule is wrong: please report it, with the layer."
+    )

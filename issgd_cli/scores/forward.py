@@ -1,0 +1,146 @@
+"""A forward pass that leaves what the norms need, and the backward pass that gives them, too."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from issgd_cli.errors import LayerError
+from issgd_cli.losses import Loss
+from issgd_cli.scores import fallback
+from issgd_cli.scores.calls import Record, recorded
+from issgd_cli.scores.plan import Plan, Unit
+from issgd_cli.scores.rules import squared_norms
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass whose backward pass gives each example's gradient norm, too.
+
+    Attributes:
+        outputs: The model's, detached, shape (B, ...).
+        losses: Each example's own, with their graph, shape (B,).
+        plan: How the norms are found.
+        record: What the pass has left for them.
+        parameters: All that are trained, once each.
+    """
+
+    outputs: Tensor
+    losses: Tensor
+    plan: Plan
+    record: Record
+    parameters: tuple[nn.Parameter, ...]
+
+    @classmethod
+    def of(cls, loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: Plan) -> "Forward":
+        """Runs the model, and sees to it that the plan is for what it has computed.
+
+        Raises:
+            LayerError: It isn't.
+        """
+        with recorded(len(inputs), plan.hosts, plan.apart, plan.copied) as record, torch.enable_grad():
+            outputs = model(inputs)
+            losses = loss(outputs, targets)  # (B,)
+        plan.refuse_otherwise(record, losses)
+        trained = tuple(parameter for parameter in model.parameters() if parameter.requires_grad)
+        return cls(outputs.detach(), losses, plan, record, trained)
+
+    def backward(
+        self, factors: Tensor | None = None, with_gradient: bool = True
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Squared norms of each example's own gradient, shape (B,), and the gradient of `losses @ factors`.
+
+        Args:
+            factors: Positive, shape (B,); None: 1.
+            with_gradient: Else there is no gradient, and its cost is saved.
+
+        Raises:
+            LayerError: A rule met something else than what it is for.
+        """
+        wide = torch.promote_types(self.losses.dtype, torch.float32)
+        total = torch.zeros(len(self.losses), dtype=wide, device=self.losses.device)
+        parts, gradients = self.parts(factors, with_gradient)
+        for _, of_unit in parts:
+            total += of_unit
+        if factors is not None:  # else an ideal proposal, whose factors are as 1 / norm, would make all norms equal
+            total /= factors.square()
+        return total, gradients
+
+    def parts(
+        self, factors: Tensor | None = None, with_gradient: bool = False, again: bool = False
+    ) -> tuple[list[tuple[Unit, Tensor]], tuple[Tensor, ...] | None]:
+        """What each unit of the plan adds to the squares, times the factors' squares; and the gradient.
+
+        Args:
+            factors: As above.
+            with_gradient: As above.
+            again: Keep the graph for another call.
+        """
+        alone = [(unit, self._one_by_one(unit, factors)) for unit in self.plan.of("loop")]
+        edges = {unit: self._edges(unit) for unit in self.plan.units}
+        ends: list[Any] = [edge for own in edges.values() for edge in own]
+        # Only what these need is computed: no weight gradient where no parameter is among them.
+        gradients = torch.autograd.grad(
+            self.losses,
+            [*ends, *(self.parameters if with_gradient else ())],
+            torch.ones_like(self.losses) if factors is None else factors,
+            retain_graph=again,
+            allow_unused=True,
+        )
+        given = iter(gradients)
+        deltas = {unit: [next(given) for _ in own] for unit, own in edges.items()}
+        parts = [
+            (unit, self._squares(unit, own)) for unit, own in deltas.items() if any(delta is not None for delta in own)
+        ]
+        if not with_gradient:
+            return parts + alone, None
+        pairs = zip(self.parameters, given, strict=True)
+        return parts + alone, tuple(torch.zeros_like(own) if each is None else each for own, each in pairs)
+
+    def _edges(self, unit: Unit) -> list[GradientEdge]:
+        """Where the loss's gradient is wanted for a unit."""
+        if unit.way == "copies":
+            return [self.record.copies[id(parameter)] for parameter in unit.parameters.values()]
+        if unit.way == "pieces":
+            return [tap.edge for tap in self.record.taps.get(unit.host, [])]
+        calls = [] if unit.way == "loop" else self.record.calls.get(unit.host, [])
+        return [edge for call in calls for edge in call.edges.values()]
+
+    def _squares(self, unit: Unit, deltas: Sequence[Tensor | None]) -> Tensor:
+        """The squared norms over a unit's parameters, shape (B,), of the loss's gradient at its edges."""
+        if unit.way == "copies":
+            return _total(squared_rows(delta) for delta in deltas if delta is not None)
+        if unit.way == "pieces":
+            taps = self.record.taps[unit.host]
+            return _total(tap.squares(delta) for tap, delta in zip(taps, deltas, strict=True) if delta is not None)
+        calls = self.record.calls[unit.host]
+        if unit.way == "fallback":
+            return fallback.squared_norms(unit, calls, deltas)
+        (call,), (delta,) = calls, deltas
+        assert delta is not None
+        squares = squared_norms(unit.host, call.tensors[0].detach(), delta)
+        if squares.shape != self.losses.shape:
+            raise LayerError(f"{unit.name}: its rule gave {len(squares)} squares for {len(self.losses)} examples.")
+        return squares
+
+    def _one_by_one(self, unit: Unit, factors: Tensor | None) -> Tensor:
+        """By a backward pass for each example, on this pass's own graph."""
+        own = list(unit.parameters.values())
+        found = []
+        for loss in self.losses:
+            gradients = torch.autograd.grad(loss, own, retain_graph=True, allow_unused=True)
+            found.append(sum(squared_rows(each[None])[0] for each in gradients if each is not None))
+        squares = torch.stack([torch.as_tensor(each, device=self.losses.device) for each in found])
+        return squares if factors is None else squares * factors.square()
+
+
+def squared_rows(rows: Tensor) -> Tensor:
+    """Of each row, on whatever axes, the sum of squares, in float32 at least, shape (B,)."""
+    return rows.reshape(len(rows), -1).to(torch.promote_types(rows.dtype, torch.float32)).square().sum(1)
+
+
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).sum(0)
