@@ -79,9 +79,22 @@ class Forward:
             with_gradient: As above.
             again: Keep the graph for another call.
         """
-        alone = [(unit, self._one_by_one(unit, factors)) for unit in self.plan.of("loop")]
+        alone = [(unit, self.one_by_one(unit, factors)) for unit in self.plan.of("loop")]
+        deltas, gradients = self.deltas(factors, with_gradient, again)
+        parts = [(unit, self.squares(unit, own)) for unit, own in deltas.items()]
+        return parts + alone, gradients
+
+    def deltas(
+        self, factors: Tensor | None = None, with_gradient: bool = False, again: bool = False
+    ) -> tuple[dict[Unit, list[Tensor | None]], tuple[Tensor, ...] | None]:
+        """One backward pass: the loss's gradients wherever a unit needs them, and over the parameters. Args: as above.
+
+        Units that have no part in this loss are left out.
+        """
         edges = {unit: self._edges(unit) for unit in self.plan.units}
         ends: list[Any] = [edge for own in edges.values() for edge in own]
+        if not ends and not with_gradient:
+            return {}, None
         # Only what these need is computed: no weight gradient where no parameter is among them.
         gradients = torch.autograd.grad(
             self.losses,
@@ -91,14 +104,12 @@ class Forward:
             allow_unused=True,
         )
         given = iter(gradients)
-        deltas = {unit: [next(given) for _ in own] for unit, own in edges.items()}
-        parts = [
-            (unit, self._squares(unit, own)) for unit, own in deltas.items() if any(delta is not None for delta in own)
-        ]
+        deltas: dict[Unit, list[Tensor | None]] = {unit: [next(given) for _ in own] for unit, own in edges.items()}
+        deltas = {unit: own for unit, own in deltas.items() if any(delta is not None for delta in own)}
         if not with_gradient:
-            return parts + alone, None
+            return deltas, None
         pairs = zip(self.parameters, given, strict=True)
-        return parts + alone, tuple(torch.zeros_like(own) if each is None else each for own, each in pairs)
+        return deltas, tuple(torch.zeros_like(own) if each is None else each for own, each in pairs)
 
     def _edges(self, unit: Unit) -> list[GradientEdge]:
         """Where the loss's gradient is wanted for a unit."""
@@ -109,7 +120,7 @@ class Forward:
         calls = [] if unit.way == "loop" else self.record.calls.get(unit.host, [])
         return [edge for call in calls for edge in call.edges.values()]
 
-    def _squares(self, unit: Unit, deltas: Sequence[Tensor | None]) -> Tensor:
+    def squares(self, unit: Unit, deltas: Sequence[Tensor | None]) -> Tensor:
         """The squared norms over a unit's parameters, shape (B,), of the loss's gradient at its edges."""
         if unit.way == "copies":
             return _total(squared_rows(delta) for delta in deltas if delta is not None)
@@ -126,7 +137,7 @@ class Forward:
             raise LayerError(f"{unit.name}: its rule gave {len(squares)} squares for {len(self.losses)} examples.")
         return squares
 
-    def _one_by_one(self, unit: Unit, factors: Tensor | None) -> Tensor:
+    def one_by_one(self, unit: Unit, factors: Tensor | None) -> Tensor:
         """By a backward pass for each example, on this pass's own graph."""
         own = list(unit.parameters.values())
         found = []
