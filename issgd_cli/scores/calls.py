@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.utils import _pytree
@@ -156,6 +157,23 @@ def recorded(
             # Before all other hooks, which may return something else than what the layer has computed.
             stack.callback(module.register_forward_hook(note, prepend=True, with_kwargs=True).remove)
         yield record
+
+
+@contextmanager
+def weighed() -> Iterator[list[int]]:
+    """Within, forward passes note the bytes of each tensor that they save for their backward passes, once each."""
+    sizes: list[int] = []
+    seen = set[int]()
+
+    def note(saved: Tensor) -> Tensor:
+        storage = saved.untyped_storage()
+        if not isinstance(saved, nn.Parameter) and storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            sizes.append(storage.nbytes())
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+        yield sizes
 
 
 def copy_an_example(parameter: Tensor, examples: int, axes: int = 0) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from issgd_cli.errors import LayerError
 from issgd_cli.losses import Loss
-from issgd_cli.scores.calls import Copied, recorded
+from issgd_cli.scores.calls import Copied, recorded, weighed
 from issgd_cli.scores.forward import Forward, squared_rows
 from issgd_cli.scores.plan import Plan, Unit, assigned, stricter
 from issgd_cli.scores.rules import PIECES, objection
@@ -121,8 +121,9 @@ def _planned(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copi
             losses = loss(model(inputs[:size]), targets[:size])
         plans.append(assigned(model, record, copied, losses))
     plan = stricter(*plans)
-    forward = Forward.of(loss, model, inputs[: SIZES[0]], targets[: SIZES[0]], plan)
-    return Plan(tuple(_runnable(forward, unit) for unit in plan.units))
+    with weighed() as saved:
+        forward = Forward.of(loss, model, inputs[: SIZES[0]], targets[: SIZES[0]], plan)
+    return Plan(tuple(_runnable(forward, unit) for unit in plan.units), sum(saved) // len(forward.losses))
 
 
 def _runnable(forward: Forward, unit: Unit) -> Unit:

@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from issgd_cli.losses import Loss
 from issgd_cli.scores.first_look import plan_of
 from issgd_cli.scores.forward import Forward
+from issgd_cli.scores.plan import Plan
+
+# Forward passes over more examples than this many bytes are saved for are made in slices.
+BUDGET = 2**30
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,38 @@ def score(
         LayerError: An example has no gradient of its own, since the model mixes examples; or the norms differ from
             plain autograd's; or the model does something else than with the first minibatch.
     """
-    passed = forward(loss, model, inputs, targets)
+    plan = plan_of(loss, model, inputs, targets)
+    slices = max(1, BUDGET // max(1, plan.bytes))
+    found = [
+        _scored(
+            loss, model, inputs[part], targets[part], with_gradient, None if factors is None else factors[part], plan
+        )
+        for part in (slice(first, first + slices) for first in range(0, len(inputs), slices))
+    ]
+    return found[0] if len(found) == 1 else _joined(found)
+
+
+def _scored(
+    loss: Loss,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    with_gradient: bool,
+    factors: Tensor | None,
+    plan: Plan,
+) -> Scores:
+    passed = Forward.of(loss, model, inputs, targets, plan)
     squares, gradients = passed.backward(factors, with_gradient)
     losses = passed.losses.detach()
     return Scores(losses, loss.errors(passed.outputs, targets).to(losses.dtype), squares, gradients)
+
+
+def _joined(parts: list[Scores]) -> Scores:
+    """Of consecutive examples; the gradients are of the sum of their losses."""
+    of_parts = [part.gradients for part in parts if part.gradients is not None]
+    return Scores(
+        torch.cat([part.losses for part in parts]),
+        torch.cat([part.errors for part in parts]),
+        torch.cat([part.squared_norms for part in parts]),
+        tuple(torch.stack(each).sum(0) for each in zip(*of_parts, strict=True)) if of_parts else None,
+    )

@@ -56,9 +56,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """For all trained parameters of a model that have a part in the loss."""
+    """For all trained parameters of a model that have a part in the loss.
+
+    Attributes:
+        units: In the model's order.
+        bytes: What a forward pass saves of an example for its backward pass.
+    """
 
     units: tuple[Unit, ...]
+    bytes: int = 0
 
     def of(self, *ways: Way) -> list[Unit]:
         """The units that are found by one of these ways."""

@@ -20,7 +20,7 @@ from issgd_cli import scores
 from issgd_cli.errors import LayerError
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.networks.mlp import mlp
-from issgd_cli.scores import forward, squared_norms, supported_layers
+from issgd_cli.scores import forward, gradient_norm, squared_norms, supported_layers
 from issgd_cli.scores.first_look import plan_of
 from issgd_cli.scores.rules import PIECES
 
@@ -614,6 +614,27 @@ def test_a_wrong_rule_is_told_by_the_first_look(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(forward, "squared_norms", lambda layer, *given: squared_norms(layer, *given) * 1.01)
     with pytest.raises(LayerError, match=r"2 parts.*0 \(Linear\), found by rule.*report it"):
         score(random_model(6, [5], 0), *random_chunk(6, 9, 0))
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_a_chunk_that_memory_does_not_hold_is_scored_in_slices(
+    monkeypatch: pytest.MonkeyPatch, with_gradient: bool
+) -> None:
+    model, (inputs, labels) = random_model(6, [5, 4], 0).double(), random_chunk(6, 11, 0)
+    inputs, factors = inputs.double(), torch.rand(11, dtype=torch.float64) + 0.5
+    whole = score(model, inputs, labels, with_gradient, factors)
+    saved = plan_of(cross_entropy, model, inputs, labels).bytes
+    assert 8 * (6 + 5 + 4) <= saved <= 8 * 4 * (6 + 5 + 4)
+    monkeypatch.setattr(gradient_norm, "BUDGET", 4 * saved)
+    rows: list[int] = []
+    hook = model.register_forward_hook(lambda layer, given, output: rows.append(len(output)))
+    parts = score(model, inputs, labels, with_gradient, factors)
+    hook.remove()
+    assert rows == [4, 4, 3]
+    torch.testing.assert_close(parts.losses, whole.losses)
+    torch.testing.assert_close(parts.errors, whole.errors)
+    torch.testing.assert_close(parts.squared_norms, whole.squared_norms)
+    torch.testing.assert_close(parts.gradient, whole.gradient)
 
 
 def test_rounding_is_no_wrong_rule() -> None:
