@@ -10,7 +10,7 @@ from issgd_cli.database import Split
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.losses import Loss
-from issgd_cli.networks import Network, flat
+from issgd_cli.networks import Network, Sizes, flat
 from issgd_cli.registries import LOSSES, NETWORKS
 
 
@@ -26,15 +26,16 @@ class Problem:
         """As the configuration describes it."""
         self.data = data
         self.loss: Loss = LOSSES[config.model.loss]
-        self._network: Network = NETWORKS[config.model.network](config)
+        sizes = Sizes(data.shape, data.classes)
+        self._network: Network = NETWORKS[config.model.network](config, sizes)
 
     def network(self, device: torch.device) -> nn.Module:
         """On a device, without parameters that mean anything."""
-        return self._network.build(self.data.shape, self.data.classes).to(device)
+        return self._network.build().to(device)
 
     def initial_network(self, seed: int, device: torch.device) -> nn.Module:
         """On a device, with the parameters that a run of this seed starts from."""
-        model = self._network.build(self.data.shape, self.data.classes)
+        model = self._network.build()
         self._network.initialise(model, seed)
         return model.to(device)
 
@@ -55,4 +56,4 @@ class Problem:
     @cached_property
     def _shapes(self) -> nn.Module:
         with torch.device("meta"):  # shapes without memory
-            return self._network.build(self.data.shape, self.data.classes)
+            return self._network.build()

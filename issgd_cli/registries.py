@@ -75,7 +75,17 @@ METHODS = Registry(
         "reshuffled": Part("issgd_cli.methods.reshuffled:Reshuffled", defaults=BASELINE),
     },
 )
-NETWORKS = Registry("model.network", {"mlp": Part("issgd_cli.networks.mlp:MLP")})
+NETWORKS = Registry(
+    "model.network",
+    {
+        "mlp": Part("issgd_cli.networks.mlp:MLP"),
+        "cnn": Part("issgd_cli.networks.cnn:CNN", has_settings=True),
+        "resnet18": Part("issgd_cli.networks.resnet18:ResNet18", has_settings=True),
+        "vit": Part("issgd_cli.networks.vit:ViT", has_settings=True),
+        "text": Part("issgd_cli.networks.text:Text", has_settings=True),
+        "polynomial": Part("issgd_cli.networks.polynomial:Polynomial", has_settings=True),
+    },
+)
 LOSSES = Registry("model.loss", {"cross-entropy": Part("issgd_cli.losses.cross_entropy:cross_entropy")})
 
 OPTIMIZERS = Registry(

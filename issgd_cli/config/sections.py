@@ -17,7 +17,7 @@ from issgd_cli.config.values import (
     Smoothing,
     Text,
     Whole,
-    Width,
+    Widths,
     like,
     one_of,
 )
@@ -41,7 +41,7 @@ class Model(Section):
 
     network: Annotated[str, one_of(NETWORKS)] = "mlp"
     loss: Annotated[str, one_of(LOSSES)] = "cross-entropy"
-    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)] = (2048, 2048, 2048, 2048)
+    hidden: Widths = (2048, 2048, 2048, 2048)
     initial_weight_std: Annotated[Number, Field(gt=0)] | None = (
         None  # None: 0.01, more below width 2048 (networks/mlp.py)
     )

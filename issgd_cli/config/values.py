@@ -80,6 +80,8 @@ Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[Whole, Field(gt=0, lt=2**53)]
 Width = Annotated[Whole, Field(gt=0, le=2**17)]
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)]
+Layers = Annotated[Whole, Field(gt=0, le=1000)]
 Text = Annotated[  # a path may hold much, but no line's end
     str, like(r"[^\x00-\x1f\x7f]{0,4096}", "must be one line of at most 4,096 letters, for instance data/svhn")
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from issgd_cli.networks import Sizes
 from issgd_cli.randomness import generator
 
 if TYPE_CHECKING:
@@ -51,14 +52,12 @@ def initialise(model: nn.Module, seed: int, std: float | None = None) -> None:
 class MLP:
     """The paper's network as a configuration describes it."""
 
-    def __init__(self, config: "Config") -> None:
-        """Of the section [model]."""
-        self.settings = config.model
+    def __init__(self, config: "Config", sizes: Sizes) -> None:
+        """Of the section [model]; for inputs of any shape."""
+        self.settings, self.sizes = config.model, sizes
 
-    def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        """For inputs of this shape, flat or not, and so many classes; not yet initialised."""
-        return mlp(math.prod(shape), self.settings.hidden, outputs)
+    def build(self) -> nn.Module:
+        return mlp(math.prod(self.sizes.shape), self.settings.hidden, self.sizes.outputs)
 
     def initialise(self, model: nn.Module, seed: int) -> None:
-        """See `initialise`."""
         initialise(model, seed, self.settings.initial_weight_std)
