@@ -11,6 +11,7 @@ from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.losses import Loss
 from issgd_cli.networks import Network, Sizes, flat
+from issgd_cli.networks.own import Own
 from issgd_cli.registries import LOSSES, NETWORKS
 
 
@@ -23,11 +24,15 @@ class Problem:
     """
 
     def __init__(self, config: Config, data: Prepared) -> None:
-        """As the configuration describes it."""
+        """As the configuration describes it.
+
+        Raises:
+            ConfigError: The network is not for such data; or it is the user's own, and cannot or must not be imported.
+        """
         self.data = data
         self.loss: Loss = LOSSES[config.model.loss]
         sizes = Sizes(data.shape, data.classes)
-        self._network: Network = NETWORKS[config.model.network](config, sizes)
+        self._network: Network = NETWORKS.get(config.model.network, Own)(config, sizes)
 
     def network(self, device: torch.device) -> nn.Module:
         """On a device, without parameters that mean anything."""

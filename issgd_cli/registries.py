@@ -1,8 +1,9 @@
 """What a configuration may name: methods, networks, losses, optimisers. A new one is a file, and a line here.
 
 Each is imported when it is asked for and not before, and nothing else is ever imported because a configuration names
-it. One that has settings of its own lists them in its file, as a frozen Section called Settings: they are the
-configuration's section of its name.
+it. (A network of the user's own is imported because the command line names it: networks/naming.py.) One that has
+settings of its own lists them in its file, as a frozen Section called Settings: they are the configuration's section of
+its name.
 """
 
 from collections.abc import Iterator, Mapping

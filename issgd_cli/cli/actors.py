@@ -16,6 +16,9 @@ Url = Annotated[
 Name = Annotated[str, typer.Option("--run", help="The run's name in the database, as `issgd train` prints it.")]
 DataDir = Annotated[Path, typer.Option(help="Where the prepared datasets are.")]
 Folder = Annotated[Path, typer.Option(help="The run's folder.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="The run's network, where that is your own package.module:function.")
+]
 Device = Annotated[str, typer.Option(help="For instance cuda:0; empty: as the run's configuration says.")]
 
 
@@ -26,9 +29,10 @@ def worker(
     data_dir: DataDir = Path("data"),
     index: Annotated[int | None, typer.Option(hidden=True)] = None,
     device: Device = "",
+    model: Model = None,
 ) -> None:
     """Join a run as a worker, from this machine or another."""
-    _join("worker", address(database, database_file) or default(), run, data_dir, None, index, device)
+    _join("worker", address(database, database_file) or default(), run, data_dir, None, index, device, model)
 
 
 def master(
@@ -38,9 +42,10 @@ def master(
     database_file: DatabaseFile = None,
     data_dir: DataDir = Path("data"),
     device: Device = "",
+    model: Model = None,
 ) -> None:
     """Be a run's master (`issgd train` starts one; this is for debugging)."""
-    _join("master", address(database, database_file) or default(), run, data_dir, folder, None, device)
+    _join("master", address(database, database_file) or default(), run, data_dir, folder, None, device, model)
 
 
 def monitor(
@@ -50,18 +55,29 @@ def monitor(
     database_file: DatabaseFile = None,
     data_dir: DataDir = Path("data"),
     device: Device = "",
+    model: Model = None,
 ) -> None:
     """Be a run's monitor (`issgd train` starts one; this is for debugging)."""
-    _join("monitor", address(database, database_file) or default(), run, data_dir, folder, None, device)
+    _join("monitor", address(database, database_file) or default(), run, data_dir, folder, None, device, model)
 
 
 def _join(
-    kind: "Kind", url: str, run: str, data_dir: Path, folder: Path | None, index: int | None, device: str
+    kind: "Kind",
+    url: str,
+    run: str,
+    data_dir: Path,
+    folder: Path | None,
+    index: int | None,
+    device: str,
+    model: str | None,
 ) -> None:
     from issgd_cli.clusters.cluster import GONE_STATUS
     from issgd_cli.clusters.joining import join
     from issgd_cli.errors import ConfigError, GoneError
+    from issgd_cli.networks import naming
 
+    if model is not None:
+        naming.name(model)
     if not url:
         raise ConfigError(
             "Where is the run's database? Name it by --database-file, by ISSGD_DATABASE, or by --database redis://host:6379."

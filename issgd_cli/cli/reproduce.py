@@ -31,6 +31,10 @@ def reproduce(
     database: Annotated[
         str | None, typer.Option(help="URL; unless given, ISSGD_DATABASE's; none: a server a run.")
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A function of your own that the file names as a network; any number of them."),
+    ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where prepared datasets are.")] = None,
     results_dir: Annotated[Path, typer.Option(help="Where runs go.")] = Path("results"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; any number of them.")] = None,
@@ -43,8 +47,11 @@ def reproduce(
     from issgd_cli.config.layers import assignments, merged
     from issgd_cli.errors import RunError
     from issgd_cli.experiments import experiment as experiments
+    from issgd_cli.networks import naming
     from issgd_cli.runs import folder as run_folders
 
+    for function in model or []:
+        naming.name(function)
     overrides = merged(
         {"database": {"url": database}} if database is not None else {},
         {"data": {"dir": data_dir}} if data_dir else {},
@@ -56,6 +63,8 @@ def reproduce(
     datasets = dict.fromkeys(run.dataset for run in runs)
     timelines = [run for dataset in datasets for run in plan.timeline_runs(overrides, dataset).values()]
     everything = [on_default(run, overrides) for run in (*runs, *timelines)]
+    for run in everything:
+        naming.refuse_unnamed(run.config.model.network)
     prepare_files(everything)
     if dry_run:
         _say_how_long(everything, results_dir, jobs)

@@ -33,6 +33,10 @@ def train(
     ] = None,
     database_file: DatabaseFile = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT where workers elsewhere reach our own server.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="mlp, cnn, resnet18, vit, text, polynomial, or your own package.module:function."),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="A prepared dataset's name, or FILE.npz.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where prepared datasets are.")] = None,
     results_dir: Annotated[Path, typer.Option(help="Where runs go.")] = Path("results"),
@@ -43,8 +47,13 @@ def train(
 ) -> None:
     """Train once: start Redis, a master, workers and a monitor, show them live, leave a run folder."""
     from issgd_cli.config.layers import assignments, merged
+    from issgd_cli.config.values import is_place
     from issgd_cli.experiments import experiment as experiments
+    from issgd_cli.networks import naming
     from issgd_cli.runs import folder as runs
+
+    if model is not None and is_place(model):
+        naming.name(model)
 
     flags: dict[str, dict[str, Any]] = {
         "worker": {"count": workers},
@@ -52,12 +61,14 @@ def train(
         "cluster": {"kind": cluster},
         "database": {"url": address(database, database_file), "listen": listen},
         "data": {"name": data, "dir": data_dir},
+        "model": {"network": model},
     }
     given = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in flags.items()}
     top = {"name": name, "seed": seed}
     overrides = merged(given, {k: v for k, v in top.items() if v is not None}, assignments(set_ or []))
     plan = experiments.read(experiment) if experiment else experiments.single()
     run = on_default(plan.one(setting, method, overrides, dataset), overrides)
+    naming.refuse_unnamed(run.config.model.network)
     folder = run.folder(results_dir)
     tracked = beside(track)
     prepare_files([run])
@@ -98,7 +109,7 @@ def _say_how_long(config: "Config") -> None:
         f"About {duration(guess.seconds)}: {guess.steps:,} steps at {guess.step_seconds:.3g} s on {guess.device}, "
         f"{guess.epochs:.2g} passes over the data."
     )
-    if guess.device == "cpu" and guess.step_seconds > 0.02:
+    if guess.device == "cpu" and guess.step_seconds > 0.02 and config.model.network == "mlp":
         typer.echo(
             "The paper's size is slow without a GPU. A minute's version of it: "
             f"issgd train --data {shlex.quote(config.data.name)} --steps 2000 --set model.hidden=[128,128,128,128] "

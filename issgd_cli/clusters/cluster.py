@@ -75,7 +75,7 @@ class Launcher(Protocol):
         """
 
 
-def arguments(actor: str, run: str, data_dir: str, folder: Path) -> list[str]:
+def arguments(actor: str, run: str, data_dir: str, folder: Path, model: str | None = None) -> list[str]:
     """What follows `issgd` on an actor's command line, on any cluster.
 
     Args:
@@ -83,7 +83,9 @@ def arguments(actor: str, run: str, data_dir: str, folder: Path) -> list[str]:
         run: The run's name in the database.
         data_dir: Where the prepared datasets are.
         folder: The run's.
+        model: The network of the user's own that the launcher's command line names, if it does.
     """
     kind, _, index = actor.partition("-")
     own = ["--index", index] if kind == "worker" else ["--folder", str(folder)]
-    return [kind, "--run", run, "--data-dir", data_dir, *own]
+    named = [] if model is None else ["--model", model]
+    return [kind, "--run", run, "--data-dir", data_dir, *own, *named]

@@ -21,6 +21,7 @@ from issgd_cli.config.validation import resolve
 from issgd_cli.database import Document, Layout
 from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.errors import DatabaseError, DataError, GoneError, RunError
+from issgd_cli.networks import naming
 from issgd_cli.problem import Problem
 from issgd_cli.runs.checkpoints import load_checkpoint
 from issgd_cli.runs.folder import RunFolder, locked
@@ -111,6 +112,7 @@ def _take_part(
     device: str | None,
 ) -> None:
     config = resolve(description["config"], "the run's description in the database")
+    naming.refuse_unnamed(config.model.network)  # before anything else: the database is not to say what is imported
     torch.set_num_threads(threads(config))
     torch.set_float32_matmul_precision(config.cluster.matmul_precision)
     data = datasets.load(config.data.name, data_dir, config.data.train_size)

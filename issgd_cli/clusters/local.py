@@ -7,6 +7,7 @@ from issgd_cli.clusters.processes import Processes
 from issgd_cli.clusters.service import opened
 from issgd_cli.clusters.supervisor import Supervisor
 from issgd_cli.config.config import Config
+from issgd_cli.networks import naming
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 
@@ -22,5 +23,5 @@ def run(
         IssgdError: The database is not there.
     """
     with opened(config, folder) as service:
-        launcher = Processes(service.run_name, folder, config.data.dir, jobs)
+        launcher = Processes(service.run_name, folder, config.data.dir, jobs, naming.named(config.model.network))
         Supervisor(config, folder, problem, service, launcher, watch, stop).run()

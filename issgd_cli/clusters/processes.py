@@ -72,19 +72,22 @@ class Processes:
         folder: The run's.
         data_dir: Where the prepared datasets are.
         jobs: How many runs share this machine, and so its cores.
+        model: See `arguments`.
     """
 
     run_name: str
     folder: RunFolder
     data_dir: str
     jobs: int = 1
+    model: str | None = None
 
     def start(self, actor: str, environment: Mapping[str, str]) -> Process:
+        words = arguments(actor, self.run_name, self.data_dir, self.folder.path, self.model)
         log = self.folder.log_of(actor)
         with log.open("ab") as output:
             start = output.tell()  # now: the process moves it on
             popen = subprocess.Popen(
-                [sys.executable, "-m", "issgd_cli", *arguments(actor, self.run_name, self.data_dir, self.folder.path)],
+                [sys.executable, "-m", "issgd_cli", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

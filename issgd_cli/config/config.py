@@ -22,7 +22,7 @@ from issgd_cli.config.sections import (
     Worker,
 )
 from issgd_cli.config.values import Section, Whole, like
-from issgd_cli.registries import ALL, Defaults
+from issgd_cli.registries import ALL, NETWORKS, Defaults
 
 S = TypeVar("S", bound=Section)
 
@@ -80,6 +80,16 @@ class Config(Section):
             if self.master.steps is None:
                 raise ValueError("exact mode ends by master.steps, not by the clock; set master.steps")
         self._check_schedule()
+        if self.model.arguments and self.model.network in NETWORKS:
+            raise ValueError(
+                f"model.arguments are for a function of your own, package.module:function, and model.network is "
+                f"'{self.model.network}', whose settings are in the section [{self.model.network}]"
+            )
+        if self.worker.precision == "bfloat16" and self.model.network != "mlp":
+            raise ValueError(
+                f"worker.precision = 'bfloat16' is for model.network = 'mlp' alone, which is "
+                f"'{self.model.network}'; leave it out"
+            )
         if self.master.reuse_own_norms and self.proposal.limit_mode == "drop":
             raise ValueError(
                 "master.reuse_own_norms needs proposal.limit_mode = 'fill': with 'drop' the examples that the master "

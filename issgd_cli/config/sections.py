@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from issgd_cli.config.values import (
+    Arguments,
     Decay,
     Duration,
     Fraction,
@@ -37,10 +38,12 @@ class Data(Section):
 
 
 class Model(Section):
-    """The network, and what it minimises; the keys below these two are the multi-layer perceptron's."""
+    """The network, and what it minimises. Other networks than the multi-layer perceptron have sections of their own."""
 
-    network: Annotated[str, one_of(NETWORKS)] = "mlp"
+    network: Annotated[str, one_of(NETWORKS, or_place=True)] = "mlp"  # or package.module:function
+    arguments: Arguments = Field(default={})  # of a function of the user's own
     loss: Annotated[str, one_of(LOSSES)] = "cross-entropy"
+    # Of the multi-layer perceptron.
     hidden: Widths = (2048, 2048, 2048, 2048)
     initial_weight_std: Annotated[Number, Field(gt=0)] | None = (
         None  # None: 0.01, more below width 2048 (networks/mlp.py)

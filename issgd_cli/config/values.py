@@ -3,12 +3,14 @@
 import contextlib
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from issgd_cli.errors import ConfigError
+
+_NAME = "[A-Za-z_][A-Za-z0-9_]{0,99}"  # Python's, in ASCII
 
 
 def _number(given: Any) -> Any:
@@ -33,16 +35,46 @@ def like(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def one_of(names: Collection[str]) -> AfterValidator:
-    """Of texts: one of these names."""
+def one_of(names: Collection[str], or_place: bool = False) -> AfterValidator:
+    """Of texts: one of these names, or a function of the user's own where `or_place` says so."""
 
     def check(text: str) -> str:
-        if text not in names:
-            *others, last = map(repr, names)
+        if text not in names and not (or_place and is_place(text)):
+            choices = [repr(name) for name in names]
+            if or_place:
+                choices.append("a function of your own as package.module:function")
+            *others, last = choices
             raise ValueError(f"must be {', '.join(others)} or {last}" if others else f"must be {last}")
         return text
 
     return AfterValidator(check)
+
+
+def is_place(text: str) -> bool:
+    """Whether it is written as a function of the user's own is: `package.module:function`."""
+    return len(text) <= 200 and re.fullmatch(rf"{_NAME}(\.{_NAME})*:{_NAME}", text) is not None
+
+
+def _arguments(given: Any) -> dict[str, Any]:
+    """Keyword arguments as JSON and TOML can both write them; lists become tuples."""
+    if not isinstance(given, Mapping):
+        raise ValueError("must be a table, for instance {width = 64}")
+    for name, value in given.items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if not isinstance(name, str) or not re.fullmatch(rf"{_NAME}", name) or not all(map(_is_plain, values)):
+            raise ValueError(
+                f"holds {str(name)[:60]!r}: names must be Python's, and values texts of one line, finite numbers, true "
+                "or false, or lists of these"
+            )
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isprintable() and len(value) <= 4096
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _smoothing(given: Any) -> float | str:
@@ -91,6 +123,7 @@ Duration = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[Number, Field(ge=0, lt=1)]
 Rate = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 Index = Annotated[Whole, Field(ge=0)]
+Arguments = Annotated[dict[str, Any], PlainValidator(_arguments)]
 Smoothing = Annotated[float | str, PlainValidator(_smoothing)]
 
 

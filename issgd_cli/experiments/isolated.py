@@ -15,6 +15,7 @@ from issgd_cli.config.config import Config
 from issgd_cli.config.validation import resolve
 from issgd_cli.errors import IssgdError, RunError
 from issgd_cli.experiments import run as training
+from issgd_cli.networks import naming
 from issgd_cli.runs.folder import RunFolder
 
 POLL_SECONDS = 0.1
@@ -41,7 +42,7 @@ def train(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     plain = {"command": command, "resume": resume, "labels": labels, "jobs": jobs}
-    arguments = (theirs, config.model_dump(mode="json"), str(folder.path), plain)
+    arguments = (theirs, config.model_dump(mode="json"), str(folder.path), plain, naming.named(config.model.network))
     process = context.Process(target=_child, args=arguments, name=str(folder.path))
     process.start()
     theirs.close()  # so that the end of the child's is the end of the connection
@@ -72,8 +73,13 @@ def train(
         process.close()
 
 
-def _child(connection: Connection, config: dict[str, Any], folder: str, plain: dict[str, Any]) -> None:
-    """Runs, sends a snapshot now and then, and in the end None, or what went wrong."""
+def _child(
+    connection: Connection, config: dict[str, Any], folder: str, plain: dict[str, Any], model: str | None
+) -> None:
+    """Runs, sends a snapshot now and then, and in the end None, or what went wrong.
+
+    `model`: the network of the user's own that the parent's command line names, if it does.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):  # those at the terminal are for the parent, who tells us
         signal.signal(number, signal.SIG_IGN)
     stop = threading.Event()
@@ -85,6 +91,8 @@ def _child(connection: Connection, config: dict[str, Any], folder: str, plain: d
 
     failure = None
     try:
+        if model is not None:
+            naming.name(model)
         training.train(resolve(config, "the parent process"), RunFolder(Path(folder)), watch=watch, stop=stop, **plain)
     except IssgdError as error:
         failure = str(error)

@@ -14,12 +14,17 @@ class Sizes:
     Attributes:
         shape: Of one example: (channels, height, width) of an image, (length,) of a text.
         outputs: How many numbers it gives for each.
-        vocabulary: Where examples are texts, how many tokens there are, from 0, the padding, on; else None.
+        tokens: Where examples are texts, how many tokens there are, of which 0 is the padding; 0: they are none.
     """
 
     shape: tuple[int, ...]
     outputs: int
-    vocabulary: int | None = None
+    tokens: int = 0
+
+    @property
+    def described(self) -> str:
+        """What examples are, for people."""
+        return f"{'texts' if self.tokens else 'numbers'} of shape {self.shape}"
 
 
 class Network(Protocol):

@@ -17,10 +17,10 @@ def image_of(sizes: Sizes, network: str) -> tuple[int, int, int]:
     Raises:
         ConfigError: They are no images.
     """
-    if sizes.vocabulary is not None or len(sizes.shape) != 3:
+    if sizes.tokens or len(sizes.shape) != 3:
         raise ConfigError(
-            f"model.network = '{network}' is for images, (channels, height, width); the examples are of shape "
-            f"{sizes.shape}. Use 'mlp', which takes any numbers, or 'text' for texts."
+            f"model.network = '{network}' is for images, (channels, height, width); the examples are "
+            f"{sizes.described}. Use 'mlp', which takes any numbers, or 'text' for texts."
         )
     channels, height, width = sizes.shape
     return channels, height, width

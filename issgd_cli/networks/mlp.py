@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from issgd_cli.errors import ConfigError
 from issgd_cli.networks import Sizes
 from issgd_cli.randomness import generator
 
@@ -53,7 +54,13 @@ class MLP:
     """The paper's network as a configuration describes it."""
 
     def __init__(self, config: "Config", sizes: Sizes) -> None:
-        """Of the section [model]; for inputs of any shape."""
+        """Of the section [model]; for numbers of any shape.
+
+        Raises:
+            ConfigError: The examples are texts.
+        """
+        if sizes.tokens:
+            raise ConfigError(f"model.network = 'mlp' is for numbers; the examples are {sizes.described}. Use 'text'.")
         self.settings, self.sizes = config.model, sizes
 
     def build(self) -> nn.Module:

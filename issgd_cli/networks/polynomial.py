@@ -50,9 +50,9 @@ class Polynomial:
             ConfigError: An example is more than one number.
         """
         self.settings, self.sizes = config.own(Settings), sizes
-        if sizes.vocabulary is not None or math.prod(sizes.shape) != 1:
+        if sizes.tokens or math.prod(sizes.shape) != 1:
             raise ConfigError(
-                f"model.network = 'polynomial' is of one number; the examples are of shape {sizes.shape}. Use 'mlp'."
+                f"model.network = 'polynomial' is of one number; the examples are {sizes.described}. Use 'mlp'."
             )
 
     def build(self) -> nn.Module:

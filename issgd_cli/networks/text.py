@@ -29,11 +29,11 @@ class Settings(Section):
 class TextTransformer(nn.Module):
     """See the module."""
 
-    def __init__(self, vocabulary: int, length: int, settings: Settings, outputs: int) -> None:
+    def __init__(self, tokens: int, length: int, settings: Settings, outputs: int) -> None:
         """Of texts of at most this length."""
         super().__init__()
         width = settings.width
-        self.embedding = nn.Embedding(vocabulary, width, padding_idx=PADDING)
+        self.embedding = nn.Embedding(tokens, width, padding_idx=PADDING)
         self.positions = Positions(length, width)
         self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.depth))
         self.norm = nn.LayerNorm(width)
@@ -62,16 +62,15 @@ class Text:
             ConfigError: The examples are no texts, or the heads do not share the width.
         """
         self.settings, self.sizes = config.own(Settings), sizes
-        if sizes.vocabulary is None or len(sizes.shape) != 1:
+        if not sizes.tokens or len(sizes.shape) != 1:
             raise ConfigError(
-                f"model.network = 'text' is for texts, rows of tokens; the examples are of shape {sizes.shape}"
-                f"{' and have no vocabulary' if sizes.vocabulary is None else ''}. Use 'mlp', or 'cnn' for images."
+                f"model.network = 'text' is for texts, rows of tokens; the examples are {sizes.described}. Use 'mlp', "
+                "or 'cnn' for images."
             )
-        self.vocabulary = sizes.vocabulary
         refuse_heads(self.settings.width, self.settings.heads, "text")
 
     def build(self) -> nn.Module:
-        return TextTransformer(self.vocabulary, self.sizes.shape[0], self.settings, self.sizes.outputs)
+        return TextTransformer(self.sizes.tokens, self.sizes.shape[0], self.settings, self.sizes.outputs)
 
     def initialise(self, model: nn.Module, seed: int) -> None:
         initial.initialise(model, seed)

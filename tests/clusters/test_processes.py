@@ -47,6 +47,16 @@ def test_an_actor_gets_its_command_line_and_its_environment(
         ]
 
 
+def test_an_actor_is_told_of_the_network_that_the_launchers_command_line_names(
+    new_folder: NewFolder, as_python: Callable[[str], None]
+) -> None:
+    as_python('echo "$@"')
+    for actor in ("master", "worker-0", "monitor"):
+        handle = Processes("a", new_folder(actor), "data", model="own.module:function").start(actor, {})
+        eventually(lambda: handle.poll() is not None)  # noqa: B023 - not kept
+        assert handle.last_words().endswith(" --model own.module:function\n")
+
+
 def test_the_last_words_are_those_of_this_life(new_folder: NewFolder, as_python: Callable[[str], None]) -> None:
     as_python("echo out; echo err >&2; printf cut")
     folder = new_folder("run")

@@ -120,6 +120,7 @@ def changed(key: str) -> Any:
         "optimizer.nesterov": False,
         "proposal.method": "sgd",
         "model.network": "other",
+        "model.arguments": {"width": 5},
         "optimizer.kind": "adam",
         "optimizer.schedule.warmup_steps": 7,
         "optimizer.betas": [0.5, 0.9],
@@ -170,6 +171,8 @@ def test_the_hash_leaves_out_what_changes_no_result_and_nothing_else(key: str, m
     }
     if key.startswith("optimizer.schedule."):  # a key of one kind is refused with another
         base = merged(base, {"optimizer": {"schedule": schedules.get(key.rpartition(".")[2], {})}})
+    if key == "model.arguments":
+        base = merged(base, {"model": {"network": "package.module:function"}})
     *sections, last = key.split(".")
     other: dict[str, Any] = {last: changed(key)}
     for section in reversed(sections):

@@ -22,7 +22,7 @@ SIZES = {
     "cnn": Sizes((2, 6, 10), 3),
     "resnet18": Sizes((2, 8, 8), 3),
     "vit": Sizes((2, 4, 6), 3),
-    "text": Sizes((7,), 3, vocabulary=11),
+    "text": Sizes((7,), 3, tokens=11),
     "polynomial": Sizes((1,), 1),
 }
 

@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from issgd_cli.errors import ConfigError
+from issgd_cli.networks import Sizes
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.networks.mlp import initialise, mlp
+from tests.networks.made import made
 
 
 def linear_layers(model: nn.Sequential) -> list[nn.Linear]:
@@ -87,3 +90,8 @@ def test_initial_weights_owe_nothing_to_the_global_generators() -> None:
     torch.randn(7)
     initialise(model, 0)
     assert torch.equal(flatten_parameters(model), before)
+
+
+def test_texts_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'mlp' is for numbers; the examples are texts of shape \(7,\)\. Use 'text'"):
+        made("mlp", sizes=Sizes((7,), 3, tokens=11))
