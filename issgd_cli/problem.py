@@ -9,8 +9,10 @@ from issgd_cli.config.config import Config
 from issgd_cli.database import Split
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.errors import ConfigError
 from issgd_cli.losses import Loss
 from issgd_cli.networks import Network, Sizes, flat
+from issgd_cli.networks.layers import batch_normalised
 from issgd_cli.networks.own import Own
 from issgd_cli.registries import LOSSES, NETWORKS
 
@@ -27,22 +29,27 @@ class Problem:
         """As the configuration describes it.
 
         Raises:
-            ConfigError: The network is not for such data; or it is the user's own, and cannot or must not be imported.
+            ConfigError: The network is not for such data, or not for what is asked of its minibatches; or it is the
+                user's own, and cannot or must not be imported.
         """
         self.data = data
         self.loss: Loss = LOSSES[config.model.loss]
         sizes = Sizes(data.shape, data.classes)
         self._network: Network = NETWORKS.get(config.model.network, Own)(config, sizes)
+        if config.master.reuse_own_norms:
+            self.refuse_batch_statistics("master.reuse_own_norms")
+        if config.proposal.source == "oracle":
+            self.refuse_batch_statistics("proposal.source = 'oracle'")
 
     def network(self, device: torch.device) -> nn.Module:
-        """On a device, without parameters that mean anything."""
-        return self._network.build().to(device)
+        """On a device, for scoring: in evaluation mode, without parameters that mean anything."""
+        return self._network.build().to(device).eval()
 
     def initial_network(self, seed: int, device: torch.device) -> nn.Module:
-        """On a device, with the parameters that a run of this seed starts from."""
+        """On a device, for training: in training mode, with the parameters that a run of this seed starts from."""
         model = self._network.build()
         self._network.initialise(model, seed)
-        return model.to(device)
+        return model.to(device).train()
 
     def examples(self, split: Split, device: torch.device) -> Examples:
         """Of a split, for a network on this device."""
@@ -50,13 +57,31 @@ class Problem:
 
     @cached_property
     def size(self) -> int:
-        """P, the number of the network's parameters."""
+        """P, how many numbers the network's flat vector holds."""
         return flat.size(self._shapes)
 
     @cached_property
+    def trained_size(self) -> int:
+        """How many of them are trained."""
+        return flat.trained_size(self._shapes)
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Of the network's parameters: what a flat vector of them means."""
+        """Of the network: what a flat vector means."""
         return flat.fingerprint(self._shapes)
+
+    def refuse_batch_statistics(self, key: str) -> None:
+        """For what `key` asks for, each example must have a gradient of its own while the network is trained.
+
+        Raises:
+            ConfigError: A layer normalises over the minibatch.
+        """
+        if layer := batch_normalised(self._shapes):
+            raise ConfigError(
+                f"{key} needs each example's own gradient in the minibatches that are trained, and the network "
+                f"normalises over the minibatch ({layer}), where no example has one. Set resnet18.norm = 'group', or "
+                "give a network of your own GroupNorm instead of BatchNorm."
+            )
 
     @cached_property
     def _shapes(self) -> nn.Module:

@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from issgd_cli.config.config import Config
 from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.errors import ConfigError
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.networks import flat
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.networks.mlp import initialise, mlp
 from issgd_cli.problem import Problem
+from tests.networks.made import named
 
 Configured = Callable[..., Config]
 
@@ -50,3 +53,40 @@ def test_the_problems_examples_network_and_loss_fit_together(configured: Configu
     losses = problem.loss(problem.initial_network(0, CPU)(inputs), labels)
     assert losses.shape == (5,)
     assert problem.loss is cross_entropy
+
+
+def test_what_is_trained_is_in_training_mode_and_what_scores_is_not(
+    configured: Configured, data: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for network in ("mlp", "cnn", named(monkeypatch)):
+        problem = Problem(configured(f"model.network={network}"), data)
+        training, scoring = problem.initial_network(0, CPU), problem.network(CPU)
+        assert {layer.training for layer in training.modules()} == {True}
+        assert {layer.training for layer in scoring.modules()} == {False}
+
+
+def test_a_network_that_mixes_its_minibatch_gives_no_norms_of_it(
+    configured: Configured, data: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reusing = ["master.mode=relaxed", "master.reuse_own_norms=true", "proposal.limit_mode=fill"]
+    oracle = ["proposal.source=oracle", "cluster.kind=simulated", "master.publish_every_steps=1"]
+    for network in ("resnet18", named(monkeypatch)):
+        batch = [f"model.network={network}", "resnet18.norm=batch"]
+        for key, settings in (("master.reuse_own_norms", reusing), ("proposal.source = 'oracle'", oracle)):
+            with pytest.raises(ConfigError, match=rf"{key} needs each example's own .*Set resnet18\.norm = 'group'"):
+                Problem(configured(*batch, *settings), data)
+            Problem(configured("model.network=resnet18", *settings), data)
+        problem = Problem(configured(*batch), data)
+        with pytest.raises(ConfigError, match=r"proposal\.method = 'x' needs"):
+            problem.refuse_batch_statistics("proposal.method = 'x'")
+
+
+def test_buffers_are_part_of_what_travels_and_not_of_what_descends(
+    configured: Configured, data: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = Problem(configured(f"model.network={named(monkeypatch)}"), data)
+    assert problem.trained_size == 16 * 5 + 5 + 5 + 5 + 5 * 3 + 3
+    assert problem.size == problem.trained_size + 5 + 5
+    plain = Problem(configured(), data)
+    assert plain.size == plain.trained_size
+    assert isinstance(problem.network(CPU), nn.Sequential)

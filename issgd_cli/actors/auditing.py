@@ -16,6 +16,7 @@ from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.losses import Loss
 from issgd_cli.methods.proposal import Proposal, floored
 from issgd_cli.methods.smoothing import smoothed
+from issgd_cli.networks.flat import trained_size
 from issgd_cli.runs.audits import Audit
 from issgd_cli.scores import score
 
@@ -67,7 +68,7 @@ class Measured:
     Attributes:
         losses, errors: Of each example, shape (n,).
         squared_norms: ||g(x)||^2 of each training example, shape (n,).
-        gradients: Sums over the training examples that can't be drawn, and those that can, float64, shape (2, P).
+        gradients: Sums over the training examples that can't be drawn, and those that can, float64, shape (2, T).
     """
 
     losses: Mapping[Split, Float64s]
@@ -92,11 +93,11 @@ def measured(
         drawn: Which training examples can be drawn, shape (N,).
         rows: Of each split, shape (n,); None: all.
     """
-    device, parameters = examples["train"].device, sum(parameter.numel() for parameter in model.parameters())
+    device, trained = examples["train"].device, trained_size(model)
     sizes = {split: len(examples[split] if rows is None else rows[split]) for split in SPLITS}
     losses, errors = ({split: np.zeros(size) for split, size in sizes.items()} for _ in range(2))
     squared_norms = np.zeros(sizes["train"])
-    gradients = torch.zeros((2, parameters), dtype=torch.float64, device=device)
+    gradients = torch.zeros((2, trained), dtype=torch.float64, device=device)
     for split, size in sizes.items():
         for first in range(0, size, AUDIT_MINIBATCH):
             span = slice(first, min(first + AUDIT_MINIBATCH, size))
@@ -127,7 +128,7 @@ def _error_norm2(
     true_gradient: torch.Tensor,
     draws: np.random.Generator,
 ) -> Generator[Operation, None, float]:
-    """Squared distance from the true gradient, shape (P,), of a mean gradient over draws by the weights in use."""
+    """Squared distance from the true gradient, shape (T,), of a mean gradient over draws by the weights in use."""
     indices, weights = Proposal.of(point.weights).draw(draws, AUDIT_DRAWS)
     total = torch.zeros_like(true_gradient)
     for first in range(0, AUDIT_DRAWS, AUDIT_MINIBATCH):

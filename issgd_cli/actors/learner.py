@@ -38,7 +38,8 @@ class Learner:
     Attributes:
         step: How many steps were taken.
         model: The network.
-        parameters: Its parameters, flat, shape (P,): the model's are views of it.
+        parameters: Its numbers, flat, shape (P,): the model's tensors are views of it (networks/flat.py).
+        trained, tensors: The parameters that descend, T of the P numbers; flat, shape (T,), and in their shapes.
         optimizer: How they descend.
     """
 
@@ -47,8 +48,9 @@ class Learner:
         self.config, self.problem = config, problem
         self.model = problem.initial_network(config.seed, device)
         self.parameters = flatten_parameters(self.model)
-        self.tensors: list[Tensor] = [*self.model.parameters()]
-        self.optimizer: Descent = OPTIMIZERS[config.optimizer.kind](config, self.parameters, self.tensors)
+        self.tensors: list[Tensor] = [one for one in self.model.parameters() if one.requires_grad]
+        self.trained = self.parameters[: problem.trained_size]
+        self.optimizer: Descent = OPTIMIZERS[config.optimizer.kind](config, self.trained, self.tensors)
         self.step = 0
         if checkpoint is not None:
             self.step = checkpoint.step
@@ -90,7 +92,7 @@ class Learner:
         self.step += 1
 
     def vectors(self) -> Mapping[str, Tensor]:
-        """All that a checkpoint holds of it, by its name for people; each flat, shape (P,)."""
+        """All that a checkpoint holds of it, by its name for people; each flat."""
         buffers = {f"{name.replace('_', ' ')} buffers": vector for name, vector in self.optimizer.vectors.items()}
         return {"parameters": self.parameters, **buffers}
 

@@ -88,6 +88,8 @@ class Master:
         """The master of a run, from its beginning or a checkpoint; it learns on this device."""
         examples = problem.examples("train", device)
         method = METHODS[config.proposal.method](config, len(examples), device)
+        if method.needs == "norms":
+            problem.refuse_batch_statistics(f"proposal.method = '{config.proposal.method}'")
         learner = Learner(config, problem, device, checkpoint)
         version, seconds = (1, None) if checkpoint is None else (checkpoint.version, checkpoint.seconds)
         saving = Saving(config, database, folder, version)

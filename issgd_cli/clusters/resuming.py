@@ -86,7 +86,7 @@ def set_back(
     data = problem.data
     layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
     if checkpoint is not None:
-        refuse_other(folder.checkpoint, checkpoint, layout, problem.size)
+        refuse_other(folder.checkpoint, checkpoint, layout, problem.size, problem.trained_size)
     seconds, step = (0.0, 0) if checkpoint is None else (checkpoint.seconds, checkpoint.step)
     if checkpoint is None or not checkpoint.moment:  # else the simulated cluster cuts, to the bit
         cutting.drop_from(folder.trace, step)

@@ -206,13 +206,15 @@ def trajectory(
 def _scored(learner: Learner, examples: Examples, with_gradient: bool) -> tuple[NDArray[np.float32], float | None]:
     """Norms of all training examples at the learner's parameters, and ||g_TRUE||^2 where it is asked for."""
     norms = np.zeros(len(examples), np.float32)
-    total = torch.zeros(learner.parameters.shape, dtype=torch.float64)
+    total = torch.zeros(learner.trained.shape, dtype=torch.float64)
+    learner.model.eval()
     for first in range(0, len(norms), MINIBATCH):
         span = slice(first, min(first + MINIBATCH, len(norms)))
         scores = score(learner.problem.loss, learner.model, *examples[span], with_gradient)
         norms[span] = scores.norms.cpu().numpy()
         if (gradient := scores.gradient) is not None:
             total += gradient.cpu()
+    learner.model.train()
     return norms, float((total / len(norms)).square().sum()) if with_gradient else None
 
 

@@ -39,3 +39,9 @@ def normalisation(kind: Norm, width: int) -> nn.Module:
     """
     groups = 1 if width % GROUP_CHANNELS else width // GROUP_CHANNELS
     return nn.BatchNorm2d(width) if kind == "batch" else nn.GroupNorm(groups, width)
+
+
+def batch_normalised(model: nn.Module) -> str | None:
+    """The first layer that normalises over the minibatch in training mode; None: each example stands for itself."""
+    layers = (name for name, layer in model.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
+    return next(layers, None)

@@ -50,6 +50,36 @@ class Own:
                 "torch's own generator, for instance in torch.nn.init, and by nothing else."
             )
         model.load_state_dict(drawn)
+        self._try(model.eval())
+
+    def _try(self, model: nn.Module) -> None:
+        """On two made-up examples, which its outputs and gradients are to fit.
+
+        Raises:
+            ConfigError: They don't.
+        """
+        inputs = torch.zeros(2, *self.sizes.shape, dtype=torch.int64 if self.sizes.tokens else torch.float32)
+        try:
+            outputs = model(inputs)
+        except Exception as error:
+            raise ConfigError(
+                f"The network of {self.place} was given inputs of shape {tuple(inputs.shape)}, and has failed: "
+                f"{type(error).__name__}: {error}."
+            ) from error
+        expected = (2, self.sizes.outputs)
+        if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
+            found = f"shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+            raise ConfigError(
+                f"The network of {self.place} makes outputs of {found} of inputs of shape {tuple(inputs.shape)}, where "
+                f"a tensor of shape {expected} is needed."
+            )
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        gradients = torch.autograd.grad(outputs.sum(), list(trained.values()), allow_unused=True)
+        if unused := [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]:
+            raise ConfigError(
+                f"{unused[0]} of the network of {self.place} has no part in its outputs. Freeze it by "
+                "requires_grad_(False), or take it out."
+            )
 
     def _made(self, seed: int) -> nn.Module:
         # Whatever the device at hand: not everything that a function does can be done on "meta", without memory.
@@ -119,9 +149,12 @@ def _trouble(model: object) -> str | None:
                 f"drops out activations ({name or type(layer).__name__}): workers could not score what is trained, and "
                 "issgd draws nothing but from the run's seed. Set p = 0."
             )
-        if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.track_running_stats and layer.momentum is None:
+        if not isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            continue
+        if layer.momentum is None or not layer.track_running_stats:
             return (
-                f"has a cumulative average in {name or type(layer).__name__}, which a checkpoint does not hold. Give "
-                "it a momentum."
+                f"has a BatchNorm ({name or type(layer).__name__}) without running statistics, or with a cumulative "
+                "average of them: workers score with those that the master publishes. Set track_running_stats and a "
+                "momentum."
             )
     return None

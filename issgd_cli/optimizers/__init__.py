@@ -11,7 +11,7 @@ class Descent(Protocol):
     """An optimiser of the parameters that it was made for, which it changes in place.
 
     Attributes:
-        vectors: Its state, by the names that it has in a checkpoint, each flat, shape (P,).
+        vectors: Its state, by the names that it has in a checkpoint, flat as the parameters, shape (T,).
     """
 
     vectors: "Mapping[str, Tensor]"

@@ -20,7 +20,7 @@ class Adam:
     formula: Any = staticmethod(adam)
 
     def __init__(self, config: "Config", parameters: Tensor, tensors: Sequence[Tensor]) -> None:
-        """For a flat vector of parameters, shape (P,), and its views."""
+        """For a flat vector of parameters, shape (T,), and its views."""
         self.settings, self.tensors = config.optimizer, list(tensors)
         self.vectors = {name: torch.zeros_like(parameters) for name in ("first_moment", "second_moment")}
         self.moments = [views(vector, tensors) for vector in self.vectors.values()]

@@ -17,7 +17,7 @@ class SGD:
     """torch.optim.SGD(fused=True) to the bit, on CPU and CUDA. Weight decay is added to the gradient."""
 
     def __init__(self, config: "Config", parameters: Tensor, tensors: Sequence[Tensor]) -> None:
-        """For a flat vector of parameters, shape (P,), and its views."""
+        """For a flat vector of parameters, shape (T,), and its views."""
         self.settings, self.tensors = config.optimizer, list(tensors)
         # torch's own first step would start from zeros, too: its buffer becomes a copy of the gradient.
         self.vectors = {"momentum": torch.zeros_like(parameters)}

@@ -104,15 +104,15 @@ def _sum(arrays: Arrays) -> str:
 # What a reader of such a file expects of one of its arrays
 
 
-def vector(arrays: Arrays, name: str, dtype: str, length: int | None = None) -> NDArray[Any]:
-    """A finite one of this type, of this length unless that is None.
+def vector(arrays: Arrays, name: str, dtype: str) -> NDArray[Any]:
+    """A finite one of this type.
 
     Raises:
         KeyError: There is no such array.
         ValueError: It is something else.
     """
     array = arrays[name]
-    if array.ndim != 1 or array.dtype != np.dtype(dtype) or len(array) != (len(array) if length is None else length):
+    if array.ndim != 1 or array.dtype != np.dtype(dtype):
         raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds values that are not finite")

@@ -31,8 +31,8 @@ class Checkpoint:
         step: Steps taken.
         version: Of the next publication.
         seconds: Since the run's start.
-        parameters: Flat, shape (P,).
-        optimizer: Its state, by name, each flat, shape (P,).
+        parameters: Flat, shape (P,), with the buffers that training changes.
+        optimizer: Its state, by name, each flat, one number for each parameter that is trained, shape (T,).
         proposal: The newest report of the proposal in use, which the trace may not hold yet.
         work: What all actors have done so far, quantity -> count; empty before it was first counted.
         records: The database's.
@@ -156,7 +156,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             seconds=number(arrays, "seconds"),
             parameters=parameters,
             optimizer={
-                name.removeprefix(OPTIMIZER): vector(arrays, name, "<f4", len(parameters))
+                name.removeprefix(OPTIMIZER): vector(arrays, name, "<f4")
                 for name in arrays
                 if name.startswith(OPTIMIZER) or name == MOMENTUM
             },
@@ -172,15 +172,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise DamagedError(path, error, START_AGAIN) from None
 
 
-def refuse_other(path: Path, checkpoint: Checkpoint, layout: Layout, parameters: int) -> None:
+def refuse_other(path: Path, checkpoint: Checkpoint, layout: Layout, parameters: int, trained: int) -> None:
     """Keeps a run from going on from a checkpoint of another dataset or model.
 
     Raises:
-        RunError: Its records are not of this layout, or its parameters are not so many.
+        RunError: Its records are not of this layout, or its parameters, or those that are trained, are not so many.
     """
     shapes = {(split, name): layout.shape(split, name) for split in SPLITS for name in FIELDS}
     held = {(split, name): len(getattr(checkpoint.records[split], name)) for split, name in shapes}
-    if held != shapes or len(checkpoint.parameters) != parameters:
+    fits = len(checkpoint.parameters) == parameters and {len(each) for each in checkpoint.optimizer.values()} <= {
+        trained
+    }
+    if held != shapes or not fits:
         raise RunError(f"{path} is of another dataset or model than this run's. Remove the run's folder, start again.")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from issgd_cli.actors.actor import Actor, Operation
@@ -22,6 +23,7 @@ from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs.checkpoints import load_checkpoint
 from tests.masters import Hired, refresh, relaxed, score_everything, train
+from tests.networks.made import named
 
 CPU = torch.device("cpu")
 
@@ -109,6 +111,70 @@ def test_each_row_of_coefficients_gives_a_gradient_of_its_own(
     own = [torch.autograd.grad(losses()[number], parameters) for number in range(8)]
     expected = torch.stack([sum((part.square().sum() for part in parts), torch.zeros(())) for parts in own])
     torch.testing.assert_close(squared_norms, expected, rtol=1e-4, atol=1e-7)
+
+
+# Buffers
+
+
+def test_buffers_that_training_changes_are_published_and_saved_with_the_parameters(
+    configured: Configured, data: Prepared, hired: Hired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else workers would score, and a resumed run train, another network."""
+    config = relaxed(configured, f"model.network={named(monkeypatch)}", "proposal.method=sgd")
+    master = hired(config)
+    learner = master.learner
+    start = learner.parameters.clone()
+    for _ in range(4):
+        train(master)
+    means, variances = learner.parameters[-10:-5], learner.parameters[-5:]
+    assert torch.equal(means, learner.model.get_buffer("2.running_mean"))
+    assert torch.equal(variances, learner.model.get_buffer("2.running_var"))
+    assert not (learner.parameters[-10:] == start[-10:]).any()
+    assert {len(vector) for vector in learner.optimizer.vectors.values()} == {len(start) - 10}
+
+    published = master.publishing.next(learner.step)
+    list(master.publishing.publish(published))
+    scorer = Worker.of(config, learner.problem, master.database, CPU).scorer
+    found = master.database.parameters()
+    assert found is not None
+    scorer.load(published.version, found[1])
+    inputs, labels = master.examples[torch.arange(8)]
+    before = learner.parameters.clone()
+    assert learner.model.training
+    assert torch.equal(scorer.model(inputs), copy.deepcopy(learner.model).eval()(inputs))
+    assert not torch.allclose(scorer.model(inputs), learner.model(inputs))  # which moves its buffers, once more
+    learner.parameters.copy_(before)
+
+    master.checkpoint(master.database.seconds())
+    saved = load_checkpoint(master.saving.folder.checkpoint)
+    again = Learner(config, Problem(config, data), CPU, saved)
+    for one in (learner, again):
+        gradients, _ = one.backward(one.forward(inputs, labels), torch.full((1, 8), 1 / 8))
+        one.descend(gradients[0])
+    assert torch.equal(again.parameters, learner.parameters)
+    assert torch.equal(again.model.get_buffer("2.running_var"), learner.model.get_buffer("2.running_var"))
+
+
+def test_what_is_frozen_stays_as_it_is(configured: Configured, data: Prepared) -> None:
+    problem = Problem(config := configured(), data)
+    build = problem._network.build
+
+    def frozen() -> nn.Module:
+        model = build()
+        next(model.children()).requires_grad_(False)
+        return model
+
+    problem._network.build = frozen  # type: ignore[method-assign]
+    learner = Learner(config, problem, CPU, None)
+    weights, start = learner.model.get_parameter("0.weight"), learner.parameters.clone()
+    inputs, labels = problem.examples("train", CPU)[torch.arange(8)]
+    gradients, _ = learner.backward(learner.forward(inputs, labels), torch.full((1, 8), 1 / 8))
+    learner.descend(gradients[0])
+    trained = len(learner.trained)
+    assert len(start) - trained == weights.numel() + 7
+    assert torch.equal(learner.parameters[trained:], start[trained:])
+    assert not torch.equal(learner.trained, start[:trained])
+    assert torch.equal(weights.flatten(), start[trained : trained + weights.numel()])
 
 
 # Divergence

@@ -1,12 +1,17 @@
 """Networks of the registry as small as they can be, and inputs for them."""
 
+import math
+import sys
+import types
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 from issgd_cli.config.config import Config
 from issgd_cli.config.layers import assignments
 from issgd_cli.config.validation import resolve
-from issgd_cli.networks import Network, Sizes
+from issgd_cli.networks import Network, Sizes, naming
 from issgd_cli.registries import NETWORKS
 
 SMALL = {
@@ -55,3 +60,18 @@ def inputs_of(name: str, count: int, seed: int = 0) -> Tensor:
     tokens = torch.randint(1, 11, (count, *shape), generator=random)
     lengths = 1 + torch.arange(count) % shape[0]
     return tokens * (torch.arange(shape[0]) < lengths[:, None])
+
+
+def normalised(shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """A network whose buffers training changes, of inputs of any shape."""
+    layers = nn.Linear(math.prod(shape), 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, outputs)
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
+def named(monkeypatch: pytest.MonkeyPatch) -> str:
+    """`model.network` of `normalised`, as if the command line named it."""
+    module = types.ModuleType("users_networks")
+    vars(module)["normalised"] = normalised
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(naming, "_named", {"users_networks:normalised"})
+    return "users_networks:normalised"

@@ -1,6 +1,7 @@
 """A model's parameters as one vector: views of it, and what it is known by."""
 
 import torch
+from torch import nn
 
 from issgd_cli.networks import flat
 from issgd_cli.networks.flat import flatten_parameters
@@ -51,3 +52,42 @@ def test_the_fingerprint_is_of_the_shapes_alone() -> None:
     others = [fingerprint(13, [8, 4], 3), fingerprint(12, [4, 8], 3), fingerprint(12, [8, 4, 4], 3)]
     others += [fingerprint(12, [8, 4], 4), fingerprint(12, [8], 3)]
     assert len({mine, *others}) == 6
+
+
+def with_buffers() -> nn.Sequential:
+    """A frozen layer, then one that is normalised."""
+    return nn.Sequential(nn.Linear(4, 3).requires_grad_(False), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def test_buffers_that_training_changes_are_part_of_the_vector_behind_what_is_trained() -> None:
+    model = with_buffers()
+    vector = flatten_parameters(model)
+    trained, frozen, buffers = 3 + 3 + 3 * 2 + 2, 4 * 3 + 3, 3 + 3
+    assert len(vector) == flat.size(model) == trained + frozen + buffers
+    assert flat.trained_size(model) == trained
+    layers = model.get_parameter("1.weight"), model.get_parameter("2.weight")
+    assert torch.equal(vector[:3], layers[0])
+    assert torch.equal(vector[6:12], layers[1].flatten())
+    assert torch.equal(vector[trained : trained + 12], model.get_parameter("0.weight").flatten())
+    assert vector[-6:].tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]  # running mean and variance
+    before = vector.clone()
+    model.train()(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(vector[:-6], before[:-6])
+    assert not (vector[-6:] == before[-6:]).any()
+    assert torch.equal(vector[-6:-3], model.get_buffer("1.running_mean"))
+    assert model.get_buffer("1.num_batches_tracked") == 1
+
+
+def test_who_loads_the_vector_computes_the_same() -> None:
+    model, other = with_buffers(), with_buffers()
+    vector, theirs = flatten_parameters(model), flatten_parameters(other)
+    inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    model.train()(inputs)
+    theirs.copy_(vector)
+    assert torch.equal(other.eval()(inputs), model.eval()(inputs))
+
+
+def test_the_fingerprint_is_of_buffers_and_of_what_is_frozen_too() -> None:
+    thawed, without = with_buffers().requires_grad_(True), with_buffers()
+    without[1] = nn.LayerNorm(3)
+    assert len({flat.fingerprint(model) for model in (with_buffers(), thawed, without)}) == 3

@@ -43,6 +43,19 @@ def drops(shape, outputs): return nn.Sequential(nn.Linear(shape[0], outputs), nn
 def drops_nothing(shape, outputs): return nn.Sequential(nn.Linear(shape[0], outputs), nn.Dropout(0.0))
 def cumulative(shape, outputs):
     return nn.Sequential(nn.BatchNorm1d(shape[0], momentum=None), nn.Linear(shape[0], outputs))
+def of_the_minibatch(shape, outputs):
+    return nn.Sequential(nn.BatchNorm1d(shape[0], track_running_stats=False), nn.Linear(shape[0], outputs))
+def thin(shape, outputs): return nn.Linear(shape[0], outputs + 1)
+def pair(shape, outputs): return nn.MultiheadAttention(shape[0], 1)
+def wrong(shape, outputs): return nn.Linear(shape[0] + 1, outputs)
+def idle(shape, outputs):
+    layer = nn.Linear(shape[0], outputs)
+    layer.more = nn.Linear(2, 2)
+    return layer
+def idle_and_frozen(shape, outputs):
+    layer = idle(shape, outputs)
+    layer.more.requires_grad_(False)
+    return layer
 def lottery(shape, outputs):
     layer = nn.Linear(shape[0], outputs)
     nn.init.constant_(layer.bias, random.SystemRandom().random())
@@ -136,7 +149,8 @@ def test_its_shapes_take_no_memory() -> None:
         ("frozen", "has no parameter to train"),
         ("fails", "has failed: ZeroDivisionError"),
         ("drops", r"drops out activations \(1\)"),
-        ("cumulative", r"has a cumulative average in 0"),
+        ("cumulative", r"has a BatchNorm \(0\) .* with a cumulative average"),
+        ("of_the_minibatch", r"has a BatchNorm \(0\) without running statistics"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(function: str, words: str) -> None:
@@ -148,6 +162,21 @@ def test_what_cannot_be_trained_is_refused(function: str, words: str) -> None:
 def test_parameters_that_the_seed_does_not_decide_are_refused() -> None:
     with pytest.raises(ConfigError, match="gives other parameters each time"):
         own("lottery", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("thin", r"outputs of shape \(2, 4\) of inputs of shape \(2, 4\), where a tensor of shape \(2, 3\) is needed"),
+        ("pair", r"has failed: TypeError"),
+        ("wrong", r"was given inputs of shape \(2, 4\), and has failed: RuntimeError"),
+        ("idle", r"more\.weight of the network of users_own:idle has no part in its outputs"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused_when_a_run_begins(function: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        own(function, seed=0)
+    own("idle_and_frozen", seed=0)
 
 
 def test_a_module_that_is_not_there_or_fails_is_told_with_what_to_do(place: Path) -> None:
