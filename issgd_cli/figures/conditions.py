@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers
+from issgd_cli.config.config import Config
 from issgd_cli.config.sections import PAPER_EXAMPLES
 
 # The paper's. Source: section 5.1, Table 1, the original code; for the sweep B.1: 4 s are 15% of it, at 26 ms a step.
@@ -28,7 +29,7 @@ def what_was_run(runs: Runs) -> list[str]:
         f"seeds {ranges(sorted({run.seed for run in runs.runs}))}.",
         *_each_group(runs),
         f"Data: {'; '.join(dict.fromkeys(_data(run) for run in runs.runs))}.",
-        f"Model: {'-'.join(str(width) for width in config.model.hidden)} hidden ReLU units; minibatches of "
+        f"Model: {', '.join(dict.fromkeys(_network(run.config) for run in runs.runs))}; minibatches of "
         f"{config.master.minibatch_size}.",
         *_clocks(runs),
         *scale(runs),
@@ -171,6 +172,16 @@ def _data_differs(runs: Runs) -> list[str]:
         if (train := dataset.get("train")) and train < 0.9 * PAPER_EXAMPLES:
             lines.append(f"Size: {train:,} training examples of {name}, the paper has about {PAPER_EXAMPLES:,}.")
     return lines
+
+
+def _network(config: Config) -> str:
+    """What is trained, with its settings."""
+    model = config.model
+    if model.network == "mlp":
+        return f"{'-'.join(str(width) for width in model.hidden)} hidden ReLU units"
+    section = getattr(config, model.network, None)
+    values = model.arguments if section is None else section.model_dump()
+    return f"{model.network} ({', '.join(f'{key} {value}' for key, value in values.items()) or 'no arguments'})"
 
 
 def _model_differs(runs: Runs) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from issgd_cli.claims import Runs, load
+from issgd_cli.config.layers import assignments
+from issgd_cli.config.validation import resolve
 from issgd_cli.figures.conditions import differences, ranges, scale, what_was_run
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.traces import Row
@@ -73,6 +75,19 @@ def test_settings_that_hardly_learned_are_warned_of(make_run: MakeRun) -> None:
     assert [line for line in lines if "hardly" in line] == [
         "Setting (b) had hardly begun to learn at the end (training loss 2.30 to 2.30): its verdicts say little."
     ]
+
+
+def test_the_network_is_told_with_its_settings(experiment: Runs) -> None:
+    (line,) = about(what_was_run(changed(experiment, model={"hidden": (8, 4)})), "Model")
+    assert line.startswith("Model: 8-4 hidden ReLU units; minibatches of ")
+    own = changed(experiment, model={"network": "mine:net", "arguments": {"width": 3}})
+    (line,) = about(what_was_run(own), "Model")
+    assert line.startswith("Model: mine:net (width 3); minibatches of ")
+    assert about(differences(own), "Model") == ["Model: mine:net, the paper's: 4 hidden layers of 2048."]
+    residual = resolve(assignments(["master.steps=5", "model.network=resnet18", "resnet18.width=8"]), "a test")
+    runs = [experiment.runs[0], replace(experiment.runs[1], config=residual)]
+    (line,) = about(what_was_run(replace(experiment, runs=tuple(runs))), "Model")
+    assert "hidden ReLU units, resnet18 (width 8, norm group); minibatches of " in line
 
 
 def test_initial_weights_that_are_not_the_originals(experiment: Runs) -> None:
