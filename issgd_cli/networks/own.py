@@ -23,7 +23,7 @@ from issgd_cli.randomness import generator
 if TYPE_CHECKING:
     from issgd_cli.config.config import Config
 
-_importing = threading.Lock()
+_alone = threading.Lock()  # with what is the whole process's: its path, and torch's generator
 
 
 class Own:
@@ -83,7 +83,7 @@ class Own:
 
     def _made(self, seed: int) -> nn.Module:
         # Whatever the device at hand: not everything that a function does can be done on "meta", without memory.
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        with _alone, torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(int(generator(seed, "initial_weights").integers(2**63)))
             try:
                 model = self.function(self.sizes.shape, self.sizes.outputs, **self.arguments)
@@ -100,7 +100,7 @@ class Own:
 
 def _imported(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
-    with _importing, _current_folder_last():
+    with _alone, _current_folder_last():
         try:
             found = getattr(import_module(module), name)
         except Exception as error:  # whatever its module raises

@@ -21,6 +21,15 @@ FINGERPRINTS = {
     "text": "43883433afb5896e",
     "polynomial": "963f5a1f71ed6a13",
 }
+# What the small ones of seed 0 make of three examples, added up: a run stands for what its network computes, too.
+OUTPUTS = {
+    "mlp": [-0.0003, 0.0001, -0.0004],
+    "cnn": [-0.8869, 0.6600, 0.7841],
+    "resnet18": [0.8922, -1.7741, -2.9328],
+    "vit": [0.0170, 0.3871, 0.7921],
+    "text": [0.3177, -0.2872, 1.0824],
+    "polynomial": [-3.6591],
+}
 DEFAULTS = [
     ("cnn", Sizes((3, 32, 32), 10), 373_834, "11043b0356ec9db0"),
     ("resnet18", Sizes((3, 32, 32), 10), 11_173_962, "2e1e66b3ba74fbce"),
@@ -33,6 +42,12 @@ DEFAULTS = [
 @pytest.mark.parametrize("name", NAMES)
 def test_a_networks_parameters_keep_their_names_shapes_and_order(name: str) -> None:
     assert flat.fingerprint(made(name).build()) == flat.fingerprint(made(name).build()) == FINGERPRINTS[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_computes_what_it_always_has(name: str) -> None:
+    outputs = initial(name).eval()(inputs_of(name, 3)).sum(0)
+    torch.testing.assert_close(outputs, torch.tensor(OUTPUTS[name]), rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize(("name", "sizes", "size", "fingerprint"), DEFAULTS, ids=[name for name, *_ in DEFAULTS])
