@@ -87,7 +87,14 @@ NETWORKS = Registry(
         "polynomial": Part("issgd_cli.networks.polynomial:Polynomial", has_settings=True),
     },
 )
-LOSSES = Registry("model.loss", {"cross-entropy": Part("issgd_cli.losses.cross_entropy:cross_entropy")})
+LOSSES = Registry(
+    "model.loss",
+    {
+        "cross-entropy": Part("issgd_cli.losses.cross_entropy:cross_entropy"),
+        "binary-cross-entropy": Part("issgd_cli.losses.binary_cross_entropy:binary_cross_entropy"),
+        "squared": Part("issgd_cli.losses.squared:squared"),
+    },
+)
 
 OPTIMIZERS = Registry(
     "optimizer.kind",

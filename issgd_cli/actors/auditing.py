@@ -1,6 +1,6 @@
 """An audit: every quantity recomputed exactly, at one parameter version, over all examples."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +43,7 @@ def exact_quantities(
     """
     drawn = point.weights > 0  # (N,)
     found = yield from measured(loss, model, examples, drawn)
-    values: dict[str, float] = {}
-    for split in SPLITS:
-        values[f"loss/{split}"] = float(found.losses[split].mean())
-        values[f"error/{split}"] = float(found.errors[split].mean())
+    values = {name: float(of_examples.mean()) for name, _, of_examples in found.of_splits()}
     squared_norms, gradients = found.squared_norms, found.gradients
     true_gradient = gradients.sum(0) / len(drawn)
     true_norm2 = float(true_gradient.square().sum())
@@ -66,7 +63,7 @@ class Measured:
     """Of n examples of each split, at one parameter version.
 
     Attributes:
-        losses, errors: Of each example, shape (n,).
+        losses, errors: Of each example, shape (n,); no errors of a loss that knows none.
         squared_norms: ||g(x)||^2 of each training example, shape (n,).
         gradients: Sums over the training examples that can't be drawn, and those that can, float64, shape (2, T).
     """
@@ -75,6 +72,13 @@ class Measured:
     errors: Mapping[Split, Float64s]
     squared_norms: Float64s
     gradients: torch.Tensor
+
+    def of_splits(self) -> Iterator[tuple[str, Split, Float64s]]:
+        """What a mean over a split is of: the mean's name, the split, the examples' values, shape (n,)."""
+        for split, losses in self.losses.items():
+            yield f"loss/{split}", split, losses
+            if split in self.errors:
+                yield f"error/{split}", split, self.errors[split]
 
 
 def measured(
@@ -95,7 +99,8 @@ def measured(
     """
     device, trained = examples["train"].device, trained_size(model)
     sizes = {split: len(examples[split] if rows is None else rows[split]) for split in SPLITS}
-    losses, errors = ({split: np.zeros(size) for split, size in sizes.items()} for _ in range(2))
+    losses: dict[Split, Float64s] = {split: np.zeros(size) for split, size in sizes.items()}
+    errors: dict[Split, Float64s] = {}
     squared_norms = np.zeros(sizes["train"])
     gradients = torch.zeros((2, trained), dtype=torch.float64, device=device)
     for split, size in sizes.items():
@@ -113,7 +118,9 @@ def measured(
                 places = torch.from_numpy(part).to(device)
                 scores = score(loss, model, inputs[places], labels[places], with_gradient=split == "train")
                 losses[split][span.start + part] = scores.losses.double().cpu().numpy()
-                errors[split][span.start + part] = scores.errors.double().cpu().numpy()
+                if scores.errors is not None:
+                    of_split = errors.setdefault(split, np.zeros(size))
+                    of_split[span.start + part] = scores.errors.double().cpu().numpy()
                 if (gradient := scores.gradient) is not None:
                     squared_norms[span.start + part] = scores.squared_norms.double().cpu().numpy()
                     gradients[number] += gradient

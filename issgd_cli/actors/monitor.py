@@ -16,7 +16,7 @@ from issgd_cli.actors.auditing import exact_quantities, traces_of
 from issgd_cli.actors.sampling import audit_sample, sampled_quantities
 from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
-from issgd_cli.database.records import Event
+from issgd_cli.database.records import NO_ERROR, Event
 from issgd_cli.equations import alain2015
 from issgd_cli.errors import RunError
 from issgd_cli.networks.flat import flatten_parameters
@@ -203,8 +203,8 @@ def quantities(
 ) -> dict[str, float]:
     """What the database's newest records say, at mixed parameter versions, as the paper's monitoring did.
 
-    Left out while their records are missing: means of a split before anything of it is scored, traces before the
-    first ||g_B||^2, eq. 9 until every example has a norm at two versions.
+    Left out while their records are missing: means of a split before anything of it is scored, and of errors where
+    the loss knows none, traces before the first ||g_B||^2, eq. 9 until every example has a norm at two versions.
 
     Args:
         records: Of the three splits.
@@ -217,7 +217,9 @@ def quantities(
         scored = layout.spread(split, records[split].versions > 0).astype(bool)
         if scored.any():
             values[f"loss/{split}"] = float(records[split].losses[scored].mean(dtype=np.float64))
-            values[f"error/{split}"] = float(records[split].errors[scored].mean(dtype=np.float64))
+            errors = records[split].errors[scored]
+            if not (errors == NO_ERROR).any():
+                values[f"error/{split}"] = float(errors.mean(dtype=np.float64))
     train = records["train"]
     measured = train.gradient_versions > 0
     if not measured.any():

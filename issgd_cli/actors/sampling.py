@@ -110,9 +110,8 @@ def sampled_quantities(
     rows, drawn = sample["train"], point.weights > 0  # (n,), (N,)
     found = yield from measured(loss, model, examples, drawn, sample)
     values: dict[str, float] = {}
-    for split in SPLITS:
-        for name, of_examples in (("loss", found.losses[split]), ("error", found.errors[split])):
-            values |= _told(f"{name}/{split}", float(of_examples.mean()), of_examples, len(examples[split]))
+    for name, split, of_examples in found.of_splits():
+        values |= _told(name, float(of_examples.mean()), of_examples, len(examples[split]))
     squared_norms, norms = found.squared_norms, np.sqrt(found.squared_norms)
 
     def over(which: NDArray[np.bool_]) -> Generator[Operation, None, _Sampled]:

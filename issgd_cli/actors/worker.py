@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from issgd_cli.actors.actor import Operation
 from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Split
+from issgd_cli.database.records import NO_ERROR
 from issgd_cli.errors import DatabaseError, RecordError, RunError
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.networks.reduced import Reduced
@@ -55,12 +56,11 @@ class Scorer:
         norm2 = None
         if (gradient := scores.gradient) is not None:
             norm2 = float(gradient.square().sum(dtype=torch.float64)) / len(labels) ** 2
-        return ChunkScores(
-            scores.norms.cpu().numpy(),
-            scores.losses.cpu().numpy(),
-            scores.errors.cpu().numpy().astype(np.uint8),
-            norm2,
-        )
+        if scores.errors is None:
+            errors = np.full(len(labels), NO_ERROR, np.uint8)
+        else:
+            errors = scores.errors.cpu().numpy().astype(np.uint8)
+        return ChunkScores(scores.norms.cpu().numpy(), scores.losses.cpu().numpy(), errors, norm2)
 
     def _gives_gradient(self, chunk: int, version: int) -> bool:
         """One chunk in twenty, another at each version, also gives ||g_B||^2; of fewer chunks, one at each version."""

@@ -198,7 +198,8 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
     losses = Table(box=None, padding=(0, 2), header_style="dim")
     for column in ("", "train", "valid", "test"):
         losses.add_column(column, justify="right")
-    for kind in ("loss", "error"):
+    knows_none = "loss/train" in latest and "error/train" not in latest
+    for kind in ("loss",) if knows_none else ("loss", "error"):
         losses.add_row(kind, *(show(f"{kind}/{split}") for split in ("train", "valid", "test")))
     traces = "   ".join(f"{name} {root(latest.get(f'trace/{name}'))}" for name in ("ideal", "stale", "uniform"))
     weights = "   ".join(

@@ -127,7 +127,9 @@ def _summarise(config: "Config", folder: "RunFolder") -> None:
     virtual = " on the virtual clock" if config.cluster.kind == "simulated" else ""
     typer.echo(f"\nFinished: {trace.step.max():,} steps in {duration(trace.seconds.max())}{virtual}.")
     for split in ("train", "valid", "test"):
-        typer.echo(f"  {split:5}  loss {last[f'audit/loss/{split}']:.4f}  error {last[f'audit/error/{split}']:.4f}")
+        error = last.get(f"audit/error/{split}")  # None: the loss knows none
+        of_error = "" if error is None else f"  error {error:.4f}"
+        typer.echo(f"  {split:5}  loss {last[f'audit/loss/{split}']:.4f}{of_error}")
     roots = []
     for name in ("ideal", "stale", "in_use", "uniform"):
         value = last.get(f"audit/trace/{name}")

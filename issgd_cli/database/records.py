@@ -13,6 +13,7 @@ from issgd_cli.errors import DatabaseError, RecordError
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 LARGEST_VERSION = 2**31 - 1  # they are kept as int32
+NO_ERROR = 255  # in place of 0 or 1, of an example that can be neither right nor wrong: regression
 
 Float32s = NDArray[np.float32]
 Int32s = NDArray[np.int32]
@@ -103,7 +104,7 @@ class Records:
     Attributes:
         norms: ||g(x_n)||, float32, shape (N,).
         previous_norms: Likewise at the chunk's previous, strictly older version, shape (N,).
-        losses, errors: Shape (N,); an error is 1 where the prediction was wrong.
+        losses, errors: Shape (N,); an error is 1 where the prediction was wrong, else 0, or NO_ERROR.
         versions, previous_versions: Of each chunk's parameters, int32, shape (chunks,); 0: never scored.
         seconds: When each chunk was scored, since the run's start, shape (chunks,).
         gradient_norms2: ||g_B||^2 of each chunk's mean loss, measured now and then, shape (chunks,).
@@ -170,8 +171,8 @@ def flaw(arrays: Mapping[str, NDArray[Any]], newest: int = LARGEST_VERSION) -> s
             if not (np.isfinite(least) and np.isfinite(most)):
                 return f"{name} hold a value that is not finite"
         elif name == "errors":
-            if most > 1:
-                return f"errors hold {most}, where 0 and 1 belong"
+            if most > 1 and len(wrong := array[(array > 1) & (array != NO_ERROR)]):
+                return f"errors hold {wrong[0]}, where 0 and 1 belong, or {NO_ERROR} where there are none"
         elif name.endswith("versions"):
             if least < 0 or most > newest:
                 return f"{name} hold {least if least < 0 else most}, where 0 to {newest} belong"

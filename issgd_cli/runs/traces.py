@@ -35,7 +35,7 @@ HEADER = ",".join(Row._fields)  # of a trace
 # monitor.audit_examples of them).
 QUANTITIES = {
     "loss/{train,valid,test}": "mean of the database's newest records, at mixed parameter versions",
-    "error/{train,valid,test}": "likewise, fraction of wrong predictions",
+    "error/{train,valid,test}": "likewise, fraction of wrong predictions; none of a loss that knows no errors",
     "trace/ideal": "eq. 7 from the database's records, minus the bound of B.2; not square-rooted",
     "trace/uniform": "eq. 8, likewise",
     "trace/stale": "eq. 9, likewise: the records' previous norms plus the smoothing in use; once all have some",

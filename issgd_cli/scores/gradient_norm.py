@@ -26,13 +26,13 @@ class Scores:
 
     Attributes:
         losses: Each example's loss, shape (B,).
-        errors: 1 where the prediction is wrong, else 0, shape (B,).
+        errors: 1 where the prediction is wrong, else 0, shape (B,); None of a loss that knows none.
         squared_norms: ||g(x_n)||^2 of each example's own loss over all parameters, shape (B,).
         gradients: Of the summed losses, one for each of `parameters()`, in its shape; None unless asked for.
     """
 
     losses: Tensor
-    errors: Tensor
+    errors: Tensor | None
     squared_norms: Tensor
     gradients: tuple[Tensor, ...] | None = None
 
@@ -79,12 +79,11 @@ def score(
     """
     plan = plan_of(loss, model, inputs, targets)
     slices = max(1, BUDGET // max(1, plan.bytes))
-    found = [
-        _scored(
-            loss, model, inputs[part], targets[part], with_gradient, None if factors is None else factors[part], plan
-        )
-        for part in (slice(first, first + slices) for first in range(0, len(inputs), slices))
-    ]
+    found = []
+    for first in range(0, max(1, len(inputs)), slices):
+        part = slice(first, first + slices)
+        own = None if factors is None else factors[part]
+        found.append(_scored(loss, model, inputs[part], targets[part], with_gradient, own, plan))
     return found[0] if len(found) == 1 else _joined(found)
 
 
@@ -99,16 +98,17 @@ def _scored(
 ) -> Scores:
     passed = Forward.of(loss, model, inputs, targets, plan)
     squares, gradients = passed.backward(factors, with_gradient)
-    losses = passed.losses.detach()
-    return Scores(losses, loss.errors(passed.outputs, targets).to(losses.dtype), squares, gradients)
+    losses, errors = passed.losses.detach(), loss.errors(passed.outputs, targets)
+    return Scores(losses, None if errors is None else errors.to(losses.dtype), squares, gradients)
 
 
 def _joined(parts: list[Scores]) -> Scores:
     """Of consecutive examples; the gradients are of the sum of their losses."""
-    of_parts = [part.gradients for part in parts if part.gradients is not None]
+    gradients = [part.gradients for part in parts if part.gradients is not None]
+    errors = [part.errors for part in parts if part.errors is not None]
     return Scores(
         torch.cat([part.losses for part in parts]),
-        torch.cat([part.errors for part in parts]),
+        torch.cat(errors) if errors else None,
         torch.cat([part.squared_norms for part in parts]),
-        tuple(torch.stack(each).sum(0) for each in zip(*of_parts, strict=True)) if of_parts else None,
+        tuple(torch.stack(each).sum(0) for each in zip(*gradients, strict=True)) if gradients else None,
     )

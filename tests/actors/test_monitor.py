@@ -21,7 +21,7 @@ from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Layout, Published, Records, Split, Weights
 from issgd_cli.database.documents import UnfitError, read_topic
 from issgd_cli.database.memory import MemoryDatabase
-from issgd_cli.database.records import FIELDS, Event
+from issgd_cli.database.records import FIELDS, NO_ERROR, Event, flaw
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations import alain2015 as equations
 from issgd_cli.errors import DamagedError, DataError, RunError
@@ -136,6 +136,20 @@ def test_nothing_is_said_of_a_split_before_anything_of_it_is_scored() -> None:
     names = quantities(records, LAYOUT, 1.0, ()).keys()
     assert not any("valid" in name for name in names)
     assert {"loss/train", "loss/test"} <= names
+
+
+def test_a_loss_that_knows_no_errors_has_no_row_of_them() -> None:
+    records = all_scored()
+    without: dict[Split, Records] = {
+        split: replace(of, errors=np.full_like(of.errors, NO_ERROR)) for split, of in records.items()
+    }
+    assert all(flaw({"errors": of.errors}) is None for of in without.values())
+    found, expected = (quantities(of, LAYOUT, 1.0, (0.0,)) for of in (without, records))
+    assert found == {name: value for name, value in expected.items() if not name.startswith("error/")}
+    without["train"].errors[3] = 2
+    assert (
+        flaw({"errors": without["train"].errors}) == "errors hold 2, where 0 and 1 belong, or 255 where there are none"
+    )
 
 
 def test_means_are_over_the_examples_scored_so_far() -> None:

@@ -98,6 +98,7 @@ def _excess(scale: Scale) -> Row:
     reduced.load(model)
     q = score(cross_entropy, reduced, inputs, labels).norms.double().numpy()
     scores = score(cross_entropy, copy.deepcopy(model).double(), inputs.double(), labels)
+    assert scores.errors is not None
     error = f"training error {float(scores.errors.mean()):.2f}"
     value = Quartiles.exactly(excess_second_moment(q, scores.norms.numpy()))
     note = f"mean(q) mean(n^2/q) / mean(n)^2 - 1, q the bfloat16 norms, n the float64 ones; {what}, {error}"

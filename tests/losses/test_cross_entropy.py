@@ -113,3 +113,10 @@ def test_logits_that_are_no_numbers_give_a_loss_that_is_none(bad: float) -> None
     losses = cross_entropy(torch.tensor([[bad, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))
     assert not torch.isfinite(losses[0])
     assert torch.isfinite(losses[1])
+
+
+@pytest.mark.parametrize("gap", [5.0, 20.0, 50.0])
+def test_the_analytic_gradients_are_those_of_the_backward_pass_to_the_bit(gap: float) -> None:
+    for right in (True, False):
+        logits, labels = sure(gap, right, torch.float32)
+        assert torch.equal(cross_entropy.output_gradients(logits, labels), ours(logits, labels)[1])
