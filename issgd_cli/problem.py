@@ -30,16 +30,18 @@ class Problem:
 
         Raises:
             ConfigError: The network is not for such data, or not for what is asked of its minibatches; or it is the
-                user's own, and cannot or must not be imported.
+                user's own, and cannot or must not be imported; or the loss wants other targets than the data have.
         """
         self.data = data
         self.loss: Loss = LOSSES[config.model.loss]
-        sizes = Sizes(data.shape, data.classes)
+        sizes = Sizes(data.shape, data.outputs, data.tokens)
         self._network: Network = NETWORKS.get(config.model.network, Own)(config, sizes)
         if config.master.reuse_own_norms:
             self.refuse_batch_statistics("master.reuse_own_norms")
         if config.proposal.source == "oracle":
             self.refuse_batch_statistics("proposal.source = 'oracle'")
+
+        _refuse_misfit(config.model.loss, self.loss, data)
 
     def network(self, device: torch.device) -> nn.Module:
         """On a device, for scoring: in evaluation mode, without parameters that mean anything."""
@@ -87,3 +89,20 @@ class Problem:
     def _shapes(self) -> nn.Module:
         with torch.device("meta"):  # shapes without memory
             return self._network.build()
+
+
+def _refuse_misfit(name: str, loss: Loss, data: Prepared) -> None:
+    takes_classes = loss.targets == "classes"
+    if takes_classes != (data.targets == "classes"):
+        fitting = [repr(other) for other in LOSSES if (LOSSES[other].targets == "classes") != takes_classes]
+        raise ConfigError(
+            f"model.loss = {name!r} compares with {loss.targets}, but the targets of {data.name} are {data.targets}. "
+            f"Set model.loss to {' or '.join(fitting)}."
+        )
+    if loss.targets == "probabilities":
+        for split in data.splits.values():
+            if len(split) and not (split.targets.min() >= 0 and split.targets.max() <= 1):
+                raise ConfigError(
+                    f"model.loss = {name!r} compares with probabilities, but {data.name} has targets beyond 0 and 1. "
+                    "Set model.loss = 'squared', or give targets of 0 and 1."
+                )

@@ -213,7 +213,7 @@ def test_no_pickle_is_ever_opened(tmp_path: Path) -> None:
 def test_prepared_data_is_read_whole_or_refused(
     data: prepared.Prepared, tmp_path: Path, name: str, draws: st.DataObject
 ) -> None:
-    source = Path(str(data.splits["train"].images.filename)).parent  # type: ignore[attr-defined]
+    source = Path(str(data.splits["train"].inputs.filename)).parent  # type: ignore[attr-defined]
     place = tmp_path / "patterns"
     place.mkdir(exist_ok=True)
     for file in source.iterdir():
@@ -223,8 +223,8 @@ def test_prepared_data_is_read_whole_or_refused(
     (place / name).write_bytes(draws.draw(spoils((source / name).read_bytes())))
     found = reads(lambda: prepared.load(place), DataError)
     if found is not None:
-        assert all(len(split.images) == len(split.labels) for split in found.splits.values())
-        assert found.splits["train"].labels.max() < found.classes
+        assert all(len(split.inputs) == len(split.targets) for split in found.splits.values())
+        assert found.splits["train"].targets.max() < found.classes
         assert np.isfinite(found.mean).all()
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from issgd_cli.config.config import Config
-from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.errors import ConfigError
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.networks import flat
@@ -32,7 +33,7 @@ CPU = torch.device("cpu")
 def test_a_network_is_known_by_what_version_0_1_called_it(
     configured: Configured, data: Prepared, hidden: str, size: int, fingerprint: str
 ) -> None:
-    problem = Problem(configured(f"model.hidden={hidden}"), replace(data, shape=(3, 32, 32), classes=10))
+    problem = Problem(configured(f"model.hidden={hidden}"), replace(data, shape=(3, 32, 32), outputs=10))
     assert (problem.size, problem.fingerprint) == (size, fingerprint)
 
 
@@ -90,3 +91,39 @@ def test_buffers_are_part_of_what_travels_and_not_of_what_descends(
     plain = Problem(configured(), data)
     assert plain.size == plain.trained_size
     assert isinstance(problem.network(CPU), nn.Sequential)
+
+
+def with_targets(data: Prepared, *values: float) -> Prepared:
+    """The same inputs with as many numbers to learn as values, these for every example."""
+    splits = {
+        name: Split(split.inputs, np.tile(np.array(values, np.float32), (len(split), 1)))
+        for name, split in data.splits.items()
+    }
+    return replace(data, splits=splits, outputs=len(values), targets="numbers")
+
+
+def test_a_network_has_as_many_outputs_as_there_are_numbers_to_learn(configured: Configured, data: Prepared) -> None:
+    numbers = with_targets(data, 0.5, 7.0)
+    problem = Problem(configured("model.loss=squared"), numbers)
+    inputs, targets = problem.examples("train", CPU)[:5]
+    outputs = problem.initial_network(0, CPU)(inputs)
+    assert outputs.shape == targets.shape == (5, 2)
+    assert problem.loss(outputs, targets).shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("loss", "values", "message"),
+    [
+        ("cross-entropy", (0.0,), "compares with classes, but the targets of patterns are numbers. Set .* 'squared'"),
+        ("squared", (), "compares with numbers, but the targets of patterns are classes. Set .* to 'cross-entropy'"),
+        ("binary-cross-entropy", (), "compares with probabilities, but the targets of patterns are classes"),
+        ("binary-cross-entropy", (0.0, 1.5), "has targets beyond 0 and 1. Set model.loss = 'squared'"),
+        ("binary-cross-entropy", (-0.5, 1.0), "has targets beyond 0 and 1"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_targets_is_refused(
+    configured: Configured, data: Prepared, loss: str, values: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Problem(configured(f"model.loss={loss}"), with_targets(data, *values) if values else data)
+    Problem(configured("model.loss=binary-cross-entropy"), with_targets(data, 0.0, 1.0))

@@ -10,9 +10,13 @@ MOST_NAMED = 5
 
 
 def empty_classes(data: Prepared) -> Iterator[str]:
-    """What a user should know of it before training, in words; nothing where every class can be learned and tested."""
-    classes = data.classes
-    held = {name: np.bincount(split.labels, minlength=classes) > 0 for name, split in data.splits.items()}
+    """What a user should know of it before training, in words; nothing where every class can be learned and tested.
+
+    Nor is there anything where targets are numbers.
+    """
+    if not (classes := data.classes):
+        return
+    held = {name: np.bincount(split.targets, minlength=classes) > 0 for name, split in data.splits.items()}
     nowhere = ~np.logical_or.reduce(list(held.values()))
     if (lacking := np.flatnonzero(~held["train"])).size:
         remedy = "; number the classes from 0 without gaps unless that is meant" if nowhere.any() else ""

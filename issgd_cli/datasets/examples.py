@@ -1,4 +1,6 @@
-"""Prepared uint8 examples as the float inputs of a model, standardised by the minibatch."""
+"""Prepared examples as the inputs of a model, standardised by the minibatch, and their targets."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,31 +10,53 @@ from torch import Tensor
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.datasets.prepared import Split as PreparedSplit
 
+Which = slice | NDArray[np.int64] | Tensor
+
+
+class _Rows:
+    """An array of which rows are asked for: on the CPU as it is, perhaps memory-mapped; elsewhere moved there once."""
+
+    def __init__(self, array: NDArray[Any], device: torch.device) -> None:
+        self._array = array
+        self._on_device = None if device.type == "cpu" else torch.from_numpy(np.array(array)).to(device)
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """Copies on the CPU; on another device perhaps a view."""
+        if self._on_device is not None:
+            return self._on_device[rows]
+        return torch.from_numpy(np.array(self._array[rows if isinstance(rows, slice) else rows.numpy()]))
+
 
 class Examples:
     """One split of a dataset.
 
-    On the CPU the images stay memory-mapped; on another device the uint8 images move there once. Neither ever holds
-    the dataset as floats.
+    On the CPU the inputs stay memory-mapped; on another device they move there once, in the type that they are stored
+    in. Neither ever holds images as floats.
     """
 
     def __init__(self, data: Prepared, split: PreparedSplit, device: torch.device) -> None:
         """The split's examples for a model on `device`."""
         self.device = device
+        self._count, self._shape, self._are_tokens = len(split), data.shape, data.tokens > 0
         self._mean = torch.from_numpy(np.array(data.mean, np.float32)).to(device)
         self._inverse_std = torch.from_numpy(1 / np.array(data.std, np.float32)).to(device)
-        self._images = split.images
-        self._labels = torch.from_numpy(np.array(split.labels, np.int64)).to(device)
-        self._on_device = None if device.type == "cpu" else torch.from_numpy(np.array(split.images)).to(device)
+        self._inputs = _Rows(split.inputs, device)
+        self._targets = _Rows(np.asarray(split.targets, np.int64 if data.classes else np.float32), device)
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return self._count
 
-    def __getitem__(self, which: slice | NDArray[np.int64] | Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs, float32, shape (B, features), and labels, int64, shape (B,), of a slice or of indices."""
+    def __getitem__(self, which: Which) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a slice or of indices, a minibatch that is the caller's own.
+
+        Returns:
+            Inputs, shape (B, *shape): float32 and standardised, or tokens, int64. Targets: classes, int64, shape (B,);
+            or numbers, float32, shape (B, K).
+        """
         rows = torch.from_numpy(which).to(self.device) if isinstance(which, np.ndarray) else which
-        if self._on_device is not None:
-            images = self._on_device[rows]
+        inputs = self._inputs[rows]  # (B, features)
+        if self._are_tokens:
+            inputs = inputs.to(torch.int64)
         else:
-            images = torch.from_numpy(np.array(self._images[rows if isinstance(rows, slice) else rows.numpy()]))
-        return images.to(torch.float32).sub_(self._mean).mul_(self._inverse_std), self._labels[rows]
+            inputs = inputs.to(torch.float32, copy=True).sub_(self._mean).mul_(self._inverse_std)
+        return inputs.reshape(-1, *self._shape), self._targets[rows]

@@ -1,11 +1,7 @@
-"""The on-disk format of prepared data: plain .npy arrays, memory-mapped by every process that trains.
+"""Prepared data on the disk: plain .npy arrays, memory-mapped by every process that trains; see `contents`.
 
-A folder holds, for each of train, valid and test, `<split>-images.npy` (uint8, (n, features), CHW order) and
-`<split>-labels.npy` (uint8, (n,)); `mean.npy` and `std.npy` (float32, (features,), over the train part); and
-`meta.json`. Every split is stored in a seeded random order, so any run of consecutive rows, a worker's chunk or a
-prefix, is a fair sample of it.
-
-Images stay uint8; whoever uses them subtracts the mean and divides by the standard deviation, per pixel and channel.
+Every split is stored in a seeded random order, so any run of consecutive rows, a worker's chunk or a prefix, is a fair
+sample of it. Inputs stay as they are; whoever uses them subtracts the mean and divides by the standard deviation.
 Source of the split and of the normalisation: the original implementation (95% / 5% by a seeded draw).
 """
 
@@ -13,20 +9,17 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from issgd_cli.datasets.contents import FORMATS, SPLITS, Contents, SplitName, TargetType, contents_of
 from issgd_cli.datasets.sources import Progress, silent
 from issgd_cli.errors import DataError
-
-FORMAT = 1
-SplitName = Literal["train", "valid", "test"]
-SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-ARRAYS = (*(f"{split}-{kind}.npy" for split in SPLITS for kind in ("images", "labels")), "mean.npy", "std.npy")
 
 
 @dataclass(frozen=True)
@@ -34,15 +27,15 @@ class Split:
     """The examples of one split, in stored order.
 
     Attributes:
-        images: uint8, (n, features), CHW order; a read-only memory map.
-        labels: int64, (n,), in 0..classes - 1.
+        inputs: uint8, float32 or int32, (n, features), images in CHW order; a read-only memory map.
+        targets: Labels, int64, (n,), in 0..classes - 1; or numbers, float32, (n, K), a read-only memory map.
     """
 
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
 
 @dataclass(frozen=True)
@@ -52,25 +45,30 @@ class Prepared:
     Attributes:
         name: For instance "svhn".
         splits: By name: train, valid, test.
-        mean: float32, (features,): of each pixel and channel over the whole train part, even when a prefix is loaded.
-        std: float32, (features,): likewise; 1 where a pixel never varies.
-        classes: Number of classes.
+        mean: float32, (features,): of each feature over the whole train part, even when a prefix is loaded; 0 where
+            inputs are to stay as they are.
+        std: float32, (features,): likewise; 1 where a feature never varies, or is to stay as it is.
+        outputs: That a network gives for an example: the number of classes, or K.
         fingerprint: Two datasets with the same fingerprint hold the same examples in the same order.
-        shape: Of one image, for instance (3, 32, 32).
+        shape: Of one example's inputs, for instance (3, 32, 32).
         directory: The folder that it was loaded from.
         stamps: Size in bytes and time of the last change in nanoseconds of each file there, by its name, as JSON has
-            them; from before anything was read. Empty for data that is in no file.
+            them; from before it was read. Empty for data that is in no file.
+        targets: What they are.
+        tokens: Inputs are numbers in 0..tokens - 1 of a vocabulary's words; 0: they are none.
     """
 
     name: str
     splits: dict[SplitName, Split]
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
-    classes: int
+    outputs: int
     fingerprint: str
     shape: tuple[int, ...]
     directory: Path = Path()
     stamps: dict[str, list[int]] = field(default_factory=dict)
+    targets: TargetType = "classes"
+    tokens: int = 0
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -79,11 +77,16 @@ class Prepared:
 
     @property
     def features(self) -> int:
-        """Numbers in one image: the product of its shape."""
+        """Numbers in one example's inputs: the product of their shape."""
         return math.prod(self.shape)
 
+    @property
+    def classes(self) -> int:
+        """How many there are; 0 where targets are numbers."""
+        return self.outputs if self.targets == "classes" else 0
+
     def refuse_changed(self) -> None:
-        """Looks whether the files are still those that were loaded: images are mapped, so who changes them changes what
+        """Looks whether the files are still those that were loaded: inputs are mapped, so who changes them changes what
         is trained on. Reads none of them, and takes some tens of microseconds.
 
         Raises:
@@ -105,7 +108,7 @@ class Prepared:
 
 
 def load(directory: Path, train_size: int | None = None) -> Prepared:
-    """The prepared dataset in a folder, memory-mapped: nothing but the labels is read.
+    """The prepared dataset in a folder, memory-mapped: nothing but labels is read.
 
     Args:
         directory: The prepared folder, for instance data/svhn.
@@ -114,23 +117,15 @@ def load(directory: Path, train_size: int | None = None) -> Prepared:
     Raises:
         DataError: No such folder, or one that is incomplete, damaged or of another format; says which file.
     """
-    stamps = _stamps(directory)  # first: what is changed while we read is then seen to be
+    stamps = _stamps(directory, ["meta.json"])  # before it is read: what is changed meanwhile is then seen to be
     meta = read_meta(directory)
+    contents: Contents = meta["contents"]
+    stamps |= _stamps(directory, contents.files)
     remake = _remake(directory)
-    features = math.prod(meta["shape"])
-    splits = {}
-    for name in SPLITS:
-        count = meta["counts"][name]
-        images = _array(directory / f"{name}-images.npy", np.dtype(np.uint8), (count, features), remake, mapped=True)
-        labels = _array(directory / f"{name}-labels.npy", np.dtype(np.uint8), (count,), remake)
-        if count and labels.max() >= meta["classes"]:
-            raise DataError(
-                f"{directory / f'{name}-labels.npy'} holds the label {labels.max()}; "
-                f"{meta['classes']} classes allow 0 to {meta['classes'] - 1}. {remake}"
-            )
-        splits[name] = Split(images, labels.astype(np.int64))
+    splits = {name: _split(directory, contents, name, meta["counts"][name]) for name in SPLITS}
     mean, std = (
-        _array(directory / f"{name}.npy", np.dtype(np.float32), (features,), remake) for name in ("mean", "std")
+        _array(directory / f"{name}.npy", np.dtype(np.float32), (contents.features,), remake)
+        for name in ("mean", "std")
     )
     if not np.isfinite(mean).all():
         raise DataError(f"{directory / 'mean.npy'} holds values that are not finite. {remake}")
@@ -147,11 +142,36 @@ def load(directory: Path, train_size: int | None = None) -> Prepared:
             )
         if train_size < available:
             train = splits["train"]
-            splits["train"] = Split(train.images[:train_size], train.labels[:train_size])
+            splits["train"] = Split(train.inputs[:train_size], train.targets[:train_size])
             fingerprint = f"{fingerprint}-train{train_size}"
     return Prepared(
-        meta["name"], splits, mean, std, meta["classes"], fingerprint, tuple(meta["shape"]), directory, stamps
+        meta["name"],
+        splits,
+        mean,
+        std,
+        contents.outputs,
+        fingerprint,
+        contents.shape,
+        directory,
+        stamps,
+        contents.targets,
+        contents.tokens,
     )
+
+
+def _split(directory: Path, contents: Contents, name: SplitName, count: int) -> Split:
+    (inputs_file, targets_file), remake = contents.files_of(name), _remake(directory)
+    inputs = _array(directory / inputs_file, contents.input_dtype, (count, contents.features), remake, mapped=True)
+    shape, is_numbers = contents.targets_shape(count), contents.targets == "numbers"
+    targets = _array(directory / targets_file, contents.target_dtype, shape, remake, mapped=is_numbers)
+    if is_numbers:
+        return Split(inputs, targets)
+    if len(strayed := targets[(targets < 0) | (targets >= contents.outputs)]):
+        raise DataError(
+            f"{directory / targets_file} holds the label {strayed[0]}; "
+            f"{contents.outputs} classes allow 0 to {contents.outputs - 1}. {remake}"
+        )
+    return Split(inputs, targets.astype(np.int64))
 
 
 def verify(directory: Path, progress: Progress = silent) -> None:
@@ -165,7 +185,7 @@ def verify(directory: Path, progress: Progress = silent) -> None:
     """
     meta = read_meta(directory)
     try:
-        found = fingerprint_of(directory, tuple(meta["shape"]), meta["classes"], progress)
+        found = fingerprint_of(directory, meta["contents"], progress)
     except OSError as error:
         raise DataError(
             f"{error.filename or directory} cannot be read: {error.strerror}. {_remake(directory)}"
@@ -177,16 +197,16 @@ def verify(directory: Path, progress: Progress = silent) -> None:
         )
 
 
-def fingerprint_of(folder: Path, shape: tuple[int, ...], classes: int, progress: Progress = silent) -> str:
-    """sha256 over all that a run can see of the data: every array's bytes, the image shape, the number of classes.
+def fingerprint_of(folder: Path, contents: Contents, progress: Progress = silent) -> str:
+    """sha256 over all that a run can see of the data: every file's bytes, and what meta.json says of the contents.
 
     Raises:
         OSError: A file is missing or unreadable.
     """
-    digest = hashlib.sha256(json.dumps([FORMAT, list(shape), classes]).encode())
-    total = sum((folder / name).stat().st_size for name in ARRAYS)
+    digest = hashlib.sha256(contents.heading())
+    total = sum((folder / name).stat().st_size for name in contents.files)
     done = 0
-    for name in ARRAYS:
+    for name in contents.files:
         with (folder / name).open("rb") as file:
             while piece := file.read(2**22):
                 digest.update(piece)
@@ -196,7 +216,7 @@ def fingerprint_of(folder: Path, shape: tuple[int, ...], classes: int, progress:
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
-    """What meta.json says, checked for every key that `load` needs.
+    """What meta.json says, checked for every key that `load` needs; under `contents`, the Contents that it tells of.
 
     Raises:
         DataError: No such folder, no meta.json, or one that is damaged or of another format version.
@@ -211,30 +231,27 @@ def read_meta(directory: Path) -> dict[str, Any]:
         raise DataError(f"{directory} is not prepared data: it has no meta.json. {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}. {remedy}") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+    if not isinstance(meta, dict) or meta.get("format") not in [*FORMATS]:
         found = meta.get("format") if isinstance(meta, dict) else None
-        raise DataError(f"{path} is of format {found!r}, this version reads format {FORMAT}. {remedy}")
-    counts, shape, classes = meta.get("counts"), meta.get("shape"), meta.get("classes")
+        raise DataError(f"{path} is of format {found!r}, this version reads formats 1 and 2. {remedy}")
+    counts, contents = meta.get("counts"), contents_of(meta)
     whole = (
         isinstance(meta.get("name"), str)
         and {"validation_fraction", "split_seed"} <= meta.keys()
         and isinstance(meta.get("fingerprint"), str)
         and isinstance(counts, dict)
         and all(isinstance(counts.get(name), int) and counts[name] >= 0 for name in SPLITS)
-        and isinstance(shape, list)
-        and all(isinstance(length, int) and length > 0 for length in shape)
-        and isinstance(classes, int)
-        and 1 <= classes <= 256
+        and contents is not None
         and isinstance(meta.get("parameters"), dict)
     )
     if not whole:
         raise DataError(f"{path} lacks a key or holds one of the wrong type. {remedy}")
-    return meta
+    return {**meta, "contents": contents}
 
 
-def _stamps(directory: Path) -> dict[str, list[int]]:
+def _stamps(directory: Path, names: Iterable[str]) -> dict[str, list[int]]:
     """Of the files that are there; `load` itself complains of those that are not."""
-    return {name: _stamp(directory / name) for name in ("meta.json", *ARRAYS) if (directory / name).is_file()}
+    return {name: _stamp(directory / name) for name in names if (directory / name).is_file()}
 
 
 def _stamp(path: str | Path) -> list[int]:
@@ -278,6 +295,3 @@ def _array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], remedy: str
         found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "another kind of file"
         raise DataError(f"{path}: expected {expected}, found {found}. {remedy}")
     return array if mapped else np.array(array)
-
-
-# Writing

@@ -3,20 +3,21 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from issgd_cli.datasets.contents import Contents, InputType, TargetType
 from issgd_cli.errors import DataError
 
 Progress = Callable[[str, int, int], None]
 """Called with (message, done, total); total 0 makes the message a notice rather than a bar."""
 
-Block = tuple[NDArray[np.uint8], NDArray[np.integer[Any]]]
-"""Images (b, features) in CHW order and their labels (b,)."""
+Block = tuple[NDArray[np.uint8 | np.float32 | np.int32], NDArray[np.integer[Any] | np.float32]]
+"""Inputs (b, features), images in CHW order, and their targets: labels (b,), or vectors (b, K)."""
 
 
 def silent(message: str, done: int, total: int) -> None:
@@ -41,19 +42,33 @@ class Dataset:
     """A dataset as its source holds it: not split, not shuffled, not yet on disk in our format.
 
     Attributes:
-        shape: Of one image, for instance (3, 32, 32): channels, height, width.
-        classes: Labels lie in 0..classes - 1.
+        shape: Of one example's inputs, for instance (3, 32, 32): channels, height, width.
+        outputs: The number of classes, or the length of a vector of targets.
         train: What is split into train and valid.
         test: Stays as it is.
         sources: Says where it all came from, for meta.json: file names with their md5, or generator parameters.
             Called once, in a thread, while the examples are written: the md5 of 1.5 GB takes its time.
+        inputs, targets, tokens: See Contents.
+        standardise: Whether the inputs are to be given less their mean, divided by their standard deviation, feature by
+            feature. Tokens never are.
+        others: Content of the files that belong to it, by their names.
     """
 
     shape: tuple[int, ...]
-    classes: int
+    outputs: int
     train: Part
     test: Part
     sources: Callable[[], list[dict[str, Any]]]
+    inputs: InputType = "uint8"
+    targets: TargetType = "classes"
+    tokens: int = 0
+    standardise: bool = True
+    others: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def contents(self) -> Contents:
+        """What its examples are."""
+        return Contents(self.shape, self.outputs, self.inputs, self.targets, self.tokens, tuple(self.others))
 
 
 @dataclass(frozen=True)

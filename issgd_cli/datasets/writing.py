@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from issgd_cli.datasets.prepared import FORMAT, SplitName, fingerprint_of
+from issgd_cli.datasets.contents import SplitName
+from issgd_cli.datasets.prepared import fingerprint_of
 from issgd_cli.datasets.scattering import SplitArrays, save_array
 from issgd_cli.datasets.sources import Dataset, Progress, silent
 from issgd_cli.errors import DataError
@@ -59,16 +61,17 @@ def write(
             f"{name}: {dataset.train.count} examples with validation_fraction {validation_fraction} leave none to "
             "train on. Give more examples or a smaller fraction."
         )
-    features: int = math.prod(dataset.shape)
+    contents = dataset.contents
     partial = directory.with_name(f".{directory.name}.partial")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        _check_disk(directory, sum(counts.values()) * (features + 1))
+        target_bytes = math.prod(contents.targets_shape(1)) * contents.target_dtype.itemsize
+        example_bytes = contents.features * contents.input_dtype.itemsize + target_bytes
+        _check_disk(directory, sum(counts.values()) * example_bytes)
         partial.mkdir()
-        with ThreadPoolExecutor(1) as thread, SplitArrays(partial, counts, features, dataset.classes) as arrays:
+        with ThreadPoolExecutor(1) as thread, SplitArrays(partial, counts, contents, dataset.standardise) as arrays:
             sources = thread.submit(dataset.sources)
-            splits = np.zeros(dataset.train.count, np.int8)  # 0 train, 1 valid
-            splits[generator(split_seed, "split").permutation(dataset.train.count)[:held_out]] = 1
+            splits = for_validation(dataset.train.count, validation_fraction, split_seed).astype(np.int8)  # 1 valid
             rows = np.empty(dataset.train.count, np.int64)
             for number in (0, 1):
                 members = splits == number
@@ -79,20 +82,21 @@ def write(
             rows = generator(split_seed, "order", 2).permutation(dataset.test.count)
             for done in arrays.scatter(dataset.test, np.full(dataset.test.count, 2, np.int8), rows, "test"):
                 progress(f"preparing {name}", dataset.train.count + done, total)
-        mean, std = arrays.mean_and_std()
+        mean, std = arrays.moments.mean_and_std()
         save_array(partial / "mean.npy", mean)
         save_array(partial / "std.npy", std)
+        for other, content in dataset.others.items():
+            (partial / other).write_bytes(content)
         with ThreadPoolExecutor(1) as thread:  # the disk is busy, while the fingerprint keeps a core busy
             flushed = thread.submit(_flush, [*partial.iterdir()])
-            fingerprint = fingerprint_of(partial, dataset.shape, dataset.classes, progress)
+            fingerprint = fingerprint_of(partial, contents, progress)
             flushed.result()
         meta = {
-            "format": FORMAT,
+            "format": contents.format,
             "name": name,
             "counts": counts,
-            "features": features,
-            "classes": dataset.classes,
-            "shape": list(dataset.shape),
+            "features": contents.features,
+            **contents.described(),
             "validation_fraction": validation_fraction,
             "split_seed": split_seed,
             "sources": sources.result(),
@@ -125,6 +129,14 @@ def valid_count(count: int, validation_fraction: float) -> int:
         raise DataError(f"validation_fraction is {validation_fraction}. Set it to at least 0 and below 1.")
     # The fraction as it is written, not its binary neighbour: 0.1 of 10 is 1, and 0.3 of 10 is 3.
     return math.ceil(Fraction(repr(float(validation_fraction))) * count)
+
+
+def for_validation(count: int, validation_fraction: float, split_seed: int) -> NDArray[np.bool_]:
+    """Which of `count` examples are held out for validation, shape (count,): as many as `valid_count` says."""
+    chosen = np.zeros(count, bool)
+    held_out = valid_count(count, validation_fraction)
+    chosen[generator(split_seed, "split").permutation(count)[:held_out]] = True
+    return chosen
 
 
 @contextlib.contextmanager

@@ -19,13 +19,25 @@ ORIGINAL_WIDTH = 2048
 ORIGINAL_STD = 0.01
 
 
+class _Flattening(nn.Sequential):
+    """Layers that are given each example as one row, whatever its shape. (A layer that did so would rename theirs.)"""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Outputs, (B, classes), of inputs of shape (B, ...)."""
+        outputs: torch.Tensor = super().forward(inputs.flatten(1))  # type: ignore[no-untyped-call]
+        return outputs
+
+
 def mlp(features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
-    """features -> hidden[0] -> ... -> classes, ReLU between, logits at the end; not yet initialised."""
+    """features -> hidden[0] -> ... -> classes, ReLU between, logits at the end; not yet initialised.
+
+    Its inputs are (B, ...), so many features an example in all.
+    """
     widths = [features, *hidden, classes]
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    return _Flattening(*layers[:-1])
 
 
 @torch.no_grad()

@@ -29,8 +29,8 @@ class Reduced(nn.Module):
                 own.copy_(given)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits, float32, of inputs of shape (B, features)."""
-        logits: Tensor = self.last(self.lower(inputs.bfloat16()).float())
+        """Logits, float32, of inputs of shape (B, ...)."""
+        logits: Tensor = self.last(self.lower(inputs.flatten(1).bfloat16()).float())
         return logits
 
 

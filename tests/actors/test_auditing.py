@@ -43,8 +43,8 @@ def one_by_one(model: nn.Module, data: Prepared, split: Split) -> tuple[Float64s
     wide = copy.deepcopy(model).double()
     losses, errors, gradients = [], [], []
     examples = data.splits[split]
-    inputs = torch.from_numpy((examples.images.astype(np.float64) - data.mean) / data.std)
-    for number, label in enumerate(examples.labels):
+    inputs = torch.from_numpy((examples.inputs.astype(np.float64) - data.mean) / data.std)
+    for number, label in enumerate(examples.targets):
         logits = wide(inputs[number : number + 1])
         loss = functional.cross_entropy(logits, torch.tensor([label]))
         parts = torch.autograd.grad(loss, list(wide.parameters()))

@@ -45,7 +45,7 @@ def few(data: Prepared) -> dict[Split, Examples]:
     train = data.splits["train"]
     parts = [slice(FEW * number, FEW * (number + 1)) for number in range(3)]
     return {
-        split: Examples(data, PreparedSplit(train.images[part], train.labels[part]), CPU)
+        split: Examples(data, PreparedSplit(train.inputs[part], train.targets[part]), CPU)
         for split, part in zip(SPLITS, parts, strict=True)
     }
 

@@ -65,9 +65,9 @@ def test_a_chunks_scores_are_its_examples_losses_errors_and_gradient_norms(
     chunk = Chunk(split, database.layout().chunks(split) - 1)  # the short one
     scores = worker.score(chunk)
     span = database.layout().span(split, chunk.number)
-    pixels = data.splits[split].images[span].astype(np.float64)
+    pixels = data.splits[split].inputs[span].astype(np.float64)
     inputs = torch.from_numpy((pixels - data.mean) / data.std)
-    labels = torch.from_numpy(data.splits[split].labels[span])
+    labels = torch.from_numpy(data.splits[split].targets[span])
     assert scores.norms.shape == scores.losses.shape == scores.errors.shape == (len(labels),)
     wide = model.double()
     for number in range(len(labels)):

@@ -102,7 +102,7 @@ def _resized(data: Prepared, examples: int) -> Prepared:
 
     So 10 million, 31 GB, are as spread over memory as 600,000 are, and no page of them has to come from a disk.
     """
-    pixels, features = data.splits["train"].images.reshape(-1), data.features
+    pixels, features = data.splits["train"].inputs.reshape(-1), data.features
     stride = min(features, (len(pixels) - features) // (examples - 1))
     images = np.lib.stride_tricks.as_strided(pixels, (examples, features), (stride, 1), writeable=False)
     labels = np.random.default_rng(0).integers(0, data.classes, examples)

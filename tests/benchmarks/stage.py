@@ -72,7 +72,7 @@ def opened(folder: Path, classes: int) -> Prepared:
 
 def folder_of(data: Prepared) -> Path:
     """Where `dataset` has made it."""
-    images = data.splits["train"].images
+    images = data.splits["train"].inputs
     if not isinstance(images, np.memmap) or images.filename is None:
         raise TypeError("This dataset is not in a file.")
     return Path(images.filename).parent

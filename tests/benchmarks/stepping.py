@@ -130,8 +130,8 @@ class _Items(torch.utils.data.Dataset[tuple[Tensor, Tensor, float]]):
         return len(self._split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, float]:
-        image = torch.tensor(self._split.images[index])
-        return (image - self._mean) / self._std, torch.tensor(self._split.labels[index]), self._factors[index]
+        image = torch.tensor(self._split.inputs[index])
+        return (image - self._mean) / self._std, torch.tensor(self._split.targets[index]), self._factors[index]
 
 
 def _loader(scale: Scale, data: Prepared, size: int) -> tuple[Callable[[], None], Callable[[], Any]]:

@@ -155,7 +155,7 @@ def data(place: Path) -> Path:
             path = directory / f"test-{kind}.npy"
             np.save(path, np.load(path)[:TEST_IMAGES])
         meta["counts"]["test"] = TEST_IMAGES
-        meta["fingerprint"] = prepared.fingerprint_of(directory, tuple(meta["shape"]), meta["classes"])
+        meta["fingerprint"] = prepared.fingerprint_of(directory, meta.pop("contents"))
         write_text(directory / "meta.json", json.dumps(meta))
         shutil.copytree(folder, place / "copying", dirs_exist_ok=True)
         (place / "copying").rename(copy)

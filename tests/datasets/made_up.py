@@ -14,11 +14,11 @@ SHAPE = (3, 4, 4)
 FEATURES = 48
 
 
-def blocks_of(images: NDArray[np.uint8], labels: NDArray[np.integer[Any]], rows: int = 2048) -> Iterator[Block]:
-    """Arrays in memory as blocks: images (N, ...) flattened to (N, features), labels (N,)."""
-    for first in range(0, len(labels), rows):
-        last = min(first + rows, len(labels))
-        yield images[first:last].reshape(last - first, -1), labels[first:last]
+def blocks_of(inputs: NDArray[Any], targets: NDArray[Any], rows: int = 2048) -> Iterator[Block]:
+    """Arrays in memory as blocks: inputs (N, ...) flattened to (N, features), targets (N, ...)."""
+    for first in range(0, len(targets), rows):
+        last = min(first + rows, len(targets))
+        yield inputs[first:last].reshape(last - first, -1), targets[first:last]
 
 
 def arrays(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -44,3 +44,28 @@ def written(directory: Path, seed: int = 42, rows: int = 64, train: int = 1000) 
 def bytes_of(directory: Path) -> dict[str, bytes]:
     """Of each file."""
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def numbers(train: int = 200, test: int = 30, rows: int = 64, **kinds: Any) -> Dataset:
+    """Regression: two numbers of a point of the plane in 3 channels, which a network can learn."""
+    random = np.random.default_rng(7)
+
+    def part(count: int) -> Part:
+        points = (5 + 3 * random.standard_normal((count, 3, 2))).astype(np.float32)
+        flat = points.reshape(count, -1)
+        return Part(count, blocks_of(points, np.stack([flat.sum(1) / 10, np.sin(flat[:, 0])], 1), rows))
+
+    kinds = {"inputs": "float32", "targets": "numbers", **kinds}
+    return Dataset((3, 2), 2, part(train), part(test), lambda: [{"file": "made.up"}], **kinds)
+
+
+def sentences(train: int = 200, test: int = 30, length: int = 7, tokens: int = 20) -> Dataset:
+    """Classes of sequences of tokens, with a vocabulary."""
+    random = np.random.default_rng(8)
+
+    def part(count: int) -> Part:
+        words = random.integers(0, tokens, (count, length), dtype=np.int32)
+        return Part(count, blocks_of(words, words[:, 0] % 3))
+
+    vocabulary = {"vocabulary.json": b"[]"}
+    return Dataset((length,), 3, part(train), part(test), list, "int32", "classes", tokens, others=vocabulary)

@@ -73,10 +73,10 @@ def test_reads_every_official_form(tmp_path: Path, suffix: str, form: str) -> No
     data = prepared.load(prepare("cifar10", tmp_path, source=sources[form]))
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 95, "valid": 5, "test": 20}
     test = data.splits["test"]
-    found = {image.tobytes(): int(label) for image, label in zip(test.images, test.labels, strict=True)}
+    found = {image.tobytes(): int(label) for image, label in zip(test.inputs, test.targets, strict=True)}
     assert found == {image.tobytes(): int(label) for image, label in zip(*batch(5), strict=True)}
     first = batch(0)[0][0].tobytes()
-    assert any(first == image.tobytes() for name in ("train", "valid") for image in data.splits[name].images)
+    assert any(first == image.tobytes() for name in ("train", "valid") for image in data.splits[name].inputs)
 
 
 def test_both_versions_prepare_the_same_bytes(tmp_path: Path) -> None:

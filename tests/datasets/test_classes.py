@@ -9,7 +9,8 @@ import pytest
 from issgd_cli import datasets
 from issgd_cli.datasets import prepare
 from issgd_cli.datasets.classes import empty_classes
-from issgd_cli.datasets.prepared import Prepared, Split, SplitName
+from issgd_cli.datasets.contents import SplitName
+from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.datasets.sources import Dataset, Part, Recipe
 
 

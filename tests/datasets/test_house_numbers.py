@@ -29,5 +29,5 @@ def test_prepared_test_part_is_the_same_for_every_size(tmp_path: Path, monkeypat
     for size in (60, 90):
         data = prepared.load(prepare("house-numbers", tmp_path, size=size))
         assert len(data.splits["train"]) + len(data.splits["valid"]) == size
-        tests.append(np.array(data.splits["test"].images))
+        tests.append(np.array(data.splits["test"].inputs))
     np.testing.assert_array_equal(tests[0], tests[1])

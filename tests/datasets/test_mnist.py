@@ -34,7 +34,7 @@ def test_reads_official_files(tmp_path: Path, zipped: bool, subfolder: str) -> N
     data = prepared.load(prepare("mnist", tmp_path, source=tmp_path / "files"))
     assert data.shape == (1, 28, 28)
     test = data.splits["test"]
-    found = {image.tobytes(): int(label) for image, label in zip(test.images, test.labels, strict=True)}
+    found = {image.tobytes(): int(label) for image, label in zip(test.inputs, test.targets, strict=True)}
     assert found == {image.tobytes(): int(label) for image, label in zip(*TEST, strict=True)}
     assert len(data.splits["train"]) == 57
 

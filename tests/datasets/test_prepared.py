@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from issgd_cli.datasets import prepared, writing
+from issgd_cli.datasets.contents import SPLITS
 from issgd_cli.datasets.sources import Dataset, Part
 from issgd_cli.errors import DataError
 from tests.datasets.made_up import SHAPE, arrays, blocks_of, written
@@ -23,7 +24,7 @@ def test_prefix(tmp_path: Path) -> None:
     prefix = prepared.load(tmp_path / "d", 100)
     assert len(prefix.splits["train"]) == 100
     assert len(prefix.splits["valid"]) == 50
-    np.testing.assert_array_equal(prefix.splits["train"].images, whole.splits["train"].images[:100])
+    np.testing.assert_array_equal(prefix.splits["train"].inputs, whole.splits["train"].inputs[:100])
     assert len({whole.fingerprint, prefix.fingerprint, prepared.load(tmp_path / "d", 101).fingerprint}) == 3
     assert prepared.load(tmp_path / "d", 950).fingerprint == whole.fingerprint
     for size in (0, 951):
@@ -38,6 +39,12 @@ def test_fingerprint_tells_one_changed_pixel(tmp_path: Path) -> None:
     changed = Part(1000, blocks_of(images, labels)), Part(100, blocks_of(*arrays(100, 1)))
     writing.write(tmp_path / "b", "made-up", Dataset(SHAPE, 10, *changed, list), {})
     assert prepared.load(tmp_path / "b").fingerprint != first
+
+
+def test_images_of_classes_have_the_fingerprint_that_version_0_1_gave_them(tmp_path: Path) -> None:
+    first = prepared.load(written(tmp_path / "a")).fingerprint
+    assert first == "53456d17274fc2f00a24114dd0f13580ff314efe37293fb9e8ff4282acdafd90"
+    assert prepared.read_meta(tmp_path / "a")["format"] == 1
 
 
 # Folders that cannot be trusted
@@ -95,7 +102,7 @@ def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("format", 2), ("counts", {}), ("classes", 0), ("shape", [0]), ("fingerprint", 3), ("name", None)],
+    [("format", 3), ("counts", {}), ("classes", 0), ("shape", [0]), ("fingerprint", 3), ("name", None)],
 )
 def test_meta_is_checked(tmp_path: Path, key: str, value: object) -> None:
     path = written(tmp_path / "d") / "meta.json"
@@ -233,7 +240,7 @@ def test_files_that_are_put_back_as_they_were_are_accepted(tmp_path: Path) -> No
     assert after.fingerprint == before.fingerprint
 
 
-@pytest.mark.parametrize("name", [f"{split}-images.npy" for split in prepared.SPLITS] + ["test-labels.npy", "mean.npy"])
+@pytest.mark.parametrize("name", [f"{split}-images.npy" for split in SPLITS] + ["test-labels.npy", "mean.npy"])
 def test_content_that_was_changed_while_nobody_looked_is_found(tmp_path: Path, name: str) -> None:
     written(tmp_path / "d")
     prepared.verify(tmp_path / "d")

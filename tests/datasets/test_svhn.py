@@ -73,11 +73,11 @@ def test_prepares_the_real_crops(tmp_path: Path) -> None:
 def test_svhn_joins_train_and_extra(tmp_path: Path, folder: Path) -> None:
     data = prepared.load(prepare("svhn", tmp_path, source=folder))
     splits = [data.splits[name] for name in ("train", "valid")]
-    found = as_set(np.concatenate([s.images for s in splits]), np.concatenate([s.labels for s in splits]))
+    found = as_set(np.concatenate([s.inputs for s in splits]), np.concatenate([s.targets for s in splits]))
     parts = [expected(folder / f"{name}_32x32.mat") for name in ("train", "extra")]
     assert found == as_set(np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
     test = data.splits["test"]
-    assert as_set(test.images, test.labels) == as_set(*expected(folder / "test_32x32.mat"))
+    assert as_set(test.inputs, test.targets) == as_set(*expected(folder / "test_32x32.mat"))
 
 
 def test_svhn_train_leaves_extra_out(tmp_path: Path, folder: Path) -> None:

@@ -32,12 +32,12 @@ def test_test_part_is_held_out_by_seed(tmp_path: Path, save: Any) -> None:
     save(path, images=IMAGES, labels=LABELS)
     data = load(str(path), tmp_path / "data")
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 171, "valid": 9, "test": 20}
-    held = set().union(*(pairs(split.images, split.labels) for split in data.splits.values()))
+    held = set().union(*(pairs(split.inputs, split.targets) for split in data.splits.values()))
     assert held == pairs(IMAGES, LABELS)
     assert (data.classes, data.shape) == (7, (2, 5, 5))
     other = load(str(path), tmp_path / "other", split_seed=1)
-    assert pairs(other.splits["test"].images, other.splits["test"].labels) != pairs(
-        data.splits["test"].images, data.splits["test"].labels
+    assert pairs(other.splits["test"].inputs, other.splits["test"].targets) != pairs(
+        data.splits["test"].inputs, data.splits["test"].targets
     )
 
 
@@ -45,7 +45,7 @@ def test_own_test_part(tmp_path: Path, save: Any) -> None:
     path = tmp_path / "mine.npz"
     save(path, images=IMAGES[:150], labels=LABELS[:150], test_images=IMAGES[150:], test_labels=LABELS[150:] + 1)
     test = load(str(path), tmp_path).splits["test"]
-    assert pairs(test.images, test.labels) == pairs(IMAGES[150:], LABELS[150:] + 1)
+    assert pairs(test.inputs, test.targets) == pairs(IMAGES[150:], LABELS[150:] + 1)
 
 
 def test_changed_file_is_another_dataset(tmp_path: Path) -> None:

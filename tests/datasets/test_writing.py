@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from issgd_cli.datasets import prepared, writing
+from issgd_cli.datasets.contents import SPLITS
 from issgd_cli.datasets.sources import Block, Dataset, Part
 from issgd_cli.errors import DataError
-from tests.datasets.made_up import SHAPE, arrays, blocks_of, bytes_of, dataset, written
+from tests.datasets.made_up import SHAPE, arrays, blocks_of, bytes_of, dataset, numbers, sentences, written
 
 
 def test_every_example_lands_in_exactly_one_place(tmp_path: Path) -> None:
@@ -25,20 +26,20 @@ def test_every_example_lands_in_exactly_one_place(tmp_path: Path) -> None:
     def rows(images: NDArray[np.uint8], labels: NDArray[np.generic]) -> list[tuple[bytes, int]]:
         return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
 
-    train, valid, test = (data.splits[name] for name in prepared.SPLITS)
-    both = np.concatenate([train.images, valid.images]), np.concatenate([train.labels, valid.labels])
+    train, valid, test = (data.splits[name] for name in SPLITS)
+    both = np.concatenate([train.inputs, valid.inputs]), np.concatenate([train.targets, valid.targets])
     assert rows(*both) == rows(*arrays(1000, 0))
-    assert rows(test.images, test.labels) == rows(*arrays(100, 1))
-    assert train.images.dtype == np.uint8
-    assert train.labels.dtype == np.int64
-    assert isinstance(train.images, np.memmap)
+    assert rows(test.inputs, test.targets) == rows(*arrays(100, 1))
+    assert train.inputs.dtype == np.uint8
+    assert train.targets.dtype == np.int64
+    assert isinstance(train.inputs, np.memmap)
     assert (data.name, data.shape, data.features, data.classes) == ("made-up", SHAPE, 48, 10)
 
 
 def test_stored_in_random_order(tmp_path: Path) -> None:
     source = arrays(1000, 0)[0]
     place = {image.tobytes(): index for index, image in enumerate(source)}
-    stored = [place[image.tobytes()] for image in prepared.load(written(tmp_path / "d")).splits["train"].images]
+    stored = [place[image.tobytes()] for image in prepared.load(written(tmp_path / "d")).splits["train"].inputs]
     assert abs(np.corrcoef(stored, np.arange(len(stored)))[0, 1]) < 0.1
     assert abs(np.mean(stored[:200]) - 500) < 75  # a prefix is a fair sample
 
@@ -100,9 +101,9 @@ def test_left_behind_by_a_killed_process_is_cleaned_up(tmp_path: Path) -> None:
 
 def test_replacing_keeps_open_maps_readable(tmp_path: Path) -> None:
     old = prepared.load(written(tmp_path / "d", seed=1))
-    images = np.array(old.splits["train"].images)
+    images = np.array(old.splits["train"].inputs)
     written(tmp_path / "d", seed=2)
-    np.testing.assert_array_equal(old.splits["train"].images, images)
+    np.testing.assert_array_equal(old.splits["train"].inputs, images)
     assert prepared.load(tmp_path / "d").fingerprint != old.fingerprint
     assert os.listdir(tmp_path) == ["d"]
 
@@ -160,3 +161,48 @@ def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "mkdir", refused)
     with pytest.raises(DataError, match="cannot be written"):
         written(tmp_path / "d")
+
+
+# Other inputs and targets than images of classes
+
+
+@pytest.mark.parametrize("made", [numbers, sentences])
+def test_other_types_are_written_in_format_2_and_read_as_they_were(
+    tmp_path: Path, made: Callable[..., Dataset]
+) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    writing.write(first, "made", made(), {})
+    writing.write(second, "made", made(), {})
+    assert bytes_of(first) == bytes_of(second)
+    data, contents = prepared.load(first), made().contents
+    assert prepared.read_meta(first)["format"] == 2
+    assert (data.shape, data.outputs, data.targets, data.tokens) == (
+        contents.shape,
+        contents.outputs,
+        contents.targets,
+        contents.tokens,
+    )
+    assert data.classes == (3 if made is sentences else 0)
+    assert sorted(data.stamps) == sorted(os.listdir(first))
+
+    def rows(inputs: NDArray[np.generic], targets: NDArray[np.generic]) -> list[bytes]:
+        targets = targets.astype(contents.target_dtype)
+        return sorted(one.tobytes() + other.tobytes() for one, other in zip(inputs, targets, strict=True))
+
+    source = made()
+    expected = [np.concatenate(parts) for parts in zip(*source.train.blocks, strict=True)]
+    train, valid = data.splits["train"], data.splits["valid"]
+    assert train.inputs.dtype == contents.inputs
+    both = np.concatenate([train.inputs, valid.inputs]), np.concatenate([train.targets, valid.targets])
+    assert rows(*both) == rows(*expected)
+    prepared.verify(first)
+
+
+@pytest.mark.parametrize("name", ["vocabulary.json", "train-targets.npy", "test-inputs.npy"])
+def test_what_belongs_to_the_data_is_part_of_their_fingerprint(tmp_path: Path, name: str) -> None:
+    writing.write(tmp_path / "d", "made", sentences(), {})
+    path = tmp_path / "d" / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match="does not hold what was prepared there"):
+        prepared.verify(tmp_path / "d")

@@ -95,3 +95,10 @@ def test_initial_weights_owe_nothing_to_the_global_generators() -> None:
 def test_texts_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"'mlp' is for numbers; the examples are texts of shape \(7,\)\. Use 'text'"):
         made("mlp", sizes=Sizes((7,), 3, tokens=11))
+
+
+def test_examples_of_any_shape_are_met_as_rows() -> None:
+    model = mlp(24, [5], 3)
+    inputs = torch.randn(4, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model(inputs), model(inputs.reshape(4, 24)))
+    assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias", "2.weight", "2.bias"]
