@@ -40,7 +40,6 @@ class Problem:
             self.refuse_batch_statistics("master.reuse_own_norms")
         if config.proposal.source == "oracle":
             self.refuse_batch_statistics("proposal.source = 'oracle'")
-
         _refuse_misfit(config.model.loss, self.loss, data)
 
     def network(self, device: torch.device) -> nn.Module:

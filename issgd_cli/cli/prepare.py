@@ -40,8 +40,10 @@ def prepare(
         )
     data = datasets.load(place.name, data_dir)
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    typer.echo(f"{dataset} is ready in {place}: {counts} examples of {data.features} features.")
-    typer.echo(f"Next: issgd train --data {shlex.quote(place.name)} --workers 3")
+    learned = f"{data.classes} classes" if data.classes else f"{data.outputs} numbers to predict"
+    typer.echo(f"{dataset} is ready in {place}: {counts} examples of {data.features} features, {learned}.")
+    loss = "" if data.classes else " --set model.loss=squared"
+    typer.echo(f"Next: issgd train --data {shlex.quote(place.name)} --workers 3{loss}")
 
 
 def prepare_files(runs: Iterable["Run"]) -> None:

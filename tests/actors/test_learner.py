@@ -67,7 +67,7 @@ def test_steps_follow_the_originals_nesterov_formula(hired: Hired, configured: C
         indices, weights = master.method.proposal.draw(generator(master.config.seed, "draws", step), 8)
         inputs, labels = master.examples[indices]
         leaves = [part.clone().requires_grad_() for part in p]
-        hidden = inputs.double()
+        hidden = inputs.flatten(1).double()
         for layer in range(0, len(leaves), 2):
             hidden = functional.linear(hidden.relu() if layer else hidden, leaves[layer], leaves[layer + 1])
         losses = functional.cross_entropy(hidden, labels, reduction="none")

@@ -55,6 +55,7 @@ def test_preparing_a_users_file_whose_labels_begin_at_1_says_so(tmp_path: Path) 
     for _ in range(2):  # once: what is there already was told when it was made
         prepare(str(path), tmp_path, progress=lambda what, _, total: None if total else told.append(what))
     assert [notice for notice in told if "class" in notice] == [
+        "mine.npz: inputs of shape (4,), uint8; 10 classes",
         f"mine.npz: class 0 of 0 to 10 has no training example{GAPS}",
         "mine.npz: class 0 of 0 to 10 has no test example",
     ]

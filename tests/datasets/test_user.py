@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from issgd_cli.datasets import load, prepare, user
+from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -193,24 +194,61 @@ def test_what_was_prepared_of_a_file_is_what_must_not_change(tmp_path: Path) -> 
         data.refuse_changed()
 
 
+NOT_FINITE = np.where(np.arange(200)[:, None] == 7, np.nan, np.ones((200, 3)))
+HUGE = LABELS.astype(np.uint64) + np.uint64(2**63)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": IMAGES}, "holds images, but no `labels`; expected"),
-        ({"labels": LABELS}, "holds labels, but no `images`; expected"),
-        ({"images": IMAGES / 255, "labels": LABELS}, "`images` is float64"),
+        ({"images": IMAGES}, "holds images, but no `labels` or `targets`; expected"),
+        ({"labels": LABELS}, "holds labels, but no `inputs`, `images`, `points` or `tokens`; expected"),
+        ({"images": IMAGES, "inputs": IMAGES, "labels": LABELS}, "holds inputs and images, where one is expected"),
+        ({"images": IMAGES, "labels": LABELS, "targets": LABELS}, "holds labels and targets, where one is expected"),
         ({"images": IMAGES[:, 0, 0, 0], "labels": LABELS}, r"`images` is uint8 of shape \(200,\)"),
-        ({"images": IMAGES, "labels": LABELS[1:]}, r"`labels` is int64 of shape \(199,\), for 200 images"),
-        ({"images": IMAGES, "labels": LABELS / 2}, "`labels` is float64"),
+        (
+            {"images": IMAGES.astype(np.uint16), "labels": LABELS},
+            r"`images` is uint16 .* Save images\.astype\(np",
+        ),
+        ({"images": IMAGES.astype(complex), "labels": LABELS}, "`images` is complex128"),
+        ({"images": IMAGES.astype(str), "labels": LABELS}, "`images` is <U3"),
+        ({"points": IMAGES, "labels": LABELS}, "`points` is uint8"),
+        ({"tokens": NOT_FINITE, "labels": LABELS}, "`tokens` is float64 .* Tokens are integers from 0"),
+        ({"tokens": LABELS[:, None] - 3, "labels": LABELS}, r"`tokens`\[0\] holds -3"),
+        ({"tokens": LABELS[:, None] + 2**40, "labels": LABELS}, r"`tokens`\[0\] holds 1099511627776"),
+        ({"images": IMAGES, "labels": LABELS[1:]}, r"`labels` is int64 of shape \(199,\), for 200 examples"),
+        ({"images": IMAGES, "labels": np.stack([LABELS, LABELS], 1)}, r"`labels` is int64 of shape \(200, 2\)"),
+        ({"images": IMAGES, "labels": LABELS / 2}, "`labels` is float64 .* Call numbers to predict `targets`"),
+        ({"images": IMAGES, "labels": LABELS.astype(str)}, r"`labels` is <U21 .* np\.unique\(labels"),
         ({"images": IMAGES, "labels": LABELS - 1}, r"`labels`\[0\] is -1"),
-        ({"images": IMAGES, "labels": LABELS + 250}, r"`labels`\[6\] is 256"),
+        ({"images": IMAGES, "labels": LABELS + 65_530}, r"`labels`\[6\] is 65536"),
+        ({"images": IMAGES, "labels": HUGE}, r"`labels`\[0\] is 9223372036854775808"),
+        ({"images": IMAGES, "targets": LABELS[1:]}, r"`targets` is int64 of shape \(199,\), for 200 examples"),
+        ({"images": IMAGES, "targets": np.zeros((200, 2, 2))}, r"`targets` is float64 of shape \(200, 2, 2\)"),
+        ({"images": IMAGES, "targets": np.zeros((200, 0))}, r"`targets` is float64 of shape \(200, 0\)"),
+        ({"images": IMAGES, "targets": NOT_FINITE}, r"`targets`\[7\] holds nan, which is not finite"),
+        ({"inputs": NOT_FINITE, "labels": LABELS}, r"`inputs`\[7\] holds nan, which is not finite"),
+        (
+            {"inputs": np.full((200, 2), 1e300), "labels": LABELS},
+            r"`inputs`\[0\] holds 1e\+300, which is not finite",
+        ),
+        ({"images": IMAGES, "labels": LABELS, "standardise": np.array(3)}, "`standardise` is int64 of shape"),
         ({"images": IMAGES, "labels": LABELS, "test_images": IMAGES}, "no `test_labels`"),
         (
             {"images": IMAGES, "labels": LABELS, "test_images": IMAGES[:, :1], "test_labels": LABELS},
-            r"images are of shape \(2, 5, 5\), test_images of \(1, 5, 5\)",
+            r"images are uint8 of shape \(2, 5, 5\), test_images uint8 of \(1, 5, 5\)",
+        ),
+        (
+            {"images": IMAGES, "labels": LABELS, "test_images": IMAGES / 255, "test_labels": LABELS},
+            "images are uint8 of shape .*, test_images float32",
+        ),
+        (
+            {"images": IMAGES, "targets": LABELS, "test_images": IMAGES, "test_targets": np.ones((200, 2))},
+            "targets and test_targets are not of one length",
         ),
         ({"images": np.asfortranarray(IMAGES), "labels": LABELS}, "Fortran order"),
         ({"images": np.array([{}, {}]), "labels": LABELS}, "Python objects"),
+        ({"images": IMAGES, "labels": np.array([{}] * 200)}, "Python objects"),
     ],
 )
 def test_unusable_arrays(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
@@ -233,3 +271,86 @@ def test_unusable_files(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"cannot be read as .npz"):
         load(str(path), tmp_path)
+
+
+# Other data than images of classes
+
+
+def of_file(folder: Path, told: list[str] | None = None, /, **arrays: Any) -> Prepared:
+    """What is prepared of a file that holds these, in this folder; and what is said meanwhile."""
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / "mine.npz", **arrays)
+    said: list[str] = [] if told is None else told
+    place = prepare(
+        str(folder / "mine.npz"), folder, progress=lambda what, _, total: None if total else said.append(what)
+    )
+    return load(place.name, folder)
+
+
+def everything(data: Prepared) -> tuple[Any, Any]:
+    """All inputs and targets, sorted by the inputs."""
+    inputs = np.concatenate([split.inputs for split in data.splits.values()])
+    targets = np.concatenate([split.targets for split in data.splits.values()])
+    order = np.lexsort(inputs.T)
+    return inputs[order], targets[order]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+@pytest.mark.parametrize("name", ["inputs", "images", "points"])
+def test_floats_are_prepared_as_float32(tmp_path: Path, name: str, dtype: Any) -> None:
+    values = np.random.default_rng(1).normal(3, 5, (200, 4, 3)).astype(dtype)
+    told: list[str] = []
+    data = of_file(tmp_path, told, **{name: values, "labels": LABELS})
+    assert "mine.npz: inputs of shape (4, 3), float32; 7 classes" in told
+    flat = values.reshape(200, -1).astype(np.float32)
+    order = np.lexsort(flat.T)
+    inputs, labels = everything(data)
+    np.testing.assert_array_equal(inputs, flat[order])
+    np.testing.assert_array_equal(labels, LABELS[order])
+    are_points = name == "points"
+    assert ((data.mean == 0).all(), (data.std == 1).all()) == (are_points, are_points)
+    raw = of_file(tmp_path / "raw", **{name: values, "labels": LABELS, "standardise": np.array(False)})
+    assert ((raw.mean == 0).all(), (raw.std == 1).all()) == (True, True)
+
+
+@pytest.mark.parametrize("shape", [(200,), (200, 1), (200, 3)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.bool_])
+def test_numbers_to_predict_are_prepared_as_they_are(tmp_path: Path, shape: tuple[int, ...], dtype: Any) -> None:
+    values = np.asfortranarray(np.random.default_rng(2).normal(0, 5, shape).astype(dtype))
+    told: list[str] = []
+    data = of_file(tmp_path, told, images=IMAGES, targets=values)
+    outputs = values.size // 200
+    assert (data.targets, data.outputs, data.classes) == ("numbers", outputs, 0)
+    assert told[-1] == f"mine.npz: inputs of shape (2, 5, 5), uint8; {outputs} numbers to predict"
+    flat = IMAGES.reshape(200, -1)
+    _, targets = everything(data)
+    np.testing.assert_array_equal(targets, values.reshape(200, -1).astype(np.float32)[np.lexsort(flat.T)])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, ">i8"])
+def test_tokens_number_the_words_of_both_parts(tmp_path: Path, dtype: Any) -> None:
+    tokens = np.random.default_rng(3).integers(0, 50, (200, 9)).astype(dtype)
+    test = tokens[:20].copy()
+    test[3, 2] = 77
+    told: list[str] = []
+    data = of_file(tmp_path, told, tokens=tokens, labels=LABELS, test_tokens=test, test_labels=LABELS[:20])
+    assert data.tokens == 78
+    assert "mine.npz: inputs of shape (9,), 78 tokens; 7 classes" in told
+    assert data.splits["test"].inputs.dtype == np.int32
+    assert sorted(map(tuple, data.splits["test"].inputs.tolist())) == sorted(map(tuple, test.tolist()))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_labels_may_stand_in_a_column(tmp_path: Path, dtype: Any) -> None:
+    flat = of_file(tmp_path / "flat", images=IMAGES, labels=LABELS)
+    column = of_file(tmp_path / "column", images=IMAGES, labels=LABELS[:, None].astype(dtype))
+    assert column.fingerprint == flat.fingerprint
+
+
+def test_more_classes_than_a_byte_holds_are_learned_too(tmp_path: Path) -> None:
+    told: list[str] = []
+    data = of_file(tmp_path, told, images=IMAGES, labels=np.arange(200) * 2)
+    assert data.classes == 399
+    assert "mine.npz: inputs of shape (2, 5, 5), uint8; 200 classes" in told
+    assert any("of 0 to 398 have no training example" in notice for notice in told)
+    np.testing.assert_array_equal(np.sort(everything(data)[1]), np.arange(200) * 2)
