@@ -111,11 +111,6 @@ def test_a_network_has_as_many_outputs_as_there_are_numbers_to_learn(configured:
     assert problem.loss(outputs, targets).shape == (5,)
 
 
-def test_a_perceptron_learns_nothing_of_words(configured: Configured, data: Prepared) -> None:
-    with pytest.raises(ConfigError, match=r"patterns holds tokens, .* Set model\.network"):
-        Problem(configured(), replace(data, tokens=256))
-
-
 @pytest.mark.parametrize(
     ("loss", "values", "message"),
     [

@@ -30,6 +30,7 @@ C10 = Claim(
 )
 
 NO_PAIR = "No pair of the paper's ISSGD and SGD with the same seed and exact audits (monitor.audit_every_steps)."
+NO_ERRORS = "The runs' audits hold no errors, which their loss knows none of: no number predicted is right or wrong."
 PLACE = (
     "The paper's minimum lies at a fifth of the run, after 30 minutes. How long ours last is our choice, so where "
     "theirs lies is told, not judged: what is judged is that they overfit."
@@ -48,6 +49,11 @@ def finding_c1(runs: Runs, thresholds: Thresholds) -> Finding:
 
 def finding_c2(runs: Runs, thresholds: Thresholds) -> Finding:
     """Mean distance of the audited training errors at equal steps."""
+    has_losses, has_errors = (
+        any(len(run.series(f"audit/{kind}/train").values) for run in runs.runs) for kind in ("loss", "error")
+    )
+    if has_losses and not has_errors:
+        return Finding(C2, note=NO_ERRORS)
     parts, values = _more_quickly(runs, "audit/error/train", "training error", thresholds)
     return Finding(C2, parts, values)
 

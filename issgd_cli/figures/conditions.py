@@ -186,9 +186,9 @@ def _network(config: Config) -> str:
 
 def _model_differs(runs: Runs) -> list[str]:
     model = runs.runs[0].config.model
+    lines = [] if model.loss == "cross-entropy" else [f"Loss: {model.loss}, the paper's: cross-entropy."]
     if model.network != "mlp":
-        return [f"Model: {model.network}, the paper's: 4 hidden layers of 2048."]
-    lines = []
+        return [*lines, f"Model: {model.network}, the paper's: 4 hidden layers of 2048."]
     if model.hidden != PAPER_HIDDEN:
         lines.append(f"Model: {len(model.hidden)} hidden layers of {model.hidden[0]}, the paper's: 4 of 2048.")
     std = model.initial_weight_std

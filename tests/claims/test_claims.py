@@ -216,6 +216,13 @@ class TestC2:
     def test_is_untestable_without_audits(self) -> None:
         assert outcome("C2", experiment(lambda *_: {})) == "untestable"
 
+    def test_is_untestable_where_the_loss_knows_no_errors(self) -> None:
+        """Though a run that diverges would be its method's worst outcome."""
+        runs = diverged(experiment(losses(lambda setting, seed: 0.1)), "a", "issgd", [0])
+        verdict = verdict_on("C2", runs)
+        assert (verdict.verdict, verdict.values) == ("untestable", {})
+        assert "which their loss knows none of" in verdict.evidence
+
     def test_issgd_that_diverged_is_its_worst_outcome_and_sgd_that_diverged_is_sgds(self) -> None:
         runs = experiment(losses(lambda setting, seed: 0.1, quantity="audit/error/train"))
         worse = verdict_on("C2", diverged(runs, "a", "issgd", range(9)))

@@ -1,0 +1,33 @@
+"""The live screen shows what a run knows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from issgd_cli.cli.screen import line, screen
+from issgd_cli.clusters.cluster import Snapshot
+from issgd_cli.config.config import Config
+from issgd_cli.runs.folder import RunFolder
+
+
+def shown(config: Config, latest: dict[str, float]) -> tuple[list[str], str]:
+    """First word of each line of the screen; the one line elsewhere."""
+    statuses = {"monitor": {"latest": latest}, "master": {"step": 3}}
+    snapshot = Snapshot(seconds=1.0, statuses=statuses)
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(screen(config, RunFolder(Path("run")), snapshot, {}))
+    return [text.split()[0] for text in capture.get().splitlines() if text.strip()], line(config, snapshot, {})
+
+
+def test_errors_have_a_row_unless_the_loss_knows_none(configured: Callable[..., Config]) -> None:
+    config = configured()
+    assert "error" in shown(config, {})[0]
+    rows, text = shown(config, {"loss/train": 0.5, "error/train": 0.25, "error/valid": 0.3})
+    assert {"loss", "error"} <= {*rows}
+    assert "valid error 0.3000" in text
+    rows, text = shown(config, {"loss/train": 0.5})
+    assert "loss" in rows
+    assert "error" not in rows
+    assert "error" not in text
