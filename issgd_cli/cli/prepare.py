@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 def prepare(
     dataset: Annotated[
-        str, typer.Argument(help="svhn, svhn-train, cifar10, mnist, house-numbers, or your own FILE.npz.")
+        str,
+        typer.Argument(
+            help="svhn, svhn-train, cifar10, mnist, fashion-mnist, house-numbers, trec, sst2, mr, or your own FILE.npz."
+        ),
     ] = "svhn",
     source: Annotated[Path | None, typer.Option("--from", help="Read the official files in this folder.")] = None,
     data_dir: Annotated[Path, typer.Option(help="Where prepared datasets go.")] = Path("data"),
@@ -42,8 +45,9 @@ def prepare(
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     learned = f"{data.classes} classes" if data.classes else f"{data.outputs} numbers to predict"
     typer.echo(f"{dataset} is ready in {place}: {counts} examples of {data.features} features, {learned}.")
+    network = " --set model.network=text" if data.tokens else ""
     loss = "" if data.classes else " --set model.loss=squared"
-    typer.echo(f"Next: issgd train --data {shlex.quote(place.name)} --workers 3{loss}")
+    typer.echo(f"Next: issgd train --data {shlex.quote(place.name)} --workers 3{network}{loss}")
 
 
 def prepare_files(runs: Iterable["Run"]) -> None:

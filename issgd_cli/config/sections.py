@@ -30,7 +30,7 @@ PAPER_EXAMPLES = 570_000  # N, section 5.1; 574,168 in the original code
 class Data(Section):
     """What is learned."""
 
-    name: Text = "svhn"  # svhn, svhn-train, cifar10, mnist, house-numbers, or of an own .npz, stem-hash or path
+    name: Text = "svhn"  # as `issgd prepare` knows it, or of an own .npz, stem-hash or path
     dir: Text = "data"
     validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.05
     split_seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 42

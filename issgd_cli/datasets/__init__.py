@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from issgd_cli.datasets import cifar10, house_numbers, mnist, prepared, svhn, user, writing
+from issgd_cli.datasets import cifar10, house_numbers, mnist, prepared, sentences, svhn, user, writing
 from issgd_cli.datasets.classes import empty_classes
 from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.datasets.sources import Progress, Recipe, Request, silent
@@ -21,8 +21,12 @@ DATASETS: dict[str, Callable[[Request], Recipe]] = {
     "svhn": svhn.with_extra,
     "svhn-train": svhn.without_extra,
     "cifar10": cifar10.recipe,
-    "mnist": mnist.recipe,
+    "mnist": mnist.MNIST.recipe,
+    "fashion-mnist": mnist.FASHION_MNIST.recipe,
     "house-numbers": house_numbers.recipe,
+    "trec": sentences.trec,
+    "sst2": sentences.sst2,
+    "mr": sentences.mr,
 }
 NAMES = tuple(DATASETS)
 
@@ -77,7 +81,7 @@ def prepare(
                 f"{name} was prepared of a file. To prepare it again, name the file: `issgd prepare FILE.npz`."
             )
         make, source = user.recipe, Path(name)
-    recipe = make(Request(source, data_dir / "downloads", size, split_seed))
+    recipe = make(Request(source, data_dir / "downloads", size, split_seed, validation_fraction))
     parameters = {**recipe.parameters, "validation_fraction": validation_fraction, "split_seed": split_seed}
     if not force and _already(directory, parameters):
         return directory

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from issgd_cli.datasets.arrays import array_of
 from issgd_cli.datasets.contents import FORMATS, SPLITS, Contents, SplitName, TargetType, contents_of
 from issgd_cli.datasets.sources import Progress, silent
 from issgd_cli.errors import DataError
@@ -124,7 +125,7 @@ def load(directory: Path, train_size: int | None = None) -> Prepared:
     remake = _remake(directory)
     splits = {name: _split(directory, contents, name, meta["counts"][name]) for name in SPLITS}
     mean, std = (
-        _array(directory / f"{name}.npy", np.dtype(np.float32), (contents.features,), remake)
+        array_of(directory / f"{name}.npy", np.dtype(np.float32), (contents.features,), remake)
         for name in ("mean", "std")
     )
     if not np.isfinite(mean).all():
@@ -161,9 +162,9 @@ def load(directory: Path, train_size: int | None = None) -> Prepared:
 
 def _split(directory: Path, contents: Contents, name: SplitName, count: int) -> Split:
     (inputs_file, targets_file), remake = contents.files_of(name), _remake(directory)
-    inputs = _array(directory / inputs_file, contents.input_dtype, (count, contents.features), remake, mapped=True)
+    inputs = array_of(directory / inputs_file, contents.input_dtype, (count, contents.features), remake, mapped=True)
     shape, is_numbers = contents.targets_shape(count), contents.targets == "numbers"
-    targets = _array(directory / targets_file, contents.target_dtype, shape, remake, mapped=is_numbers)
+    targets = array_of(directory / targets_file, contents.target_dtype, shape, remake, mapped=is_numbers)
     if is_numbers:
         return Split(inputs, targets)
     if len(strayed := targets[(targets < 0) | (targets >= contents.outputs)]):
@@ -268,30 +269,22 @@ def _put_back(directory: Path) -> str:
 
 def _missing(directory: Path) -> str:
     name = directory.name
-    title = {"svhn": "SVHN", "svhn-train": "SVHN", "cifar10": "CIFAR-10", "mnist": "MNIST"}.get(name, name)
+    titles = {
+        "svhn": "SVHN",
+        "svhn-train": "SVHN",
+        "cifar10": "CIFAR-10",
+        "mnist": "MNIST",
+        "fashion-mnist": "Fashion-MNIST",
+    }
     if name == "house-numbers":
         return f"No house-numbers at {directory}. Make it with `issgd prepare house-numbers`; it needs no network."
+    if name in ("trec", "sst2", "mr"):
+        return f"No {name} at {directory}. Prepare it with `issgd prepare {name} --from DIR`, where its files are."
     return (
-        f"No {title} at {directory}. Fetch it with `issgd prepare {name}`, "
+        f"No {titles.get(name, name)} at {directory}. Fetch it with `issgd prepare {name}`, "
         "or run on the built-in data with `--data house-numbers`."
     )
 
 
 def _remake(directory: Path) -> str:
     return f"Delete {directory} and prepare it again with `issgd prepare`."
-
-
-def _array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], remedy: str, mapped: bool = False) -> NDArray[Any]:
-    """A .npy file's array, which must have this dtype and shape."""
-    expected = f"{dtype} of shape {shape}"
-    try:
-        # Mapped in any case, so that a header that announces terabytes takes none; but an empty array cannot be.
-        array = np.load(path, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; expected {expected}. {remedy}") from None
-    except Exception as error:  # numpy's reader raises errors of every kind at what it did not write
-        raise DataError(f"{path} cannot be read as {expected}: {error}. {remedy}") from error
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape or array.flags.fnc:
-        found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "another kind of file"
-        raise DataError(f"{path}: expected {expected}, found {found}. {remedy}")
-    return array if mapped else np.array(array)

@@ -1,7 +1,6 @@
 """Scatters blocks of examples over the arrays of prepared data while they stream by: memory stays at a few blocks."""
 
 import errno
-import io
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from issgd_cli.datasets.arrays import save_array
 from issgd_cli.datasets.contents import SPLITS, Contents, SplitName
 from issgd_cli.datasets.moments import moments_of
 from issgd_cli.datasets.sources import Part, ahead
@@ -145,10 +145,3 @@ def _first(bad: NDArray[np.bool_]) -> int | None:
 
 def _strayed(tokens: NDArray[np.int32], limit: int) -> int:
     return int(tokens[(tokens < 0) | (tokens >= limit)][0])
-
-
-def save_array(path: Path, array: NDArray[Any]) -> None:
-    """As np.save, which on a full disk raises an error that does not say so."""
-    content = io.BytesIO()
-    np.save(content, array)
-    path.write_bytes(content.getbuffer())

@@ -80,12 +80,14 @@ class Request:
         downloads: Folder that keeps downloaded files.
         size: Number of train and valid examples, for generated datasets only.
         split_seed: Seed of every random choice that preparing makes.
+        validation_fraction: Of the train part, held out for validation.
     """
 
     source: Path | None
     downloads: Path
     size: int | None = None
     split_seed: int = 42
+    validation_fraction: float = 0.05
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,10 @@ from numpy.typing import NDArray
 from issgd_cli.datasets.contents import MOST_CLASSES, InputType
 from issgd_cli.datasets.npz import Npz
 from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, Recipe, Request, described, open_for_reading
+from issgd_cli.datasets.writing import TEST_FRACTION, for_test
 from issgd_cli.errors import DataError
-from issgd_cli.randomness import generator
 
 SUFFIX = ".npz"
-TEST_FRACTION = 0.1
 INPUTS = ("inputs", "images", "points", "tokens")
 TARGETS = ("labels", "targets")
 _LONGEST = 200  # bytes of a stem; a file system takes 255 of a name, and ours gets a hash and more
@@ -137,9 +136,7 @@ def dataset(path: Path, split_seed: int, progress: Progress) -> Dataset:
             raise DataError(f"{path}: {of_targets} and test_{of_targets} are not of one length. Make them the same.")
         train, test, targets = held.part(), others.part(), np.concatenate([targets, others.targets])
     else:
-        count = len(targets)
-        held_out = np.zeros(count, bool)
-        held_out[generator(split_seed, "split", 1).permutation(count)[: math.ceil(count * TEST_FRACTION)]] = True
+        held_out, count = for_test(len(targets), split_seed), len(targets)
         progress(f"{path.name} has no test_{name}: {held_out.sum()} of its {count} examples are held out as test", 0, 0)
         train, test = held.part(~held_out), held.part(held_out)
     tokens = _tokens(file, [each for each in (name, f"test_{name}") if each in names]) if inputs == "int32" else 0

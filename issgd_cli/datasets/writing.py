@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from issgd_cli.datasets.arrays import save_array
 from issgd_cli.datasets.contents import SplitName
 from issgd_cli.datasets.prepared import fingerprint_of
-from issgd_cli.datasets.scattering import SplitArrays, save_array
+from issgd_cli.datasets.scattering import SplitArrays
 from issgd_cli.datasets.sources import Dataset, Progress, silent
 from issgd_cli.errors import DataError
 from issgd_cli.locks import HeldError, held
 from issgd_cli.randomness import generator
+
+TEST_FRACTION = 0.1
 
 
 def write(
@@ -136,6 +139,13 @@ def for_validation(count: int, validation_fraction: float, split_seed: int) -> N
     chosen = np.zeros(count, bool)
     held_out = valid_count(count, validation_fraction)
     chosen[generator(split_seed, "split").permutation(count)[:held_out]] = True
+    return chosen
+
+
+def for_test(count: int, split_seed: int) -> NDArray[np.bool_]:
+    """Which of `count` examples are held out as test, where their source has no such part: a tenth, shape (count,)."""
+    chosen = np.zeros(count, bool)
+    chosen[generator(split_seed, "split", 1).permutation(count)[: math.ceil(count * TEST_FRACTION)]] = True
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -13,7 +14,7 @@ from issgd_cli.runs.folder import RunFolder
 
 def shown(config: Config, latest: dict[str, float]) -> tuple[list[str], str]:
     """First word of each line of the screen; the one line elsewhere."""
-    statuses = {"monitor": {"latest": latest}, "master": {"step": 3}}
+    statuses: dict[str, dict[str, Any]] = {"monitor": {"latest": latest}, "master": {"step": 3}}
     snapshot = Snapshot(seconds=1.0, statuses=statuses)
     console = Console(width=120)
     with console.capture() as capture:

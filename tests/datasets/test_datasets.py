@@ -146,7 +146,9 @@ def test_unknown_names(tmp_path: Path) -> None:
     for use in (prepare, load):
         with pytest.raises(DataError, match=r"'cifar-10'.*Did you mean cifar10"):
             use("cifar-10", tmp_path)
-        with pytest.raises(DataError, match="Known are svhn, svhn-train, cifar10, mnist, house-numbers"):
+        with pytest.raises(
+            DataError, match="Known are svhn, svhn-train, cifar10, mnist, fashion-mnist, house-numbers, trec"
+        ):
             use("zzzzz", tmp_path)
 
 

@@ -28,10 +28,11 @@ def official(folder: Path, zipped: bool) -> Path:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("subfolder", ["", "mnist"])
-def test_reads_official_files(tmp_path: Path, zipped: bool, subfolder: str) -> None:
-    official(tmp_path / "files" / subfolder, zipped)
-    data = prepared.load(prepare("mnist", tmp_path, source=tmp_path / "files"))
+@pytest.mark.parametrize("is_within", [True, False])
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_reads_official_files(tmp_path: Path, zipped: bool, is_within: bool, name: str) -> None:
+    official(tmp_path / "files" / name if is_within else tmp_path / "files", zipped)
+    data = prepared.load(prepare(name, tmp_path, source=tmp_path / "files"))
     assert data.shape == (1, 28, 28)
     test = data.splits["test"]
     found = {image.tobytes(): int(label) for image, label in zip(test.inputs, test.targets, strict=True)}
