@@ -7,6 +7,7 @@ from torch import nn
 
 from issgd_cli.config.config import Config
 from issgd_cli.database import Split
+from issgd_cli.datasets.augmentation import Augmentation
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import ConfigError
@@ -23,6 +24,7 @@ class Problem:
     Attributes:
         data: The prepared dataset.
         loss: Of an example.
+        augmentation: Of the examples that are trained on; those that are scored and audited stay as they are.
     """
 
     def __init__(self, config: Config, data: Prepared) -> None:
@@ -30,7 +32,8 @@ class Problem:
 
         Raises:
             ConfigError: The network is not for such data, or not for what is asked of its minibatches; or it is the
-                user's own, and cannot or must not be imported; or the loss wants other targets than the data have.
+                user's own, and cannot or must not be imported; or the loss wants other targets than the data have, or what is to be augmented
+                are no images.
         """
         self.data = data
         self.loss: Loss = LOSSES[config.model.loss]
@@ -40,6 +43,7 @@ class Problem:
             self.refuse_batch_statistics("master.reuse_own_norms")
         if config.proposal.source == "oracle":
             self.refuse_batch_statistics("proposal.source = 'oracle'")
+        self.augmentation = Augmentation(config.data.augment, config.seed, data.shape, data.tokens > 0)
         _refuse_misfit(config.model.loss, self.loss, data)
 
     def network(self, device: torch.device) -> nn.Module:

@@ -19,6 +19,7 @@ Role = Literal[
     "audit_draws",  # the monitor's own draws, to see whether their mean is the true gradient; index: step
     "reshuffling",  # the order of the examples in an epoch; index: epoch
     "audit_examples",  # those that audits are on; index: split
+    "augmentation",  # random changes of the master's minibatches; index: step
 ]
 
 # A role's number is part of its draws: append to Role, never reorder it.

@@ -64,7 +64,8 @@ class Learner:
                 vector.copy_(torch.from_numpy(checkpoint.optimizer[name]))
 
     def forward(self, inputs: Tensor, targets: Tensor, needs: Needs = "nothing") -> Pass:
-        """Each example's loss; what the backward pass gives besides gradients is told by `needs`."""
+        """Each example's loss, augmented where the run is; what the backward pass gives besides is told by `needs`."""
+        inputs = self.problem.augmentation(inputs, self.step)
         if needs == "norms":
             scored = forward(self.problem.loss, self.model, inputs, targets)
             return Pass(scored.losses, scored)

@@ -35,6 +35,7 @@ class Data(Section):
     validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.05
     split_seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 42
     train_size: Positive | None = None  # the first so many of the stored, shuffled training examples
+    augment: tuple[Literal["crop", "flip"], ...] = ()  # of the master's minibatches, in this order
 
 
 class Model(Section):

@@ -15,6 +15,7 @@ from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Worker
 from issgd_cli.config.config import Config
+from issgd_cli.datasets.augmentation import Augmentation
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
 from issgd_cli.losses.cross_entropy import cross_entropy
@@ -265,3 +266,35 @@ def test_parameters_that_overflow_after_a_good_loss_are_neither_saved_nor_publis
     found = master.database.parameters()
     assert found is not None
     assert np.isfinite(found[1]).all()
+
+
+def test_the_minibatch_of_a_step_is_augmented_and_what_is_scored_is_not(configured: Configured, data: Prepared) -> None:
+    problem = Problem(config := configured("data.augment=['crop', 'flip']"), data)
+    learner = Learner(config, problem, CPU, None)
+    examples = problem.examples("train", CPU)
+    inputs, labels = examples[torch.arange(8)]
+    for step in (0, 1):
+        learner.step = step
+        changed = Augmentation(("crop", "flip"), config.seed, data.shape)(inputs, step)
+        assert not torch.equal(changed, inputs)
+        expected = functional.cross_entropy(learner.model(changed), labels, reduction="none")
+        torch.testing.assert_close(learner.forward(inputs, labels).losses, expected)
+    assert torch.equal(examples[torch.arange(8)][0], inputs)
+
+
+def test_augmented_draws_by_any_weights_stay_unbiased(configured: Configured, data: Prepared) -> None:
+    """Every draw of one example, each weighed as it was drawn: the mean gradient of the step's changed examples."""
+    problem = Problem(config := configured("data.augment=['crop', 'flip']"), data)
+    learner = Learner(config, problem, CPU, None)
+    examples = problem.examples("train", CPU)
+    omega = np.random.default_rng(0).exponential(1.0, len(examples)) + 0.01
+    total = torch.zeros(problem.size, dtype=torch.float64)
+    plain = torch.zeros(problem.size, dtype=torch.float64)
+    for index in range(len(examples)):
+        losses = learner.forward(*examples[np.array([index])])
+        weight = omega.mean() / omega[index]
+        (gradient,), _ = learner.backward(losses, torch.tensor([[weight]], dtype=torch.float32))
+        flat = torch.cat([part.flatten() for part in gradient]).double()
+        total += omega[index] / omega.sum() * flat
+        plain += flat / weight / len(examples)
+    torch.testing.assert_close(total, plain, rtol=1e-5, atol=1e-7)

@@ -147,6 +147,7 @@ def changed(key: str) -> Any:
         "database.listen": "localhost:6380",
         "name": "other",
         "data.validation_fraction": 0.2,
+        "data.augment": ["flip"],
         "optimizer.momentum": 0.5,
         "proposal.minimum_usable_fraction": 0.5,
     }
