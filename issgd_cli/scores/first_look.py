@@ -169,15 +169,23 @@ def _off(forward: Forward) -> list[Unit]:
         for parameter, gradient in zip(forward.parameters, gradients, strict=True):
             if gradient is not None:
                 expected[owner[id(parameter)]][number] += squared_rows(gradient[None])[0]
-    found = dict(forward.parts()[0])
-    relative, absolute = TOLERANCES.get(forward.losses.dtype, COARSE)
+    deltas, _ = forward.deltas(again=True)
+    found = {unit: forward.squares(unit, own) for unit, own in deltas.items()}
+    found |= {unit: forward.one_by_one(unit, None) for unit in forward.plan.of("loop")}
     whole = sum(expected.values(), torch.zeros_like(forward.losses))
     off = []
     for unit, right in expected.items():
+        relative, absolute = TOLERANCES.get(_precision(forward, unit, deltas.get(unit, [])), COARSE)
         difference = (found.get(unit, torch.zeros_like(right)) - right).abs()
         if not bool((difference <= relative * right + absolute * whole).all()) and bool(right.isfinite().all()):
             off.append(unit)
     return off
+
+
+def _precision(forward: Forward, unit: Unit, deltas: Sequence[Tensor | None]) -> torch.dtype:
+    """The coarsest that this part is computed in."""
+    tensors = (forward.losses, *unit.parameters.values(), *(delta for delta in deltas if delta is not None))
+    return min((tensor.dtype for tensor in tensors), key=lambda dtype: -torch.finfo(dtype).eps)
 
 
 def _wide(values: Tensor) -> Tensor:
