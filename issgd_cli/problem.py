@@ -32,8 +32,8 @@ class Problem:
 
         Raises:
             ConfigError: The network is not for such data, or not for what is asked of its minibatches; or it is the
-                user's own, and cannot or must not be imported; or the loss wants other targets than the data have, or what is to be augmented
-                are no images.
+                user's own, and cannot or must not be imported; or the loss wants other targets than the data have, or
+                what is to be augmented are no images.
         """
         self.data = data
         self.loss: Loss = LOSSES[config.model.loss]

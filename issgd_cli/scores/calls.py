@@ -160,16 +160,19 @@ def recorded(
 
 
 @contextmanager
-def weighed() -> Iterator[list[int]]:
-    """Within, forward passes note the bytes of each tensor that they save for their backward passes, once each."""
+def weighed(model: nn.Module) -> Iterator[list[int]]:
+    """Within, forward passes note the bytes of each tensor that they save for their backward passes, once each.
+
+    Those of the parameters, which are there anyhow, are left out.
+    """
     sizes: list[int] = []
-    seen = set[int]()
+    seen = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
 
     def note(saved: Tensor) -> Tensor:
         storage = saved.untyped_storage()
-        if not isinstance(saved, nn.Parameter) and storage.data_ptr() not in seen:
+        if storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
-            sizes.append(storage.nbytes())
+            sizes.append(min(storage.nbytes(), saved.numel() * saved.element_size()))  # it may be a part of all inputs
         return saved
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from issgd_cli.errors import LayerError
 from issgd_cli.losses import Loss
@@ -52,13 +53,15 @@ def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
     refuse_unsupported(model)
     devices = [inputs.device] if inputs.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        copies = _to_copy(model)
+        plan = _planned(loss, model, inputs, targets, [])
+        copies = _to_copy(plan)
         if not _borne(loss, model, inputs, targets, copies):
             # Each alone, then: with so many axes between the examples' and its own that the model bears it.
             ways = [[replace(each, axes=axes) for axes in range(MOST_AXES + 1)] for each in copies]
             alone = [next((way for way in of if _borne(loss, model, inputs, targets, [way])), None) for of in ways]
             copies = [copy for copy in alone if copy is not None]
-        plan = _planned(loss, model, inputs, targets, copies)
+        if copies and _borne(loss, model, inputs, targets, copies):
+            plan = _planned(loss, model, inputs, targets, copies)
         if wrong := _differing(loss, model, inputs, targets, plan):
             raise LayerError(_complaint(wrong))
         return plan
@@ -97,14 +100,14 @@ def _state(model: nn.Module) -> Hashable:
     )
 
 
-def _to_copy(model: nn.Module) -> list[Copied]:
-    """Parameters that belong to a module of other modules, for which the fallback would run all of these again."""
+def _to_copy(plan: Plan) -> list[Copied]:
+    """The own parameters of modules made of modules, for which the fallback would run all of these again."""
     return [
-        Copied(module, name, 0)
-        for module in model.modules()
-        if next(module.children(), None) is not None and type(module) not in PIECES
-        for name, parameter in module._parameters.items()
-        if parameter is not None and parameter.requires_grad
+        Copied(unit.host, name, 0)
+        for unit in plan.of("fallback")
+        if next(unit.host.children(), None) is not None and not is_parametrized(unit.host)
+        for name in unit.parameters
+        if "." not in name
     ]
 
 
@@ -121,7 +124,7 @@ def _planned(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copi
             losses = loss(model(inputs[:size]), targets[:size])
         plans.append(assigned(model, record, copied, losses))
     plan = stricter(*plans)
-    with weighed() as saved:
+    with weighed(model) as saved:
         forward = Forward.of(loss, model, inputs[: SIZES[0]], targets[: SIZES[0]], plan)
     return Plan(tuple(_runnable(forward, unit) for unit in plan.units), sum(saved) // len(forward.losses))
 
