@@ -21,9 +21,9 @@ class _Rows:
         self._on_device = None if device.type == "cpu" else torch.from_numpy(np.array(array)).to(device)
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """Copies on the CPU; on another device perhaps a view."""
+        """A copy: indexing by a slice alone would be a view."""
         if self._on_device is not None:
-            return self._on_device[rows]
+            return self._on_device[rows].clone() if isinstance(rows, slice) else self._on_device[rows]
         return torch.from_numpy(np.array(self._array[rows if isinstance(rows, slice) else rows.numpy()]))
 
 
@@ -58,5 +58,5 @@ class Examples:
         if self._are_tokens:
             inputs = inputs.to(torch.int64)
         else:
-            inputs = inputs.to(torch.float32, copy=True).sub_(self._mean).mul_(self._inverse_std)
+            inputs = inputs.to(torch.float32).sub_(self._mean).mul_(self._inverse_std)
         return inputs.reshape(-1, *self._shape), self._targets[rows]
