@@ -16,9 +16,6 @@ from issgd_cli.scores.first_look import plan_of
 from issgd_cli.scores.forward import Forward
 from issgd_cli.scores.plan import Plan
 
-# Forward passes over more examples than this many bytes are saved for are made in slices.
-BUDGET = 2**30
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -78,10 +75,9 @@ def score(
             plain autograd's; or the model does something else than with the first minibatch.
     """
     plan = plan_of(loss, model, inputs, targets)
-    slices = max(1, BUDGET // max(1, plan.bytes))
-    found = []
-    for first in range(0, max(1, len(inputs)), slices):
-        part = slice(first, first + slices)
+    size, found = plan.slices(), []
+    for first in range(0, max(1, len(inputs)), size):
+        part = slice(first, first + size)
         own = None if factors is None else factors[part]
         found.append(_scored(loss, model, inputs[part], targets[part], with_gradient, own, plan))
     return found[0] if len(found) == 1 else _joined(found)

@@ -17,6 +17,9 @@ from issgd_cli.errors import LayerError
 from issgd_cli.scores.calls import Call, Copied, Pieces, Record, reached
 from issgd_cli.scores.rules import PIECES, objection
 
+# Of what forward passes save, at once: minibatches that need more are gone through in slices.
+BUDGET = 2**30
+
 Way = Literal["rule", "pieces", "copies", "fallback", "loop"]
 
 
@@ -65,6 +68,10 @@ class Plan:
 
     units: tuple[Unit, ...]
     bytes: int = 0
+
+    def slices(self, passes: int = 1) -> int:
+        """How many examples fit into memory at once, where what a forward pass saves is kept so many times."""
+        return max(1, BUDGET // max(1, passes * self.bytes))
 
     def of(self, *ways: Way) -> list[Unit]:
         """The units that are found by one of these ways."""

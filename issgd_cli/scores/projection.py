@@ -2,8 +2,14 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from issgd_cli.losses import Loss
+from issgd_cli.scores.calls import recorded
+from issgd_cli.scores.first_look import plan_of
+
+# Graphs as large as a forward pass's that one through its gradient keeps.
+PASSES = 3
 
 
 def projections(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
@@ -13,17 +19,22 @@ def projections(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, d
 
     Args:
         loss: Of an example.
-        model: Whatever it computes, if it can be differentiated twice.
+        model: Whatever it computes, if it can be differentiated twice: attention, LSTM and GRU are, in their pieces.
         inputs: Shape (B, ...).
         targets: Shape (B, ...).
-        direction: v, flat, shape (P,), in the order of the model's parameters.
+        direction: v, flat, in the order of the model's trained parameters.
     """
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     parts = torch.split(direction, [parameter.numel() for parameter in parameters])
-    with torch.enable_grad():
+    plan = plan_of(loss, model, inputs, targets)
+
+    def of_slice(inputs: Tensor, targets: Tensor) -> Tensor:
         losses = loss(model(inputs), targets)
         factors = torch.ones_like(losses, requires_grad=True)
-        gradients = torch.autograd.grad(losses, parameters, factors, create_graph=True)
+        gradients = torch.autograd.grad(losses, parameters, factors, create_graph=True, materialize_grads=True)
         sums = [gradient.flatten() @ part.to(gradient) for gradient, part in zip(gradients, parts, strict=True)]
-        (found,) = torch.autograd.grad(torch.stack(sums).sum(), factors)
-    return found
+        return torch.autograd.grad(torch.stack(sums).sum(), factors)[0]
+
+    size = plan.slices(PASSES)
+    with recorded(len(inputs), [], plan.apart, []), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        return torch.cat([of_slice(*each) for each in zip(torch.split(inputs, size), torch.split(targets, size))])

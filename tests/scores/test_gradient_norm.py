@@ -20,7 +20,7 @@ from issgd_cli import scores
 from issgd_cli.errors import LayerError
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.networks.mlp import mlp
-from issgd_cli.scores import forward, gradient_norm, squared_norms, supported_layers
+from issgd_cli.scores import forward, plan, squared_norms, supported_layers
 from issgd_cli.scores.first_look import plan_of
 from issgd_cli.scores.rules import PIECES
 
@@ -626,7 +626,7 @@ def test_a_chunk_that_memory_does_not_hold_is_scored_in_slices(
     whole = score(model, inputs, labels, with_gradient, factors)
     saved = plan_of(cross_entropy, model, inputs, labels).bytes
     assert 8 * (6 + 5 + 4) <= saved <= 8 * 4 * (6 + 5 + 4)  # not the weights, nor what a view is a part of
-    monkeypatch.setattr(gradient_norm, "BUDGET", 4 * saved)
+    monkeypatch.setattr(plan, "BUDGET", 4 * saved)
     rows: list[int] = []
     hook = model.register_forward_hook(lambda layer, given, output: rows.append(len(output)))
     parts = score(model, inputs, labels, with_gradient, factors)
