@@ -26,8 +26,19 @@ def doctor(
         str | None, typer.Option(help="URL of a server to try; unless given, ISSGD_DATABASE's.")
     ] = None,
     database_file: DatabaseFile = None,
+    network: Annotated[
+        str | None, typer.Option(help="Instead, how each layer's norms of this network are found, and at what cost.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The prepared dataset that this network is for.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, of this network.")] = None,
 ) -> None:
     """Say what this machine has: Python, torch, devices, Redis, data, disk. Exits 1 if something is missing."""
+    if network is not None:
+        from issgd_cli.cli.explain import explain
+
+        explain(network, data, str(data_dir), set_ or [])
+        refuse_lost()
+        return
     url = address(database, database_file)
     findings = [_python(), *_torch()]
 

@@ -15,7 +15,8 @@ def prepare(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="svhn, svhn-train, cifar10, mnist, fashion-mnist, house-numbers, trec, sst2, mr, or your own FILE.npz."
+            help="svhn, svhn-train, cifar10, mnist, fashion-mnist, house-numbers, trec, sst2, mr, polynomial, or your "
+            "own FILE.npz."
         ),
     ] = "svhn",
     source: Annotated[Path | None, typer.Option("--from", help="Read the official files in this folder.")] = None,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from issgd_cli.datasets import cifar10, house_numbers, mnist, prepared, sentences, svhn, user, writing
+from issgd_cli.datasets import cifar10, house_numbers, mnist, polynomial, prepared, sentences, svhn, user, writing
 from issgd_cli.datasets.classes import empty_classes
 from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.datasets.sources import Progress, Recipe, Request, silent
@@ -27,6 +27,7 @@ DATASETS: dict[str, Callable[[Request], Recipe]] = {
     "trec": sentences.trec,
     "sst2": sentences.sst2,
     "mr": sentences.mr,
+    "polynomial": polynomial.recipe,
 }
 NAMES = tuple(DATASETS)
 

@@ -276,8 +276,8 @@ def _missing(directory: Path) -> str:
         "mnist": "MNIST",
         "fashion-mnist": "Fashion-MNIST",
     }
-    if name == "house-numbers":
-        return f"No house-numbers at {directory}. Make it with `issgd prepare house-numbers`; it needs no network."
+    if name in ("house-numbers", "polynomial"):
+        return f"No {name} at {directory}. Make it with `issgd prepare {name}`; it needs no network."
     if name in ("trec", "sst2", "mr"):
         return f"No {name} at {directory}. Prepare it with `issgd prepare {name} --from DIR`, where its files are."
     return (

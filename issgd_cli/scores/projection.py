@@ -37,4 +37,5 @@ def projections(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, d
 
     size = plan.slices(PASSES)
     with recorded(len(inputs), [], plan.apart, []), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
-        return torch.cat([of_slice(*each) for each in zip(torch.split(inputs, size), torch.split(targets, size))])
+        slices = zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
+        return torch.cat([of_slice(*each) for each in slices])

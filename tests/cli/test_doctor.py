@@ -185,3 +185,16 @@ def test_what_the_system_refuses_is_a_finding(
 
     monkeypatch.setattr(module, name, refuses)
     assert told in doctor()
+
+
+def test_a_networks_norms_are_explained_layer_by_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    datasets.prepare("house-numbers", tmp_path / "data", size=400)
+    given = ("--data", "house-numbers", "--data-dir", tmp_path / "data", "--set", "vit.depth=1")
+    said = doctor("--network", "vit", *given, status=0)
+    rows = {line.split()[0]: line for line in said.splitlines()[2:]}
+    assert "rule" in rows["patches"]
+    assert "fallback" in rows["positions"]
+    assert "there is no rule for Positions" in rows["positions"]
+    assert "blocks.0.to_qkv" in rows
+    assert "111,168" in rows["blocks.0.to_qkv"]
