@@ -428,6 +428,11 @@ RUNS = {
         "timeline-relaxed-2a2e3a20"
     ),
     "crossed.toml": "a-issgd-434ec071 a-plus-1-issgd-a74fd826 b-plus-10-issgd-f85928e2 b-issgd-08fc854f",
+    "networks.toml": (
+        "plus-1-resnet18-cifar10-issgd-b6708089 plus-1-resnet18-cifar10-sgd-26d6b0ac "
+        "plus-1-vit-cifar10-issgd-45850c79 plus-1-vit-cifar10-sgd-b2c05e7e plus-1-text-trec-issgd-67b39813 "
+        "plus-1-text-trec-sgd-9fd85dc6 plus-1-polynomial-issgd-434bb0c0 plus-1-polynomial-sgd-0b26725a"
+    ),
     "own-norms.toml": "a-issgd-50a5cd3e a-issgd-own-norms-bb4cbd44 b-issgd-a0e77254 b-issgd-own-norms-602c8c4f",
     "paper-a.toml": "a-issgd-37a65115 a-sgd-f2320238 timeline-exact-e48be485 timeline-relaxed-83c8c464",
     "paper-b.toml": "b-issgd-21d674f4 b-sgd-54ad0ab8 timeline-exact-5715b79b timeline-relaxed-a3cc61db",
