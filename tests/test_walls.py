@@ -56,7 +56,7 @@ OWNERS = {
     "pydantic": {"config"},
     "pooch": {"datasets"},
     "filelock": {"locks"},
-    "PIL": {"datasets"},
+    "PIL": {"datasets", "figures"},
     "trackio": {"trackers"},
     "wandb": {"trackers"},
 }

@@ -12,7 +12,7 @@ from issgd_cli.errors import LayerError
 from issgd_cli.losses import Loss
 from issgd_cli.scores import fallback
 from issgd_cli.scores.calls import Record, recorded
-from issgd_cli.scores.plan import Plan, Unit
+from issgd_cli.scores.plan import Plan, Unit, used_otherwise
 from issgd_cli.scores.rules import squared_norms
 
 
@@ -130,11 +130,13 @@ class Forward:
         calls = self.record.calls[unit.host]
         if unit.way == "fallback":
             return fallback.squared_norms(unit, calls, deltas)
-        (call,), (delta,) = calls, deltas
-        assert delta is not None
+        live = [(call, delta) for call, delta in zip(calls, deltas, strict=True) if delta is not None]
+        if len(live) != 1:
+            raise LayerError(used_otherwise(unit))
+        ((call, delta),) = live
         squares = squared_norms(unit.host, call.tensors[0].detach(), delta)
         if squares.shape != self.losses.shape:
-            raise LayerError(f"{unit.name}: its rule gave {len(squares)} squares for {len(self.losses)} examples.")
+            raise LayerError(used_otherwise(unit))
         return squares
 
     def one_by_one(self, unit: Unit, factors: Tensor | None) -> Tensor:

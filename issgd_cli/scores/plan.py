@@ -105,14 +105,17 @@ class Plan:
                     "(inplace=False) and the like, and `x = x + y` for `x += y`."
                 )
             around = beside if unit.way != "fallback" else reached(losses, own)
-            at_most = len(own) if unit.way == "fallback" else 1
-            odd = unit.way == "rule" and not all(call.meets(len(losses)) for call in own)
-            if len(own) > at_most or odd or any(id(each) in around for each in unit.parameters.values()):
-                raise LayerError(
-                    f"{unit.name} is not used as it was when the model's norms were looked at first: it is called more "
-                    "often, meets other rows than the examples, or its parameters are used beside its calls. Norms "
-                    "are found for a model that does the same with every minibatch."
-                )
+            if (unit.way == "pieces" and len(own) > 1) or any(id(each) in around for each in unit.parameters.values()):
+                raise LayerError(used_otherwise(unit))
+
+
+def used_otherwise(unit: Unit) -> str:
+    """What is told of a model that does not do the same with every minibatch."""
+    return (
+        f"{unit.name} is not used as it was when the model's norms were looked at first: it is called more often, "
+        "meets other rows than the examples, or its parameters are used beside its calls. Norms are found for a model that "
+        "does the same with every minibatch."
+    )
 
 
 def assigned(model: nn.Module, record: Record, copied: Sequence[Copied], losses: Tensor) -> Plan:

@@ -476,6 +476,45 @@ class Discarding(nn.Module):
         return self.last(hidden + found.detach())  # type: ignore[no-any-return]
 
 
+class Sometimes(nn.Module):
+    """Calls a layer for nothing, too, and more often on request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last, self.twice = nn.Linear(6, 6), nn.Linear(6, CLASSES), False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.first(inputs.flip(1))
+        hidden = self.first(inputs).tanh()
+        return self.last(self.first(hidden) if self.twice else hidden)  # type: ignore[no-any-return]
+
+
+def test_a_call_for_nothing_is_no_call_and_one_more_that_counts_is_refused() -> None:
+    model, (inputs, labels) = Sometimes().double(), random_chunk(6, 9, 0)
+    exact(model, inputs, labels, {"first": "rule", "last": "rule"})
+    model.twice = True
+    with pytest.raises(LayerError, match=r"first .*called more often"):
+        score(model, inputs.double(), labels)
+
+
+def test_rows_that_later_are_no_examples_are_refused() -> None:
+    class Folding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last, self.fold = nn.Linear(6, 6), nn.Linear(6, CLASSES), False
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            rows = inputs.repeat_interleave(2, 0) if self.fold else inputs
+            hidden = self.first(rows)
+            return self.last(hidden.reshape(len(inputs), -1, 6).mean(1))  # type: ignore[no-any-return]
+
+    model, (inputs, labels) = Folding().double(), random_chunk(6, 9, 0)
+    exact(model, inputs, labels, {"first": "rule", "last": "rule"})
+    model.fold = True
+    with pytest.raises(LayerError, match=r"first .*meets other rows"):
+        score(model, inputs.double(), labels)
+
+
 @pytest.mark.parametrize("also_around", [False, True])
 def test_a_layer_that_is_called_for_nothing_counts_only_by_what_else_is_done_with_it(also_around: bool) -> None:
     model = Discarding(also_around).double()
