@@ -113,8 +113,8 @@ def used_otherwise(unit: Unit) -> str:
     """What is told of a model that does not do the same with every minibatch."""
     return (
         f"{unit.name} is not used as it was when the model's norms were looked at first: it is called more often, "
-        "meets other rows than the examples, or its parameters are used beside its calls. Norms are found for a model that "
-        "does the same with every minibatch."
+        "meets other rows than the examples, or its parameters are used beside its calls. Norms are found for a model "
+        "that does the same with every minibatch."
     )
 
 
