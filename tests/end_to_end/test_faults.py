@@ -112,6 +112,7 @@ def test_a_while_without_the_database_stops_nobody_and_is_told(issgd: CommandLin
         run.abandon()
 
 
+@pytest.mark.long
 def test_a_server_killed_while_the_monitor_audits_leaves_the_same_trace(issgd: CommandLine) -> None:
     """Training is over, its workers have left: what is lost then must be made again, and audited where it was not."""
     many = ("--set", "monitor.audit_every_steps=8")
@@ -129,6 +130,7 @@ def test_a_server_killed_while_the_monitor_audits_leaves_the_same_trace(issgd: C
         run.abandon()
 
 
+@pytest.mark.long
 def test_a_server_that_dies_while_the_run_goes_back_is_started_again(issgd: CommandLine) -> None:
     steps = ("--steps", "320")
     often = ("--set", "master.checkpoint_every_seconds=0.2", "--set", "cluster.restarts=20")
@@ -186,6 +188,7 @@ def test_a_run_that_has_lost_its_checkpoints_does_not_begin_anew(issgd: CommandL
         run.abandon()
 
 
+@pytest.mark.long
 def test_a_shared_server_that_is_emptied_is_filled_again_and_a_worker_from_elsewhere_comes_back(
     issgd: CommandLine, tmp_path: Path
 ) -> None:

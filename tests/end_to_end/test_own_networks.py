@@ -51,6 +51,7 @@ def test_no_code_is_imported_because_a_file_names_it(own: CommandLine) -> None:
         assert not (own.place / "imported").exists()
 
 
+@pytest.mark.long
 def test_a_network_of_ones_own_is_trained_by_processes_that_are_told_of_it(own: CommandLine) -> None:
     """By master, workers and monitor, and by a simulated run that `reproduce` does in a process of its own."""
     settings = ("--model", "users_net:network", "--set", "model.arguments.width=12")

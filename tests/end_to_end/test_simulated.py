@@ -98,6 +98,7 @@ def test_a_database_elsewhere_is_refused(issgd: CommandLine) -> None:
     assert "has its own database" in refused.stderr
 
 
+@pytest.mark.long
 def test_several_runs_at_a_time_are_processes_that_end_and_go_on_together(
     issgd: CommandLine, eventually: Eventually
 ) -> None:
