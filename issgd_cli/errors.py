@@ -45,6 +45,10 @@ class WeightError(IssgdError):
     """Probability weights that define no proposal: negative, NaN, infinite or all zero."""
 
 
+class LossError(IssgdError, ValueError):
+    """Outputs, targets or losses that are not what a loss of one number an example is made of."""
+
+
 class LayerError(IssgdError):
     """A model whose per-example gradient norms cannot be computed exactly."""
 

@@ -5,18 +5,22 @@ examples, smooths their norms to weights and draws in proportion to these; READM
 """
 
 from issgd_cli.errors import IssgdError
+from issgd_cli.loader import ImportanceLoader, Minibatch
 from issgd_cli.losses import Loss
 from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.losses.per_example import per_example
 from issgd_cli.methods.proposal import Proposal
 from issgd_cli.methods.smoothing import entropy_constant, smoothed, variance_optimal_constant
 from issgd_cli.networks.mlp import mlp
 from issgd_cli.randomness import generator
 from issgd_cli.runs.parameters import load_parameters
-from issgd_cli.scores import Scores, refuse_unsupported, score, supported_layers
+from issgd_cli.scores import Scores, refuse_unsupported, score, supported_layers, weighted_backward
 
 __all__ = [
+    "ImportanceLoader",
     "IssgdError",
     "Loss",
+    "Minibatch",
     "Proposal",
     "Scores",
     "cross_entropy",
@@ -24,9 +28,11 @@ __all__ = [
     "generator",
     "load_parameters",
     "mlp",
+    "per_example",
     "refuse_unsupported",
     "score",
     "smoothed",
     "supported_layers",
     "variance_optimal_constant",
+    "weighted_backward",
 ]

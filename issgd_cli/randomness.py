@@ -20,6 +20,7 @@ Role = Literal[
     "reshuffling",  # the order of the examples in an epoch; index: epoch
     "audit_examples",  # those that audits are on; index: split
     "augmentation",  # random changes of the master's minibatches; index: step
+    "loader_workers",  # what the workers of a data loader are seeded with; index: step
 ]
 
 # A role's number is part of its draws: append to Role, never reorder it.

@@ -12,10 +12,22 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_a_loop_over_a_data_loader_changes_in_five_lines() -> None:
+    loop, _ = EXAMPLES
+    marked = [line for line in loop.splitlines() if re.search(r"# [1-9]\b", line)]
+    assert [re.findall(r"# ([1-9])\b", line) for line in marked] == [["1"], ["2"], ["3"], ["4"], ["5"]]
+    unmarked = "\n".join(line for line in loop.splitlines() if line not in marked)
+    of_ours = ("issgd", "ImportanceLoader", "weighted_backward", "drawn", "norms", "update")
+    assert not [name for name in of_ours if name in unmarked]
+
+
 @pytest.mark.slow
-def test_the_example_trains_a_model_of_ones_own_in_one_process() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(code.strip().splitlines()) <= 25
+@pytest.mark.parametrize("code", EXAMPLES, ids=["loader", "pieces"])
+def test_the_example_trains_a_model_of_ones_own_in_one_process(code: str) -> None:
+    assert len(code.strip().splitlines()) <= 26
     one = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads that share their cores with other tests wait for each other
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=one)

@@ -32,6 +32,7 @@ FLOORS = {
     "methods": 5,
     "problem": 5,
     "runs": 6,
+    "loader": 6,
     "library": 7,
     "actors": 7,
     "claims": 8,

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from issgd_cli.errors import LossError
 from issgd_cli.losses import Targets
 
 
@@ -50,11 +51,27 @@ class CrossEntropy:
 
         Args:
             outputs: Logits, shape (B, classes).
-            targets: Class numbers, int64, shape (B,).
+            targets: Class numbers, of any integer type, shape (B,).
 
         Returns:
             Shape (B,), >= 0.
+
+        Raises:
+            LossError: Outputs or targets are something else.
         """
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+            given = f"of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+            raise LossError(
+                f"The model's outputs are {given}; cross-entropy wants logits of shape (B, classes). Where the model "
+                "gives more, a loss may choose: lambda outputs, targets: cross_entropy(outputs[0], targets)."
+            )
+        if targets.shape != outputs.shape[:1] or targets.is_floating_point():
+            raise LossError(
+                f"The targets are {targets.dtype} of shape {tuple(targets.shape)} for {len(outputs)} examples; "
+                f"cross-entropy wants class numbers of shape ({len(outputs)},): labels.squeeze(1) of a column, "
+                "labels.argmax(1) of one-hot rows."
+            )
+        targets = targets.long()
         return _CrossEntropy.apply(outputs, targets)  # type: ignore[no-any-return,no-untyped-call]
 
     def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
+from torch.utils import _pytree
 
 from issgd_cli.errors import LayerError
 from issgd_cli.losses import Loss
@@ -21,14 +22,14 @@ class Forward:
     """A forward pass whose backward pass gives each example's gradient norm, too.
 
     Attributes:
-        outputs: The model's, detached, shape (B, ...).
+        outputs: The model's, detached, shape (B, ...); or a tuple of such, or whatever the loss takes.
         losses: Each example's own, with their graph, shape (B,).
         plan: How the norms are found.
         record: What the pass has left for them.
         parameters: All that are trained, once each.
     """
 
-    outputs: Tensor
+    outputs: Any
     losses: Tensor
     plan: Plan
     record: Record
@@ -46,7 +47,8 @@ class Forward:
             losses = loss(outputs, targets)  # (B,)
         plan.refuse_otherwise(record, losses)
         trained = tuple(parameter for parameter in model.parameters() if parameter.requires_grad)
-        return cls(outputs.detach(), losses, plan, record, trained)
+        detached = _pytree.tree_map_only(Tensor, Tensor.detach, outputs)
+        return cls(detached, losses, plan, record, trained)
 
     def backward(
         self, factors: Tensor | None = None, with_gradient: bool = True

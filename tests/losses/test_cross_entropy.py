@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from issgd_cli.errors import LossError
 from issgd_cli.losses.cross_entropy import cross_entropy
 
 LABEL = 2
@@ -120,3 +121,27 @@ def test_the_analytic_gradients_are_those_of_the_backward_pass_to_the_bit(gap: f
     for right in (True, False):
         logits, labels = sure(gap, right, torch.float32)
         assert torch.equal(cross_entropy.output_gradients(logits, labels), ours(logits, labels)[1])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "words"),
+    [
+        (torch.zeros(3, 4), torch.zeros(3, 1, dtype=torch.int64), r"labels\.squeeze\(1\)"),
+        (torch.zeros(3, 4), torch.zeros(3, 4), r"float32 of shape \(3, 4\) for 3 .*labels\.argmax\(1\)"),
+        (torch.zeros(3, 4), torch.zeros(3), "wants class numbers"),
+        (torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64), r"wants class numbers of shape \(3,\)"),
+        (torch.zeros(3, 4, 2), torch.zeros(3, dtype=torch.int64), r"outputs are of shape \(3, 4, 2\)"),
+        ((torch.zeros(3, 4), None), torch.zeros(3, dtype=torch.int64), r"outputs are a tuple.*outputs\[0\]"),
+    ],
+)
+def test_what_are_no_logits_and_class_numbers_is_refused_with_the_remedy(
+    outputs: Tensor, labels: Tensor, words: str
+) -> None:
+    with pytest.raises(LossError, match=words):
+        cross_entropy(outputs, labels)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_class_numbers_may_be_of_any_integer_type(kind: torch.dtype) -> None:
+    logits, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 3, 1, 2, 2, 0])
+    torch.testing.assert_close(ours(logits, labels.to(kind)), ours(logits, labels), rtol=0, atol=0)

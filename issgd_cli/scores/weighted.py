@@ -1,0 +1,55 @@
+"""The backward pass of a training loop that weighs its examples, and that learns their gradient norms along with it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from issgd_cli.errors import LossError
+from issgd_cli.losses.per_example import PerExample
+from issgd_cli.scores.gradient_norm import forward
+
+
+def weighted_backward(
+    loss: Callable[[Any, Tensor], Tensor], model: nn.Module, inputs: Tensor, targets: Tensor, factors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What `(factors * loss(model(inputs), targets)).mean().backward()` does, with each example's gradient norm.
+
+    Gradients are added to `.grad`, so any optimiser, schedule, clipping or accumulation goes on as before.
+
+    Args:
+        loss: (outputs, targets) -> losses, shape (B,); outputs are what the model gives, a tuple too.
+        model: Of one tensor. Any, as for `score`; not one whose backward pass others hook into, as
+            DistributedDataParallel does.
+        inputs: Shape (B, ...).
+        targets: Shape (B, ...).
+        factors: Positive, shape (B,), on whatever device.
+
+    Returns:
+        Losses and norms of each example's own loss, as if it had no factor; both shape (B,), without a graph.
+
+    Raises:
+        LossError: The loss is not one number an example, or not everything is a tensor with a row an example.
+        LayerError: See `score`.
+    """
+    for name, given in (("inputs", inputs), ("targets", targets), ("factors", factors)):
+        if not isinstance(given, Tensor) or given.shape[:1] != factors.shape:
+            shape = f"have shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"are {type(given).__name__}"
+            raise LossError(
+                f"The {name} {shape}; they must be a tensor with a row for each of the minibatch's examples. A model "
+                "of several arguments, or of named ones, is wrapped in a module that takes one tensor apart for it."
+            )
+    passed = forward(PerExample(loss), model, inputs, targets)
+    squares, gradients = passed.backward(factors.to(passed.losses) / len(factors))
+    assert gradients is not None
+    used = {id(parameter) for unit in passed.plan.units for parameter in unit.parameters.values()}
+    for parameter, gradient in zip(passed.parameters, gradients, strict=True):
+        if id(parameter) not in used:
+            continue  # as after backward(): momentum and decay leave what has no gradient alone
+        if parameter.grad is None:
+            parameter.grad = gradient
+        else:
+            with torch.no_grad():
+                parameter.grad += gradient
+    return passed.losses.detach(), squares.sqrt()
