@@ -1,7 +1,8 @@
 """The stable door: what a training loop of your own needs, in one process and without a database.
 
-What `__all__` lists stays, by these names and with these meanings; all other modules may move. A loop scores its
-examples, smooths their norms to weights and draws in proportion to these; README.md has one.
+What `__all__` lists stays, by these names and with these meanings; all other modules may move. An ImportanceLoader
+does it all: it draws examples in proportion to the smoothed norms that `weighted_backward` gives. The pieces are here,
+too: score, smooth, draw. README.md has a loop of either kind.
 """
 
 from issgd_cli.errors import IssgdError

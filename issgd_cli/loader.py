@@ -101,7 +101,7 @@ class ImportanceLoader:
     def __iter__(self) -> Iterator[tuple[Any, Minibatch]]:
         """An epoch, or the rest of it: see the class."""
         self._draws.begin()
-        self._seeds.manual_seed(int(generator(self._draws.seed, "loader_workers", self._draws.handed).integers(2**63)))
+        self._seeds.manual_seed(int(generator(self._draws.seed, "loader_workers", self._draws.steps).integers(2**63)))
         for step, examples in self._loader:
             yield examples, self._draws.hand_out(step)
         self._draws.end()
@@ -142,8 +142,8 @@ class _Draws:
     Attributes:
         seed: See ImportanceLoader.
         proposal: In force.
-        handed: How many minibatches the loop was given, ever.
-        position: How many of these in the epoch under way; 0 between epochs.
+        steps: One more than the last step whose minibatch the loop was given.
+        position: How many it was given in the epoch under way; 0 between epochs.
         ahead: Those that are drawn and not handed out, by their step, in order.
     """
 
@@ -152,7 +152,7 @@ class _Draws:
         self.refresh_every = refresh_every or max(1, -(-examples // size) // REFRESHES)
         self.proposal = Proposal.uniform(examples)
         self.norms, self.previous = np.full(examples, np.nan), np.full(examples, np.nan)  # NaN: unknown
-        self.handed = self.position = 0
+        self.steps = self.position = 0
         self.ahead: dict[int, Minibatch] = {}
         self.goes_on = False
 
@@ -163,7 +163,7 @@ class _Draws:
         """Steps and indices of what the epoch has left."""
         yield from [(drawn.step, drawn.indices.tolist()) for drawn in self.ahead.values()]
         while self.position + len(self.ahead) < len(self):
-            drawn = self._draw(self.handed + len(self.ahead))
+            drawn = self._draw(max([self.steps, *(step + 1 for step in self.ahead)]))
             self.ahead[drawn.step] = drawn
             yield drawn.step, drawn.indices.tolist()
 
@@ -185,8 +185,8 @@ class _Draws:
         self.goes_on = False
 
     def hand_out(self, step: int) -> Minibatch:
-        self.handed += 1
-        self.position += 1
+        """What was drawn for the step, whose examples the loop is given now."""
+        self.steps, self.position = max(self.steps, step + 1), self.position + 1
         return self.ahead.pop(step)
 
     def end(self) -> None:
@@ -206,7 +206,7 @@ class _Draws:
         none = torch.zeros(0, self.size)
         return {
             **self._identity(),
-            "handed": self.handed,
+            "steps": self.steps,
             "position": self.position,
             "norms": torch.from_numpy(self.norms.copy()),
             "previous": torch.from_numpy(self.previous.copy()),
@@ -220,7 +220,7 @@ class _Draws:
         own = self._identity()
         if other := [f"{name} {state.get(name)} for {own[name]}" for name in own if state.get(name) != own[name]]:
             raise ConfigError(f"The state is of another loader: {', '.join(other)}. Make the loader as it was then.")
-        self.handed, self.position = int(state["handed"]), int(state["position"])
+        self.steps, self.position = int(state["steps"]), int(state["position"])
         self.norms, self.previous = (state[name].cpu().numpy().copy() for name in ("norms", "previous"))
         self.proposal = Proposal.of(state["weights"].cpu().numpy())
         columns = (state[f"ahead_{name}"].cpu() for name in ("steps", "indices", "factors"))

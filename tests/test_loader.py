@@ -116,6 +116,28 @@ def test_a_pass_that_is_left_is_over_and_a_new_one_draws_the_same_with_and_witho
     assert steps(0) == steps(2)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_step_that_the_loop_has_seen_is_drawn_again(workers: int) -> None:
+    loader = ImportanceLoader(range(EXAMPLES), SIZE, num_workers=workers)
+    seen = [drawn.step for _ in range(5) for _, drawn in islice(loader, 4)]
+    assert seen == list(range(20))
+
+
+@pytest.mark.slow
+def test_there_may_be_more_examples_than_float32_can_count() -> None:
+    many = 2**24 + 3
+    loader = ImportanceLoader(range(many), 4, smoothing=0.0)
+    state = loader.state_dict()
+    assert isinstance(state["norms"], Tensor)
+    state["norms"][:] = 0
+    state["norms"][-2:] = torch.tensor([1.0, 3.0])
+    loader.load_state_dict(state)
+    drawn = [drawn for _, drawn in islice(loader, 100)]
+    assert {many - 2, many - 1} == set(torch.cat([each.indices for each in drawn]).tolist())
+    last = torch.cat([each.indices for each in drawn]) == many - 1
+    assert 0.65 < last.float().mean() < 0.85
+
+
 def test_draws_depend_on_the_seed_and_leave_the_global_generators_alone() -> None:
     before = random.getstate(), str(np.random.get_state(legacy=False)), torch.get_rng_state()
     one, again, other = ([d.indices.tolist() for _, d in ImportanceLoader(range(99), 9, seed=s)] for s in (0, 0, 1))
