@@ -69,7 +69,8 @@ class ImportanceLoader:
             dataset: With a length, and an example for each index below it.
             batch_size: B.
             smoothing: What is added to each norm: a constant, "variance-optimal" or "entropy:0.9"; as
-                `proposal.smoothing` of a configuration.
+                `proposal.smoothing` of a configuration. Where it is little, an example whose norm was small and has
+                grown since comes with a factor of hundreds, and may throw the training off.
             refresh_every: Steps between two looks at the norms; None: a sixteenth of an epoch.
             seed: Non-negative. Draws depend on it, on the step and on the norms; no global generator is touched.
             collate_fn: As of a DataLoader.
