@@ -11,7 +11,7 @@ from issgd_cli.datasets.augmentation import Augmentation
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import ConfigError
-from issgd_cli.losses import Loss
+from issgd_cli.losses import Objective
 from issgd_cli.networks import Network, Sizes, flat
 from issgd_cli.networks.layers import batch_normalised
 from issgd_cli.networks.own import Own
@@ -36,7 +36,7 @@ class Problem:
                 what is to be augmented are no images.
         """
         self.data = data
-        self.loss: Loss = LOSSES[config.model.loss]
+        self.loss: Objective = LOSSES[config.model.loss]
         sizes = Sizes(data.shape, data.outputs, data.tokens)
         self._network: Network = NETWORKS.get(config.model.network, Own)(config, sizes)
         if config.master.reuse_own_norms:
@@ -94,7 +94,7 @@ class Problem:
             return self._network.build()
 
 
-def _refuse_misfit(name: str, loss: Loss, data: Prepared) -> None:
+def _refuse_misfit(name: str, loss: Objective, data: Prepared) -> None:
     takes_classes = loss.targets == "classes"
     if takes_classes != (data.targets == "classes"):
         fitting = [repr(other) for other in LOSSES if (LOSSES[other].targets == "classes") != takes_classes]

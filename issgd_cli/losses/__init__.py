@@ -10,14 +10,7 @@ Targets = Literal["classes", "numbers", "probabilities"]
 
 
 class Loss(Protocol):
-    """What is minimised in the mean over the training examples.
-
-    Attributes:
-        targets: What it compares a network's outputs with.
-    """
-
-    @property
-    def targets(self) -> Targets: ...
+    """What is minimised in the mean over the training examples: all that a score needs."""
 
     def __call__(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Each example's own loss, not averaged, shape (B,), of the network's outputs, shape (B, ...)."""
@@ -27,6 +20,17 @@ class Loss(Protocol):
 
         Of one loss always None, or never.
         """
+
+
+class Objective(Loss, Protocol):
+    """A loss that a configuration can name.
+
+    Attributes:
+        targets: What it compares a network's outputs with.
+    """
+
+    @property
+    def targets(self) -> Targets: ...
 
     def output_gradients(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Gradient of each example's own loss by its outputs, in their shape, (B, K); analytic, without a graph."""

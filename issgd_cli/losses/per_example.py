@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from issgd_cli.errors import LossError
@@ -38,11 +37,9 @@ class PerExample:
             )
         return losses
 
-    def errors(self, outputs: Any, targets: Tensor) -> Tensor:
-        """1 where the prediction is wrong, else 0; NaN where that is unknown, shape (B,)."""
-        if self.wrong is not None:
-            return self.wrong(outputs, targets)
-        return torch.full(targets.shape[:1], torch.nan, device=targets.device)
+    def errors(self, outputs: Any, targets: Tensor) -> Tensor | None:
+        """1 where the prediction is wrong, else 0, shape (B,); None where that is unknown."""
+        return None if self.wrong is None else self.wrong(outputs, targets)
 
 
 def per_example(
@@ -53,6 +50,6 @@ def per_example(
     Args:
         function: (outputs, targets) -> losses, shape (B,). Outputs are what the model gives, a tuple with auxiliary
             ones too.
-        wrong: (outputs, targets) -> where the prediction is wrong, shape (B,); None: scores' errors are NaN.
+        wrong: (outputs, targets) -> where the prediction is wrong, shape (B,); None: scores have no errors.
     """
     return PerExample(function, wrong)

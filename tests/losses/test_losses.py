@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from issgd_cli.losses import Loss
+from issgd_cli.losses import Objective
 from issgd_cli.registries import LOSSES
 
 EXAMPLES, OUTPUTS = 12, 4
 
 
-def targets_of(loss: Loss, random: torch.Generator) -> Tensor:
+def targets_of(loss: Objective, random: torch.Generator) -> Tensor:
     if loss.targets == "classes":
         return torch.randint(OUTPUTS, (EXAMPLES,), generator=random)
     numbers = torch.randn(EXAMPLES, OUTPUTS, generator=random, dtype=torch.float64)
@@ -22,7 +22,7 @@ def targets_of(loss: Loss, random: torch.Generator) -> Tensor:
 @pytest.mark.parametrize("scale", [0.1, 1, 10])
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_gradients_by_the_outputs_are_autograds(name: str, scale: float) -> None:
-    loss: Loss = LOSSES[name]
+    loss: Objective = LOSSES[name]
     random = torch.Generator().manual_seed(3)
     outputs = scale * torch.randn(EXAMPLES, OUTPUTS, generator=random, dtype=torch.float64)
     targets = targets_of(loss, random)
@@ -39,7 +39,7 @@ def test_the_gradients_by_the_outputs_are_autograds(name: str, scale: float) -> 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_knows_every_examples_error_or_none(name: str) -> None:
-    loss: Loss = LOSSES[name]
+    loss: Objective = LOSSES[name]
     random = torch.Generator().manual_seed(4)
     outputs = torch.randn(EXAMPLES, OUTPUTS, generator=random)
     errors = loss.errors(outputs, targets_of(loss, random))

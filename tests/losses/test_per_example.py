@@ -25,7 +25,7 @@ def test_torchs_own_losses_are_scored() -> None:
     scores = score(per_example(squares), LINE, inputs, targets)
     slopes = 2 * (LINE(inputs) - targets).detach().abs().squeeze(1)
     torch.testing.assert_close(scores.norms, slopes * (inputs.square().sum(1) + 1).sqrt())
-    assert scores.errors.isnan().all()
+    assert scores.errors is None
 
 
 def test_where_it_is_wrong_may_be_said_too() -> None:
@@ -38,9 +38,9 @@ def test_where_it_is_wrong_may_be_said_too() -> None:
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        (nn.MSELoss(), r"shape \(\) for 5 examples"),
-        (nn.MSELoss(reduction="none"), r"shape \(5, 1\) for 5 examples.*flatten"),
-        (lambda outputs, targets: 1.0, "a float for 5 examples"),
+        (nn.MSELoss(), r"shape \(\) for \d examples"),
+        (nn.MSELoss(reduction="none"), r"shape \(\d, 1\) for \d examples.*flatten"),
+        (lambda outputs, targets: 1.0, r"a float for \d examples"),
         (lambda outputs, targets: squares(outputs, targets)[:2], r"shape \(2,\)"),
     ],
 )

@@ -136,4 +136,5 @@ def test_scores_of_a_model_with_auxiliary_outputs_are_those_of_its_loss() -> Non
 
     scores = score(Both(), Network(True).double(), images, labels)
     torch.testing.assert_close(scores.norms, norms, rtol=1e-9, atol=0)
+    assert scores.errors is not None
     assert scores.errors.shape == (EXAMPLES,)
