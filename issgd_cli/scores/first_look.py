@@ -9,6 +9,7 @@ the layer.
 import copy
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from itertools import islice
 from weakref import WeakKeyDictionary
 
 import torch
@@ -56,11 +57,13 @@ def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
         plan = _planned(loss, model, inputs, targets, [])
         copies = _to_copy(plan)
         if not _borne(loss, model, inputs, targets, copies):
-            # Each alone, then: with so many axes between the examples' and its own that the model bears it.
-            ways = [[replace(each, axes=axes) for axes in range(MOST_AXES + 1)] for each in copies]
-            alone = [next((way for way in of if _borne(loss, model, inputs, targets, [way])), None) for of in ways]
-            copies = [copy for copy in alone if copy is not None]
-        if copies and _borne(loss, model, inputs, targets, copies):
+            # One by one, then: with so many axes between the examples' and its own that the model bears it.
+            tried, copies = copies, []
+            for each in tried:
+                ways = [replace(each, axes=axes) for axes in range(MOST_AXES + 1)]
+                borne = (way for way in ways if _borne(loss, model, inputs, targets, [*copies, way]))
+                copies = [*copies, *islice(borne, 1)]
+        if copies:
             plan = _planned(loss, model, inputs, targets, copies)
         if wrong := _differing(loss, model, inputs, targets, plan):
             raise LayerError(_complaint(wrong))

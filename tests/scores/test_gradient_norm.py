@@ -393,6 +393,18 @@ def test_a_layer_that_may_compute_something_else_than_its_type_falls_back(what: 
     assert "rule" not in found.values()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_of_what_makes_a_weight_no_copies_are_given_out(seed: int) -> None:
+    """In float32 torch's weight norm takes copies without an error, for something else than they are."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)), nn.Tanh(), nn.Linear(6, CLASSES))
+    inputs, labels = random_chunk(6, 9, seed)
+    expected = one_by_one(model, inputs, labels)[1].float()
+    torch.testing.assert_close(score(model, inputs, labels).squared_norms, expected, rtol=1e-4, atol=0)
+    copied = [name for unit in plan_of(cross_entropy, model, inputs, labels).of("copies") for name in unit.parameters]
+    assert copied == ["bias"]
+
+
 def test_a_layer_that_is_pruned_after_the_first_look_falls_back_from_then_on() -> None:
     model = random_model(6, [5], 0).double()
     exact(model, *random_chunk(6, 9, 0), {"0": "rule", "2": "rule"})
