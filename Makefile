@@ -23,7 +23,7 @@ PARALLEL := -n auto --maxschedchunk 1
 # Else each of the tests' hundreds of processes compiles issgd anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup test test-fast lint types check bench bench-gpu chaos reproduce figures clean
+.PHONY: help setup test test-fast lint types check bench bench-gpu conformance chaos reproduce figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -60,13 +60,18 @@ types: setup ## types: mypy --strict
 check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 11 minutes on two cores)
 	$(PYTEST) -m long
 
-bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for some (about 10 minutes in all)
+bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for some (about 20 minutes in all)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --no-build-isolation --editable '.[dev,bench]'
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 bench-gpu: ## time a step and a scoring pass on the GPU; needs nothing but a Python with torch: PYTHON=python3
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.benchmarks.gpu
+
+conformance: setup ## who gives right gradient norms where: issgd and its peers in 53 situations (about a minute)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --no-build-isolation --editable '.[dev,bench]'
+	$(BIN)/python -m tests.benchmarks.conformance
 
 chaos: setup ## 110 faults of all kinds upon exact and relaxed runs: what is lost? SEED=1 FAULTS=200 (some 15 s a fault)
 	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS)

@@ -1,7 +1,6 @@
 """A worker's hot path: losses, errors and gradient norms of a chunk, as a ratio to a training step's two passes."""
 
 import copy
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from issgd_cli.errors import DataError
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.networks.reduced import Reduced
 from issgd_cli.scores import score
-from tests.benchmarks import stage
+from tests.benchmarks import peers, stage
 from tests.benchmarks.report import Row, cpu
 from tests.benchmarks.scale import Scale
 from tests.benchmarks.timing import Quartiles, interleaved
@@ -55,12 +54,16 @@ def rivals(model: nn.Sequential) -> dict[str, SquaredNorms]:
         "hooks and a full backward": _hooks(copy.deepcopy(model)),
     }
     # The peers are optional; they can't be compared with where they are not installed.
-    for name, build in (("Opacus ghost norms", _opacus), ("BackPACK BatchL2Grad", _backpack)):
-        try:
-            ways[name] = build(copy.deepcopy(model))
-        except ImportError:
-            print(f"  {name} is not installed: pip install --constraint constraints.txt '.[bench]'")
+    for peer in (peers.OPACUS_GHOST, peers.BACKPACK):
+        if peer.version is None:
+            print(f"  {peer.name} is not installed: pip install --constraint constraints.txt '.[bench]'")
+            continue
+        ways[peer.name] = _squares(peers.quiet(peer.build(copy.deepcopy(model))))
     return ways
+
+
+def _squares(way: peers.Way) -> SquaredNorms:
+    return lambda inputs, labels: way(inputs, labels).squares
 
 
 def _timed(scale: Scale, model: nn.Sequential, size: int) -> list[Row]:
@@ -191,37 +194,5 @@ def _hooks(model: nn.Sequential) -> SquaredNorms:
         model.zero_grad()
         functional.cross_entropy(model(inputs), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
         return torch.stack(parts).sum(0)
-
-    return squared_norms
-
-
-def _opacus(model: nn.Sequential) -> SquaredNorms:
-    """The first of ghost clipping's two backward passes: the norms are known after it."""
-    from opacus.grad_sample import GradSampleModuleFastGradientClipping
-
-    # Its hooks need no gradient of the inputs, and torch warns of what that means for hooks that do.
-    warnings.filterwarnings("ignore", "Full backward hook is firing")
-    ghost = GradSampleModuleFastGradientClipping(model, use_ghost_clipping=True, loss_reduction="sum")
-
-    def squared_norms(inputs: Tensor, labels: Tensor) -> Tensor:
-        ghost.zero_grad()
-        functional.cross_entropy(ghost(inputs), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
-        norms: Tensor = ghost.get_norm_sample()
-        return norms.square()
-
-    return squared_norms
-
-
-def _backpack(model: nn.Sequential) -> SquaredNorms:
-    from backpack import backpack, extend
-    from backpack.extensions import BatchL2Grad
-
-    extended, loss = extend(model), extend(nn.CrossEntropyLoss(reduction="sum"))
-
-    def squared_norms(inputs: Tensor, labels: Tensor) -> Tensor:
-        extended.zero_grad()
-        with backpack(BatchL2Grad()):
-            loss(extended(inputs), labels).backward()
-        return torch.stack([parameter.batch_l2 for parameter in extended.parameters()]).sum(0)
 
     return squared_norms
