@@ -18,6 +18,7 @@ from tests.benchmarks.scale import FULL, QUICK, Scale
 
 NAMES = (
     "scoring",
+    "networks",
     "stepping",
     "publishing",
     "refreshing",

@@ -58,9 +58,11 @@ def draw(rows: Sequence[Row], stem: Path) -> list[Path]:
         found = [row for row in rows if row.path == THROUGHPUT]
         _line(right, found, "measured", {"color": style.GREEN, "linestyle": "-", "marker": "o"})
         counts, cores = [row.at or 0.0 for row in found], os.cpu_count() or 1
+        first = found[0].value
+        assert first is not None
         right.plot(
             counts,
-            [found[0].value.median / counts[0] * min(count, cores) for count in counts],
+            [first.median / counts[0] * min(count, cores) for count in counts],
             color="#777777",
             linestyle=":",
             label=f"in proportion, up to {cores} cores",

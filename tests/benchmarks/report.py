@@ -32,7 +32,7 @@ class Row:
         path: Which hot path.
         candidate: Which way to do it.
         size: Of the problem, for instance "batch 128".
-        value: What is measured, in `unit`.
+        value: What is measured, in `unit`; None where there is nothing to measure, as `unit` says.
         unit: For instance "ms", or "x plain step", the ratio to that candidate of the same path.
         seconds: Median time, where the value is not a time itself.
         bar: The most that the value may be; it is met when the lower quartile meets it.
@@ -44,7 +44,7 @@ class Row:
     path: str
     candidate: str
     size: str
-    value: Quartiles
+    value: Quartiles | None
     unit: str
     seconds: float | None = None
     bar: float | None = None
@@ -55,7 +55,7 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the bar is; None where there is none."""
-        return None if self.bar is None else self.value.lower <= self.bar
+        return None if self.bar is None or self.value is None else self.value.lower <= self.bar
 
     @property
     def verdict(self) -> str:
@@ -67,11 +67,13 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """The row of a table."""
-        lower, median, upper = map(number, self.value)
-        spread = "" if lower == upper else f" ({lower}-{upper})"
+        measured = self.unit
+        if self.value is not None:
+            lower, median, upper = map(number, self.value)
+            measured = f"{median}{'' if lower == upper else f' ({lower}-{upper})'} {self.unit}"
         seconds = "" if self.seconds is None else duration(self.seconds)
         bar = "" if self.bar is None else f"<= {number(self.bar)}"
-        return self.path, self.candidate, self.size, seconds, f"{median}{spread} {self.unit}", bar, self.verdict
+        return self.path, self.candidate, self.size, seconds, measured, bar, self.verdict
 
 
 COLUMNS = ("path", "candidate", "size", "median time", "measured (quartiles)", "bar", "")
@@ -181,7 +183,7 @@ def markdown(content: dict[str, Any]) -> str:
         "this machine.",
     ]
     for name, benchmark in content["benchmarks"].items():
-        rows = [Row(**{**_without(row, "met"), "value": Quartiles(*row["value"])}) for row in benchmark["rows"]]
+        rows = [Row(**{**_without(row, "met"), "value": _quartiles(row["value"])}) for row in benchmark["rows"]]
         commit, changed = benchmark["commit"].removesuffix("+")[:12], benchmark["commit"].endswith("+")
         state = f"commit {commit or 'unknown'}{' with changes' if changed else ''}"
         lines += ["", f"## {name}", "", f"{benchmark['date']}, {state}", ""]
@@ -190,6 +192,10 @@ def markdown(content: dict[str, Any]) -> str:
         notes = dict.fromkeys(f"{row.candidate}: {row.note}" for row in rows if row.note)
         lines += ["", *(f"- {note}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"
+
+
+def _quartiles(values: list[float] | None) -> Quartiles | None:
+    return None if values is None else Quartiles(*values)
 
 
 def _without(row: dict[str, Any], key: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Scale:
         official: Examples of SVHN's train, extra and test files.
         seconds: How long throughput is watched.
         worker_counts: Processes of which the throughput is measured; None: up to twice the cores.
+        shrink: What widths, lengths and minibatches of the networks beside the paper's are divided by.
     """
 
     features: int = 3072
@@ -34,6 +35,7 @@ class Scale:
     official: tuple[int, int, int] = (73_257, 531_131, 26_032)
     seconds: float = 10.0
     worker_counts: tuple[int, ...] | None = None
+    shrink: int = 1
 
 
 FULL = Scale()
@@ -50,4 +52,5 @@ QUICK = Scale(
     official=(120, 200, 60),
     seconds=0.2,
     worker_counts=(1,),
+    shrink=4,
 )

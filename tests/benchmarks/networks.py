@@ -1,0 +1,162 @@
+"""Scoring on networks of all kinds, as a ratio to a training step's two passes, beside the peers that run on them."""
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop
+
+from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.scores import score
+from tests.benchmarks import peers, processes
+from tests.benchmarks.report import Row
+from tests.benchmarks.scale import Scale
+from tests.benchmarks.subjects import Subject, names, subject
+from tests.benchmarks.timing import Quartiles, interleaved, quiet
+
+PLAIN, OURS, COUNTED = "plain forward + backward", "issgd", "by operation count"
+FIRST, MEMORY = "issgd, the first pass", "issgd, peak memory"
+MOST_MEMORY = 1.3
+EXAMPLES = 4  # whose norms are held against plain autograd's
+TOLERANCE = 1e-3  # of their squares, in float32
+PASSES = 3  # of which the memory is looked at
+
+
+def rows(scale: Scale) -> list[Row]:
+    """Of every network in turn."""
+    return [row for name in names(scale) for row in _of(scale, name)]
+
+
+def plain(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+    """A training step's two passes."""
+    model.zero_grad()
+    functional.cross_entropy(model(inputs), labels).backward()  # type: ignore[no-untyped-call]
+
+
+def ours(model: nn.Module, inputs: Tensor, labels: Tensor) -> peers.Found:
+    """The same network's scores."""
+    return peers.Found(score(cross_entropy, model, inputs, labels).squared_norms)
+
+
+def _of(scale: Scale, name: str) -> Iterator[Row]:
+    it = subject(scale, name)
+    path = f"scoring: {it.name}"
+    expected = _expected(it)
+    ways: dict[str, Callable[[], Any]] = {
+        PLAIN: functools.partial(plain, copy.deepcopy(it.model), it.inputs, it.labels)
+    }
+    standings: dict[str, peers.Standing] = {}
+    for candidate, build in _builders().items():
+        model = copy.deepcopy(it.model)
+        built: list[peers.Way] = []
+
+        def found(build: Any = build, model: nn.Module = model, built: list[peers.Way] = built) -> peers.Found:
+            built.append(peers.quiet(build(model)))
+            return built[0](it.inputs, it.labels)
+
+        standings[candidate] = peers.standing(found, expected, TOLERANCE)
+        if standings[candidate].outcome != "refuses":
+            ways[candidate] = functools.partial(built[0], it.inputs, it.labels)
+    repeats = scale.repeats if it.name == "MLP" else 2 * scale.long_repeats + 1
+    timings = interleaved(ways, repeats, warm_up=1)
+    rivals = [timings.ratios(name, PLAIN).median for name in ways if name not in (PLAIN, OURS)]
+    bar = min([it.most, *rivals]) if it.beats else it.most
+    for candidate in (PLAIN, *standings):
+        stands = standings.get(candidate)
+        note = "" if stands is None or stands.outcome == "right" else f"on {it.name}: {stands.outcome}: {stands.why}"
+        if candidate not in ways:
+            yield Row(path, candidate, it.size, None, stands.outcome if stands else "", note=note)
+            continue
+        unit = "x plain" + (", wrong norms" if note else "")
+        value, seconds = timings.ratios(candidate, PLAIN), timings.seconds(candidate).median
+        yield Row(path, candidate, it.size, value, unit, seconds, bar if candidate == OURS else None, note=note)
+    least = Quartiles.exactly(counted(it))
+    note = "multiplications of what issgd computes, of forward, backward and rules, over a plain pass's"
+    yield Row(path, COUNTED, it.size, least, "x plain", note=note)
+    yield Row(path, FIRST, it.size, Quartiles.exactly(_first(it)), "x plain", note="once, with its look at the network")
+    needed = {way: processes.in_another(_peak, scale, name, way) for way in (PLAIN, OURS)}
+    value = Quartiles.exactly(needed[OURS] / needed[PLAIN])
+    note = "private memory at its peak, above that of the process before"
+    yield Row(path, MEMORY, it.size, value, "x plain", bar=MOST_MEMORY, note=note)
+
+
+def _builders() -> dict[str, Callable[[nn.Module], peers.Way]]:
+    """Of ours and of the peers that are installed."""
+    found: dict[str, Callable[[nn.Module], peers.Way]] = {OURS: lambda model: functools.partial(ours, model)}
+    for peer in peers.PEERS:
+        if peer.version is None:
+            print(f"  {peer.name} is not installed: pip install --constraint constraints.txt '.[bench]'")
+        else:
+            found[peer.name] = peer.build
+    return found
+
+
+def _expected(it: Subject) -> Tensor:
+    """Squared norms of the first examples by plain autograd in float64."""
+    inputs = it.inputs[:EXAMPLES]
+    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    return peers.one_by_one(copy.deepcopy(it.model).double(), inputs, it.labels[:EXAMPLES])
+
+
+def counted(it: Subject) -> float:
+    """Multiplications of scoring over those of a plain pass: what the ratio of their times can come to at best."""
+    model = copy.deepcopy(it.model)
+    ours(model, it.inputs, it.labels)  # the look at the network comes once
+    counts = [_multiplications(way, model, it) for way in (ours, plain)]
+    return counts[0] / counts[1]
+
+
+def _multiplications(way: Callable[..., Any], model: nn.Module, it: Subject) -> int:
+    aten = torch.ops.aten
+    # What torch has no formula for, or a wrong one.
+    formulas = {
+        aten.convolution_backward: _convolution_backward,
+        aten.mkldnn_rnn_layer: _recurrent,
+        aten.mkldnn_rnn_layer_backward: lambda *args, **options: 2 * _recurrent(*args, **options),
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    with sdpa_kernel(SDPBackend.MATH), counter:  # nor for a CPU's fused attention
+        way(model, it.inputs, it.labels)
+    return int(counter.get_total_flops()) // 2
+
+
+def _recurrent(
+    inputs: Sequence[int], of_inputs: Sequence[int], of_state: Sequence[int], *_: Any, **options: Any
+) -> int:
+    """Of one layer, by the shapes of its inputs (T, B, d) and of its weights."""
+    return 2 * inputs[0] * inputs[1] * (math.prod(of_inputs) + math.prod(of_state))
+
+
+def _convolution_backward(*args: Any, out_shape: Any = None, **options: Any) -> int:
+    """As torch's formula, which takes each group's weights to meet all channels."""
+    *head, groups, (of_inputs, of_weights, _) = args
+    formula: Callable[..., Any] = conv_backward_flop
+    # The formula takes values, and shapes in their place as well.
+    inputs: int = formula(*head, groups, [of_inputs, False, False], out_val=out_shape)
+    weights: int = formula(*head, groups, [False, of_weights, False], out_val=out_shape)
+    return inputs + weights // int(groups)
+
+
+def _first(it: Subject) -> float:
+    """How many plain passes the very first one of scoring takes."""
+    fresh = [copy.deepcopy(it.model) for _ in range(2)]
+    first = interleaved({OURS: lambda: ours(fresh[0], it.inputs, it.labels)}, 1, warm_up=0)
+    once = interleaved({PLAIN: lambda: plain(fresh[1], it.inputs, it.labels)}, 3, warm_up=1)
+    return first.seconds(OURS).median / once.seconds(PLAIN).median
+
+
+def _peak(scale: Scale, name: str, way: str) -> int:
+    """In a process of its own: bytes of private memory that some passes need, with the network and the minibatch."""
+    before = processes.private_bytes()
+    it = subject(scale, name)
+    with quiet(), processes.PeakWatch() as watch:
+        for _ in range(PASSES):
+            (plain if way == PLAIN else ours)(it.model, it.inputs, it.labels)
+        settled = processes.private_bytes()
+    return max(1, max(watch.peak_bytes, settled) - before)
