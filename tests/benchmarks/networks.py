@@ -23,6 +23,7 @@ from tests.benchmarks.timing import Quartiles, interleaved, quiet
 PLAIN, OURS, COUNTED = "plain forward + backward", "issgd", "by operation count"
 FIRST, MEMORY = "issgd, the first pass", "issgd, peak memory"
 MOST_MEMORY = 1.3
+MOST_HELD = 4 * 2**30  # bytes of examples' own gradients, of a peer that makes them
 EXAMPLES = 4  # whose norms are held against plain autograd's
 TOLERANCE = 1e-3  # of their squares, in float32
 PASSES = 3  # of which the memory is looked at
@@ -46,37 +47,8 @@ def ours(model: nn.Module, inputs: Tensor, labels: Tensor) -> peers.Found:
 
 def _of(scale: Scale, name: str) -> Iterator[Row]:
     it = subject(scale, name)
-    path = f"scoring: {it.name}"
-    expected = _expected(it)
-    ways: dict[str, Callable[[], Any]] = {
-        PLAIN: functools.partial(plain, copy.deepcopy(it.model), it.inputs, it.labels)
-    }
-    standings: dict[str, peers.Standing] = {}
-    for candidate, build in _builders().items():
-        model = copy.deepcopy(it.model)
-        built: list[peers.Way] = []
-
-        def found(build: Any = build, model: nn.Module = model, built: list[peers.Way] = built) -> peers.Found:
-            built.append(peers.quiet(build(model)))
-            return built[0](it.inputs, it.labels)
-
-        standings[candidate] = peers.standing(found, expected, TOLERANCE)
-        if standings[candidate].outcome != "refuses":
-            ways[candidate] = functools.partial(built[0], it.inputs, it.labels)
-    repeats = scale.repeats if it.name == "MLP" else 2 * scale.long_repeats + 1
-    timings = interleaved(ways, repeats, warm_up=1)
-    rivals = [timings.ratios(name, PLAIN).median for name in ways if name not in (PLAIN, OURS)]
-    bar = min([it.most, *rivals]) if it.beats else it.most
-    for candidate in (PLAIN, *standings):
-        stands = standings.get(candidate)
-        note = "" if stands is None or stands.outcome == "right" else f"on {it.name}: {stands.outcome}: {stands.why}"
-        if candidate not in ways:
-            yield Row(path, candidate, it.size, None, stands.outcome if stands else "", note=note)
-            continue
-        unit = "x plain" + (", wrong norms" if note else "")
-        value, seconds = timings.ratios(candidate, PLAIN), timings.seconds(candidate).median
-        yield Row(path, candidate, it.size, value, unit, seconds, bar if candidate == OURS else None, note=note)
-    least = Quartiles.exactly(counted(it))
+    yield from _timed(scale, it)
+    path, least = _path(it), Quartiles.exactly(counted(it))
     note = "multiplications of what issgd computes, of forward, backward and rules, over a plain pass's"
     yield Row(path, COUNTED, it.size, least, "x plain", note=note)
     yield Row(path, FIRST, it.size, Quartiles.exactly(_first(it)), "x plain", note="once, with its look at the network")
@@ -86,15 +58,58 @@ def _of(scale: Scale, name: str) -> Iterator[Row]:
     yield Row(path, MEMORY, it.size, value, "x plain", bar=MOST_MEMORY, note=note)
 
 
-def _builders() -> dict[str, Callable[[nn.Module], peers.Way]]:
-    """Of ours and of the peers that are installed."""
-    found: dict[str, Callable[[nn.Module], peers.Way]] = {OURS: lambda model: functools.partial(ours, model)}
+def _path(it: Subject) -> str:
+    return f"scoring: {it.name}"
+
+
+def _timed(scale: Scale, it: Subject) -> Iterator[Row]:
+    """Of every way, of those that can't be timed, too."""
+    alone = functools.partial(plain, copy.deepcopy(it.model), it.inputs, it.labels)
+    ways: dict[str, Callable[[], Any]] = {PLAIN: alone}
+    said: dict[str, tuple[str, str]] = {PLAIN: ("right", "")}
+    expected = _expected(it)
+    for peer in _installed():
+        if peer.holds and _held(it) > MOST_HELD:
+            said[peer.name] = ("not asked", f"its gradients would take {_held(it) / 1e9:.2g} GB")
+            continue
+        built: list[peers.Way] = []
+        said[peer.name] = peers.standing(functools.partial(_built, peer, it, built), expected, TOLERANCE)
+        if said[peer.name][0] != "refuses":
+            ways[peer.name] = functools.partial(built[0], it.inputs, it.labels)
+    repeats = scale.repeats if it.name == "MLP" else 2 * scale.long_repeats + 1
+    timings = interleaved(ways, repeats, warm_up=1)
+    rivals = [timings.ratios(name, PLAIN).median for name in ways if name not in (PLAIN, OURS)]
+    bar = min([it.most, *rivals]) if it.beats else it.most
+    for candidate, (outcome, why) in said.items():
+        note = "" if outcome == "right" else f"on {it.name}, {it.size}: {outcome}: {why}"
+        if candidate not in ways:
+            yield Row(_path(it), candidate, it.size, None, outcome, note=note)
+            continue
+        unit = "x plain" + (", wrong norms" if note else "")
+        value, seconds = timings.ratios(candidate, PLAIN), timings.seconds(candidate).median
+        yield Row(_path(it), candidate, it.size, value, unit, seconds, bar if candidate == OURS else None, note=note)
+
+
+def _built(peer: peers.Peer, it: Subject, built: list[peers.Way]) -> peers.Found:
+    """What a peer gives, by a way that is kept for more."""
+    built.append(peers.quiet(peer.build(copy.deepcopy(it.model))))
+    return built[0](it.inputs, it.labels)
+
+
+def _installed() -> list[peers.Peer]:
+    """Ours, and those peers that are."""
+    found = [peers.Peer(OURS, "issgd", lambda model: functools.partial(ours, model))]
     for peer in peers.PEERS:
         if peer.version is None:
             print(f"  {peer.name} is not installed: pip install --constraint constraints.txt '.[bench]'")
         else:
-            found[peer.name] = peer.build
+            found.append(peer)
     return found
+
+
+def _held(it: Subject) -> int:
+    """Bytes of all examples' own gradients."""
+    return len(it.labels) * sum(each.numel() * each.element_size() for each in it.model.parameters())
 
 
 def _expected(it: Subject) -> Tensor:

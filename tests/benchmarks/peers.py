@@ -43,11 +43,13 @@ class Peer(NamedTuple):
         name: For people.
         package: That has to be installed, and whose version counts.
         build: The way, for a model that it may change.
+        holds: Whether it makes each example's own gradients, of which a minibatch's may be more than there is memory.
     """
 
     name: str
     package: str
     build: Callable[[nn.Module], Way]
+    holds: bool = False
 
     @property
     def version(self) -> str | None:
@@ -149,10 +151,10 @@ def vmapped(model: nn.Module) -> Way:
 OPACUS_GHOST = Peer("Opacus ghost norms", "opacus", opacus_ghost)
 BACKPACK = Peer("BackPACK BatchL2Grad", "backpack-for-pytorch", backpack)
 PEERS = (
-    Peer("Opacus hooks", "opacus", opacus_hooks),
+    Peer("Opacus hooks", "opacus", opacus_hooks, holds=True),
     OPACUS_GHOST,
     BACKPACK,
-    Peer("torch.func vmap(grad)", "torch", vmapped),
+    Peer("torch.func vmap(grad)", "torch", vmapped, holds=True),
 )
 
 
@@ -188,7 +190,8 @@ def standing(found: Callable[[], Found], expected: Tensor | None, tolerance: flo
     off = float((squares[: len(expected)].detach().double() / expected.double() - 1).abs().max())
     if off <= tolerance:
         return Standing("right")
-    what = f"gives nothing for {', '.join(left_out)}" if left_out else f"off by {off:.2g} of the square"
+    more = f" and {len(left_out) - 4} more" if len(left_out) > 4 else ""
+    what = f"gives nothing for {', '.join(left_out[:4])}{more}" if left_out else f"off by {off:.2g} of the square"
     return Standing("silently wrong", what)
 
 
