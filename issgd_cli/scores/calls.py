@@ -116,6 +116,11 @@ class Record:
     taps: dict[nn.Module, list[Tap]] = field(default_factory=dict)
     copies: dict[int, GradientEdge] = field(default_factory=dict)
 
+    def forget(self, module: nn.Module) -> None:
+        """Holds what a module was given no longer."""
+        self.calls.pop(module, None)
+        self.taps.pop(module, None)
+
 
 @contextmanager
 def recorded(
@@ -157,6 +162,25 @@ def recorded(
             # Before all other hooks, which may return something else than what the layer has computed.
             stack.callback(module.register_forward_hook(note, prepend=True, with_kwargs=True).remove)
         yield record
+
+
+def backmost(losses: Tensor, edges: Iterable[GradientEdge]) -> set[Node]:
+    """Of the edges' nodes those behind which, seen from the losses, there is no other; all that are leaves."""
+    nodes = {edge.node for edge in edges}
+    leads: dict[Node, bool] = {}  # whether one of the nodes is behind this one
+    waiting = [(losses.grad_fn, False)]
+    while waiting:
+        node, is_open = waiting.pop()
+        if node is None or (node in leads and not is_open):
+            continue
+        behind = [following for following, _ in node.next_functions if following is not None]
+        if is_open:
+            leads[node] = any(each in nodes or leads[each] for each in behind)
+        else:
+            leads[node] = False
+            waiting.append((node, True))
+            waiting += [(each, False) for each in behind]
+    return {node for node in nodes if not leads.get(node, False)}
 
 
 @contextmanager

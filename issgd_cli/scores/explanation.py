@@ -49,7 +49,7 @@ def explained(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> 
 
     whole = _seconds(plain)
     forward = Forward.of(loss, model, inputs, targets, plan)
-    deltas, _ = forward.deltas(again=True)
+    deltas = forward.deltas()
 
     def cost(unit: Unit) -> float:
         if unit.way == "loop":

@@ -175,9 +175,7 @@ def _off(forward: Forward) -> list[Unit]:
         for parameter, gradient in zip(forward.parameters, gradients, strict=True):
             if gradient is not None:
                 expected[owner[id(parameter)]][number] += squared_rows(gradient[None])[0]
-    deltas, _ = forward.deltas(again=True)
-    found = {unit: forward.squares(unit, own) for unit, own in deltas.items()}
-    found |= {unit: forward.one_by_one(unit, None) for unit in forward.plan.of("loop")}
+    deltas, found = forward.deltas(), dict(forward.parts(again=True)[0])
     whole = sum(expected.values(), torch.zeros_like(forward.losses))
     off = []
     for unit, right in expected.items():

@@ -1,7 +1,9 @@
 """A forward pass that leaves what the norms need, and the backward pass that gives them, too."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.utils import _pytree
 from issgd_cli.errors import LayerError
 from issgd_cli.losses import Loss
 from issgd_cli.scores import fallback
-from issgd_cli.scores.calls import Record, recorded
+from issgd_cli.scores.calls import Record, backmost, recorded
 from issgd_cli.scores.plan import Plan, Unit, used_otherwise
 from issgd_cli.scores.rules import squared_norms
 
@@ -81,37 +83,76 @@ class Forward:
             with_gradient: As above.
             again: Keep the graph for another call.
         """
-        alone = [(unit, self.one_by_one(unit, factors)) for unit in self.plan.of("loop")]
-        deltas, gradients = self.deltas(factors, with_gradient, again)
-        parts = [(unit, self.squares(unit, own)) for unit, own in deltas.items()]
-        return parts + alone, gradients
+        found = {unit: self.one_by_one(unit, factors) for unit in self.plan.of("loop")}
+        edges = {unit: self._edges(unit) for unit in self.plan.units}
+        waiting: dict[Unit, dict[int, Tensor]] = {unit: {} for unit in edges}
 
-    def deltas(
-        self, factors: Tensor | None = None, with_gradient: bool = False, again: bool = False
-    ) -> tuple[dict[Unit, list[Tensor | None]], tuple[Tensor, ...] | None]:
-        """One backward pass: the loss's gradients wherever a unit needs them, and over the parameters. Args: as above.
+        def take(unit: Unit, number: int, delta: Tensor | None) -> None:
+            """A unit's delta, as soon as there is one; with the last of them, all are done with."""
+            if delta is not None:
+                waiting[unit][number] = delta
+            if len(waiting[unit]) == len(edges[unit]):
+                finish(unit)
+
+        def finish(unit: Unit) -> None:
+            deltas = waiting.pop(unit)
+            if deltas:
+                found[unit] = self.squares(unit, [deltas.get(number) for number in range(len(edges[unit]))])
+            if not again:
+                self.record.forget(unit.host)
+
+        gradients = self._backward(edges, take, factors, with_gradient, again)
+        for unit in list(waiting):  # those of which some output has no part in the loss
+            finish(unit)
+        return [(unit, found[unit]) for unit in self.plan.units if unit in found], gradients
+
+    def _backward(
+        self,
+        edges: Mapping[Unit, Sequence[GradientEdge]],
+        take: Callable[[Unit, int, Tensor | None], None],
+        factors: Tensor | None,
+        with_gradient: bool,
+        again: bool,
+    ) -> tuple[Tensor, ...] | None:
+        """One backward pass, which gives away each delta when it comes by, so that they are never held all at once."""
+        places = [(unit, number, edge) for unit, own in edges.items() for number, edge in enumerate(own)]
+        # Only what these need is computed: no weight gradient where no parameter is among them. Behind the last of the
+        # edges nothing is, so their own nodes would not run.
+        last = backmost(self.losses, [edge for _, _, edge in places])
+        ends: list[Any] = [edge for _, _, edge in places if edge.node in last]
+        ends += self.parameters if with_gradient else ()
+        if not ends:
+            return None
+        with ExitStack() as stack:
+            for unit, number, edge in places:
+                if edge.node not in last:
+                    hook = partial(_come_by, take, unit, number, edge.output_nr)
+                    stack.callback(edge.node.register_prehook(hook).remove)
+            gradients = torch.autograd.grad(
+                self.losses,
+                ends,
+                torch.ones_like(self.losses) if factors is None else factors,
+                retain_graph=again,
+                allow_unused=True,
+            )
+        given = iter(gradients)
+        for unit, number, edge in places:
+            if edge.node in last:
+                take(unit, number, next(given))
+        if not with_gradient:
+            return None
+        pairs = zip(self.parameters, given, strict=True)
+        return tuple(torch.zeros_like(own) if each is None else each for own, each in pairs)
+
+    def deltas(self) -> dict[Unit, list[Tensor | None]]:
+        """The loss's gradients wherever a unit needs them, by a backward pass that keeps the graph: for a look at them.
 
         Units that have no part in this loss are left out.
         """
         edges = {unit: self._edges(unit) for unit in self.plan.units}
-        ends: list[Any] = [edge for own in edges.values() for edge in own]
-        if not ends and not with_gradient:
-            return {}, None
-        # Only what these need is computed: no weight gradient where no parameter is among them.
-        gradients = torch.autograd.grad(
-            self.losses,
-            [*ends, *(self.parameters if with_gradient else ())],
-            torch.ones_like(self.losses) if factors is None else factors,
-            retain_graph=again,
-            allow_unused=True,
-        )
-        given = iter(gradients)
-        deltas: dict[Unit, list[Tensor | None]] = {unit: [next(given) for _ in own] for unit, own in edges.items()}
-        deltas = {unit: own for unit, own in deltas.items() if any(delta is not None for delta in own)}
-        if not with_gradient:
-            return deltas, None
-        pairs = zip(self.parameters, given, strict=True)
-        return deltas, tuple(torch.zeros_like(own) if each is None else each for own, each in pairs)
+        found: dict[Unit, list[Tensor | None]] = {unit: [None] * len(own) for unit, own in edges.items()}
+        self._backward(edges, lambda unit, number, delta: found[unit].__setitem__(number, delta), None, False, True)
+        return {unit: own for unit, own in found.items() if any(delta is not None for delta in own)}
 
     def _edges(self, unit: Unit) -> list[GradientEdge]:
         """Where the loss's gradient is wanted for a unit."""
@@ -150,6 +191,16 @@ class Forward:
             found.append(sum(squared_rows(each[None])[0] for each in gradients if each is not None))
         squares = torch.stack([torch.as_tensor(each, device=self.losses.device) for each in found])
         return squares if factors is None else squares * factors.square()
+
+
+def _come_by(
+    take: Callable[[Unit, int, Tensor | None], None],
+    unit: Unit,
+    number: int,
+    output: int,
+    gradients: tuple[Tensor | None, ...],
+) -> None:
+    take(unit, number, gradients[output])
 
 
 def squared_rows(rows: Tensor) -> Tensor:
