@@ -185,21 +185,23 @@ def backmost(losses: Tensor, edges: Iterable[GradientEdge]) -> set[Node]:
 
 @contextmanager
 def weighed(model: nn.Module) -> Iterator[list[int]]:
-    """Within, forward passes note the bytes of each tensor that they save for their backward passes, once each.
+    """Within, forward passes note the bytes of each tensor that they would save for their backward passes, once each.
 
-    Those of the parameters, which are there anyhow, are left out.
+    Those of the parameters, which are there anyhow, are left out. Nothing is saved: there is no backward pass.
     """
     sizes: list[int] = []
     seen = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
 
-    def note(saved: Tensor) -> Tensor:
+    def note(saved: Tensor) -> None:
         storage = saved.untyped_storage()
         if storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
             sizes.append(min(storage.nbytes(), saved.numel() * saved.element_size()))  # it may be a part of all inputs
-        return saved
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+    def never(nothing: None) -> Tensor:
+        raise AssertionError("there is no backward pass")
+
+    with torch.autograd.graph.saved_tensors_hooks(note, never):
         yield sizes
 
 

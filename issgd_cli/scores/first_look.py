@@ -65,6 +65,7 @@ def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
                 copies = [*copies, *islice(borne, 1)]
         if copies:
             plan = _planned(loss, model, inputs, targets, copies)
+        plan = _settled(loss, model, inputs, targets, plan)
         if wrong := _differing(loss, model, inputs, targets, plan):
             raise LayerError(_complaint(wrong))
         return plan
@@ -75,7 +76,7 @@ def _borne(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copies
     if not copies:
         return True
     try:
-        plan = _planned(loss, model, inputs, targets, copies)
+        plan = _settled(loss, model, inputs, targets, _planned(loss, model, inputs, targets, copies))
         wrong = _differing(loss, model, inputs, targets, plan)
     except Exception:  # of whatever kind a model has for shapes that it does not expect
         return False
@@ -126,10 +127,19 @@ def _planned(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copi
         with recorded(len(inputs[:size]), hosts, apart, copied) as record, torch.enable_grad():
             losses = loss(model(inputs[:size]), targets[:size])
         plans.append(assigned(model, record, copied, losses))
-    plan = stricter(*plans)
+    return stricter(*plans)
+
+
+def _settled(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: Plan) -> Plan:
+    """A plan, with what its fallbacks bear, and what its forward passes save."""
+    inputs, targets = inputs[: SIZES[0]], targets[: SIZES[0]]
     with weighed(model) as saved:
-        forward = Forward.of(loss, model, inputs[: SIZES[0]], targets[: SIZES[0]], plan)
-    return Plan(tuple(_runnable(forward, unit) for unit in plan.units), sum(saved) // len(forward.losses))
+        Forward.of(loss, model, inputs, targets, plan)
+    units = plan.units
+    if plan.of("fallback"):  # whoever needs none need not load what torch.func loads
+        forward = Forward.of(loss, model, inputs, targets, plan)
+        units = tuple(_runnable(forward, unit) for unit in units)
+    return Plan(units, sum(saved) // len(inputs))
 
 
 def _runnable(forward: Forward, unit: Unit) -> Unit:
@@ -175,6 +185,7 @@ def _off(forward: Forward) -> list[Unit]:
         for parameter, gradient in zip(forward.parameters, gradients, strict=True):
             if gradient is not None:
                 expected[owner[id(parameter)]][number] += squared_rows(gradient[None])[0]
+        del gradients  # as large as the model: not two of them at a time
     deltas, found = forward.deltas(), dict(forward.parts(again=True)[0])
     whole = sum(expected.values(), torch.zeros_like(forward.losses))
     off = []
