@@ -84,8 +84,8 @@ class Problem:
         if layer := batch_normalised(self._shapes):
             raise ConfigError(
                 f"{key} needs each example's own gradient in the minibatches that are trained, and the network "
-                f"normalises over the minibatch ({layer}), where no example has one. Set resnet18.norm = 'group', or "
-                "give a network of your own GroupNorm instead of BatchNorm."
+                f"normalises over the minibatch ({layer}), where no example has one. Set resnet18.norm, or "
+                "pointnet.norm, to 'group', or give a network of your own GroupNorm instead of BatchNorm."
             )
 
     @cached_property

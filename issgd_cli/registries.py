@@ -85,6 +85,8 @@ NETWORKS = Registry(
         "vit": Part("issgd_cli.networks.vit:ViT", has_settings=True),
         "text": Part("issgd_cli.networks.text:Text", has_settings=True),
         "polynomial": Part("issgd_cli.networks.polynomial:Polynomial", has_settings=True),
+        "siren": Part("issgd_cli.networks.siren:Siren", has_settings=True),
+        "pointnet": Part("issgd_cli.networks.pointnet:PointNet", has_settings=True),
     },
 )
 LOSSES = Registry(

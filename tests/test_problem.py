@@ -74,7 +74,10 @@ def test_a_network_that_mixes_its_minibatch_gives_no_norms_of_it(
     for network in ("resnet18", named(monkeypatch)):
         batch = [f"model.network={network}", "resnet18.norm=batch"]
         for key, settings in (("master.reuse_own_norms", reusing), ("proposal.source = 'oracle'", oracle)):
-            with pytest.raises(ConfigError, match=rf"{key} needs each example's own .*Set resnet18\.norm = 'group'"):
+            with pytest.raises(
+                ConfigError,
+                match=rf"{key} needs each example's own .*Set resnet18\.norm, or pointnet\.norm, to 'group'",
+            ):
                 Problem(configured(*batch, *settings), data)
             Problem(configured("model.network=resnet18", *settings), data)
         problem = Problem(configured(*batch), data)

@@ -35,7 +35,9 @@ def train(
     listen: Annotated[str | None, typer.Option(help="HOST:PORT where workers elsewhere reach our own server.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="mlp, cnn, resnet18, vit, text, polynomial, or your own package.module:function."),
+        typer.Option(
+            help="mlp, cnn, resnet18, vit, text, polynomial, siren, pointnet, or your own package.module:function."
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="A prepared dataset's name, or FILE.npz.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where prepared datasets are.")] = None,

@@ -21,6 +21,8 @@ SMALL = {
     "vit": ["vit.patch=2", "vit.width=6", "vit.depth=2", "vit.heads=3"],
     "text": ["text.width=8", "text.depth=2", "text.heads=2"],
     "polynomial": ["polynomial.order=3"],
+    "siren": ["siren.width=6", "siren.layers=3"],
+    "pointnet": ["pointnet.width=4"],
 }
 SIZES = {
     "mlp": Sizes((5,), 3),
@@ -29,6 +31,8 @@ SIZES = {
     "vit": Sizes((2, 4, 6), 3),
     "text": Sizes((7,), 3, tokens=11),
     "polynomial": Sizes((1,), 1),
+    "siren": Sizes((2,), 3),
+    "pointnet": Sizes((9, 3), 3),
 }
 
 

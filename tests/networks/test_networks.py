@@ -11,6 +11,7 @@ from tests.networks.made import SIZES, configured, initial, inputs_of, made
 
 NAMES = list(NETWORKS)
 SETTINGS = [(name, ()) for name in NAMES] + [("resnet18", ("resnet18.norm=batch",)), ("vit", ("vit.pooling=token",))]
+SETTINGS += [("pointnet", ("pointnet.norm=batch",)), ("pointnet", ('pointnet.transforms=["input", "features"]',))]
 
 # Runs, checkpoints and databases know a network by these: a change is another network, under another name.
 FINGERPRINTS = {
@@ -20,6 +21,8 @@ FINGERPRINTS = {
     "vit": "2c53925e9ee78862",
     "text": "43883433afb5896e",
     "polynomial": "963f5a1f71ed6a13",
+    "siren": "00d9065d223010a4",
+    "pointnet": "eb65b4bbc1919edf",
 }
 # What the small ones of seed 0 make of three examples, added up: a run stands for what its network computes, too.
 OUTPUTS = {
@@ -29,6 +32,8 @@ OUTPUTS = {
     "vit": [0.0170, 0.3871, 0.7921],
     "text": [0.3177, -0.2872, 1.0824],
     "polynomial": [-3.6591],
+    "siren": [-0.1184, 0.8169, 0.6888],
+    "pointnet": [-1.1220, -1.8579, -0.1658],
 }
 DEFAULTS = [
     ("cnn", Sizes((3, 32, 32), 10), 373_834, "11043b0356ec9db0"),
@@ -36,6 +41,8 @@ DEFAULTS = [
     ("vit", Sizes((3, 32, 32), 10), 2_693_194, "b8c8c285420f3772"),
     ("text", Sizes((32,), 2, 5000), 1_041_154, "9b577159b8bfc679"),
     ("polynomial", Sizes((), 1), 7, "be4bae81bf35e477"),
+    ("siren", Sizes((2,), 3), 198_915, "00dbc6d06bc0cb6d"),
+    ("pointnet", Sizes((1024, 3), 40), 53_880, "b041d914c75096dc"),
 ]
 
 
