@@ -21,6 +21,7 @@ Role = Literal[
     "audit_examples",  # those that audits are on; index: split
     "augmentation",  # random changes of the master's minibatches; index: step
     "loader_workers",  # what the workers of a data loader are seeded with; index: step
+    "label_noise",  # which training labels are wrong, by data.split_seed, and what they say
 ]
 
 # A role's number is part of its draws: append to Role, never reorder it.

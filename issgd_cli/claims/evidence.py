@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 EXACT = "exact audits"  # on all examples
 
-Dataset = tuple[str, int | None, float, int]  # name, how much of it, the share for validation, the split's seed
+# Name, how much of it, the share for validation, the split's seed; labels that are wrong, classes of unequal sizes.
+Dataset = tuple[str, int | None, float, int, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,8 @@ class Run:
     def examples(self) -> Dataset:
         """Which examples it learns from; errors on two of these are no two numbers of one thing."""
         data = self.config.data
-        return data.name, data.train_size, data.validation_fraction, data.split_seed
+        kept = data.name, data.train_size, data.validation_fraction, data.split_seed
+        return *kept, data.label_noise, data.imbalance
 
     @property
     def by_scores(self) -> bool:

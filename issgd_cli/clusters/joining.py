@@ -115,7 +115,13 @@ def _take_part(
     naming.refuse_unnamed(config.model.network)  # before anything else: the database is not to say what is imported
     torch.set_num_threads(threads(config))
     torch.set_float32_matmul_precision(config.cluster.matmul_precision)
-    data = datasets.load(config.data.name, data_dir, config.data.train_size)
+    data = datasets.load(
+        config.data.name,
+        data_dir,
+        config.data.train_size,
+        label_noise=config.data.label_noise,
+        imbalance=config.data.imbalance,
+    )
     if data.fingerprint != description["dataset"]:
         raise DataError(
             f"{config.data.name} in {data_dir} is not the dataset of run {run} (fingerprint {data.fingerprint[:16]}, "

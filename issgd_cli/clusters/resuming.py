@@ -26,6 +26,8 @@ def dataset_of(config: Config) -> Prepared:
         config.data.train_size,
         validation_fraction=config.data.validation_fraction,
         split_seed=config.data.split_seed,
+        label_noise=config.data.label_noise,
+        imbalance=config.data.imbalance,
     )
 
 

@@ -35,6 +35,8 @@ class Data(Section):
     validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.05
     split_seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 42
     train_size: Positive | None = None  # the first so many of the stored, shuffled training examples
+    label_noise: Fraction = 0.0  # of the training labels: so many are changed to others (datasets/alterations.py)
+    imbalance: Annotated[Number, Field(ge=1, le=1e9)] = 1.0  # largest over smallest class of the training examples
     augment: tuple[Literal["crop", "flip"], ...] = ()  # of the master's minibatches, in this order
 
 

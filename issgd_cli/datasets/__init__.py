@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from issgd_cli.datasets import cifar10, house_numbers, mnist, polynomial, prepared, sentences, svhn, user, writing
+from issgd_cli.datasets.alterations import altered
 from issgd_cli.datasets.classes import empty_classes
 from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.datasets.sources import Progress, Recipe, Request, silent
@@ -110,6 +111,8 @@ def load(
     *,
     validation_fraction: float | None = None,
     split_seed: int | None = None,
+    label_noise: float = 0.0,
+    imbalance: float = 1.0,
 ) -> Prepared:
     """A prepared dataset, memory-mapped. A .npz file is prepared on its first use; others by `issgd prepare`.
 
@@ -119,9 +122,10 @@ def load(
         train_size: Use only the first so many train examples.
         validation_fraction: If given, what the data must have been prepared with.
         split_seed: Likewise.
+        label_noise, imbalance: See `alterations`; of the train examples that train_size leaves.
 
     Raises:
-        DataError: Unknown name, not prepared, damaged, or prepared with another split.
+        DataError: Unknown name, not prepared, damaged, or prepared with another split; or not to be altered so.
     """
     directory = directory_of(name, data_dir)
     if is_file(name) and not directory.is_dir():
@@ -134,7 +138,8 @@ def load(
                 f"{directory} was prepared with {key} = {meta[key]}, but {wanted} is asked for. "
                 f"Set data.{key} = {meta[key]}, or delete the folder and prepare {name} again with {wanted}."
             )
-    return prepared.load(directory, train_size)
+    data = prepared.load(directory, train_size)
+    return altered(data, meta["split_seed"], label_noise=label_noise, imbalance=imbalance)
 
 
 def directory_of(name: str, data_dir: Path) -> Path:

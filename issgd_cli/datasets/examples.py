@@ -16,15 +16,18 @@ Which = slice | NDArray[np.int64] | Tensor
 class _Rows:
     """An array of which rows are asked for: on the CPU as it is, perhaps memory-mapped; elsewhere moved there once."""
 
-    def __init__(self, array: NDArray[Any], device: torch.device) -> None:
-        self._array = array
-        self._on_device = None if device.type == "cpu" else torch.from_numpy(np.array(array)).to(device)
+    def __init__(self, array: NDArray[Any], device: torch.device, among: NDArray[np.int64] | None = None) -> None:
+        """All rows of an array, or those `among` them."""
+        self._array, self._among, self._on_device = array, among, None
+        if device.type != "cpu":
+            self._on_device = torch.from_numpy(np.array(array if among is None else array[among])).to(device)
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         """A copy: indexing by a slice alone would be a view."""
         if self._on_device is not None:
             return self._on_device[rows].clone() if isinstance(rows, slice) else self._on_device[rows]
-        return torch.from_numpy(np.array(self._array[rows if isinstance(rows, slice) else rows.numpy()]))
+        which = rows if isinstance(rows, slice) else rows.numpy()
+        return torch.from_numpy(np.array(self._array[which if self._among is None else self._among[which]]))
 
 
 class Examples:
@@ -40,7 +43,7 @@ class Examples:
         self._count, self._shape, self._are_tokens = len(split), data.shape, data.tokens > 0
         self._mean = torch.from_numpy(np.array(data.mean, np.float32)).to(device)
         self._inverse_std = torch.from_numpy(1 / np.array(data.std, np.float32)).to(device)
-        self._inputs = _Rows(split.inputs, device)
+        self._inputs = _Rows(split.inputs, device, split.rows)
         self._targets = _Rows(np.asarray(split.targets, np.int64 if data.classes else np.float32), device)
 
     def __len__(self) -> int:

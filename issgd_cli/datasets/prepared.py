@@ -28,12 +28,15 @@ class Split:
     """The examples of one split, in stored order.
 
     Attributes:
-        inputs: uint8, float32 or int32, (n, features), images in CHW order; a read-only memory map.
+        inputs: uint8, float32 or int32, (n, features), images in CHW order; a read-only memory map. Where there are
+            `rows`, it may hold others, too.
         targets: Labels, int64, (n,), in 0..classes - 1; or numbers, float32, (n, K), a read-only memory map.
+        rows: Where its examples' inputs are among `inputs`, ascending, (n,); None: there are no others.
     """
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
+    rows: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

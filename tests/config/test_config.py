@@ -148,6 +148,7 @@ def changed(key: str) -> Any:
         "name": "other",
         "data.validation_fraction": 0.2,
         "data.augment": ["flip"],
+        "data.label_noise": 0.5,
         "optimizer.momentum": 0.5,
         "proposal.minimum_usable_fraction": 0.5,
     }
