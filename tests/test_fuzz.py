@@ -25,7 +25,8 @@ from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Layout
 from issgd_cli.database.documents import UnfitError, read_events, read_layout, read_pointer, read_start, read_status
 from issgd_cli.database.records import FIELDS, Event, flaw
-from issgd_cli.datasets import cifar10, mat5, mnist, prepared, svhn, user
+from issgd_cli.datasets import mat5, mnist, prepared, svhn, user
+from issgd_cli.datasets.cifar import CIFAR10, CIFAR100
 from issgd_cli.datasets.sources import silent
 from issgd_cli.errors import ConfigError, DataError, IssgdError, RunError
 from issgd_cli.experiments import experiment
@@ -201,7 +202,7 @@ def test_no_pickle_is_ever_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Python objects"):
         user.dataset(path, 0, silent)
     with pytest.raises(DataError):
-        cifar10.python_batch(pickle.dumps({"data": Trap(), "labels": [1]}, protocol=2), "a batch")
+        CIFAR10.python_batch(pickle.dumps({"data": Trap(), "labels": [1]}, protocol=2), "a batch")
 
 
 # Datasets
@@ -265,7 +266,7 @@ def test_idx_files_are_read_whole_or_refused(tmp_path: Path, draws: st.DataObjec
 def test_cifar_batches_are_read_whole_or_refused(draws: st.DataObject) -> None:
     batch = pickle.dumps({"data": [1, 2], "labels": [1], "x": ("y", {"z": None})}, protocol=2)
     content = draws.draw(spoils(batch))
-    for read in (cifar10.python_batch, cifar10.binary_batch):
+    for read in (CIFAR10.python_batch, CIFAR10.binary_batch, CIFAR100.python_batch, CIFAR100.binary_batch):
         reads(lambda read=read: read(content, "a batch"), DataError)  # type: ignore[misc]
 
 

@@ -9,7 +9,19 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from issgd_cli.datasets import cifar10, house_numbers, mnist, polynomial, prepared, sentences, svhn, user, writing
+from issgd_cli.datasets import (
+    cifar,
+    cifar10n,
+    house_numbers,
+    image,
+    mnist,
+    polynomial,
+    prepared,
+    sentences,
+    svhn,
+    user,
+    writing,
+)
 from issgd_cli.datasets.alterations import altered
 from issgd_cli.datasets.classes import empty_classes
 from issgd_cli.datasets.prepared import Prepared, Split
@@ -21,7 +33,9 @@ __all__ = ["DATASETS", "NAMES", "Prepared", "Progress", "Split", "directory_of",
 DATASETS: dict[str, Callable[[Request], Recipe]] = {
     "svhn": svhn.with_extra,
     "svhn-train": svhn.without_extra,
-    "cifar10": cifar10.recipe,
+    "cifar10": cifar.CIFAR10.recipe,
+    "cifar100": cifar.CIFAR100.recipe,
+    **{f"cifar10n-{kind}": cifar10n.recipe_of(kind) for kind in cifar10n.KINDS},
     "mnist": mnist.MNIST.recipe,
     "fashion-mnist": mnist.FASHION_MNIST.recipe,
     "house-numbers": house_numbers.recipe,
@@ -29,6 +43,7 @@ DATASETS: dict[str, Callable[[Request], Recipe]] = {
     "sst2": sentences.sst2,
     "mr": sentences.mr,
     "polynomial": polynomial.recipe,
+    "image": image.recipe,
 }
 NAMES = tuple(DATASETS)
 

@@ -276,6 +276,7 @@ def _missing(directory: Path) -> str:
         "svhn": "SVHN",
         "svhn-train": "SVHN",
         "cifar10": "CIFAR-10",
+        "cifar100": "CIFAR-100",
         "mnist": "MNIST",
         "fashion-mnist": "Fashion-MNIST",
     }

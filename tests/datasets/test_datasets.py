@@ -147,7 +147,7 @@ def test_unknown_names(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"'cifar-10'.*Did you mean cifar10"):
             use("cifar-10", tmp_path)
         with pytest.raises(
-            DataError, match="Known are svhn, svhn-train, cifar10, mnist, fashion-mnist, house-numbers, trec"
+            DataError, match="Known are svhn, svhn-train, cifar10, cifar100, cifar10n-aggre, cifar10n-random1, "
         ):
             use("zzzzz", tmp_path)
 

@@ -1,4 +1,4 @@
-"""CIFAR-10's loaders on small batches of both official layouts; a pickle is walked, never run."""
+"""CIFAR-10's and CIFAR-100's loaders on small batches of both official layouts; a pickle is walked, never run."""
 
 import io
 import pickle
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from issgd_cli.datasets import cifar10, prepare, prepared
+from issgd_cli.datasets import prepare, prepared
+from issgd_cli.datasets.cifar import CIFAR10, CIFAR100, Cifar
 from issgd_cli.errors import DataError
 
 BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
@@ -92,7 +93,7 @@ def test_python_batch_is_what_pickle_reads() -> None:
     content = python(images, labels)
     by_pickle = pickle.loads(content, encoding="bytes")  # of our own making: proves that the fixture is a true pickle
     np.testing.assert_array_equal(by_pickle[b"data"], images)
-    found = cifar10.python_batch(content, "batch")
+    found = CIFAR10.python_batch(content, "batch")
     np.testing.assert_array_equal(found[0], images)
     np.testing.assert_array_equal(found[1], labels)
 
@@ -117,7 +118,7 @@ def test_other_pickles_are_refused_and_never_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="not a CIFAR-10 batch"):
-        cifar10.python_batch(content, "data_batch_1")
+        CIFAR10.python_batch(content, "data_batch_1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,3 +164,45 @@ def test_no_cifar10_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"holds no CIFAR-10.*cifar-10-binary\.tar\.gz"):
         prepare("cifar10", tmp_path, source=tmp_path / "empty")
+
+
+def hundred(images: NDArray[np.uint8], coarse: NDArray[np.uint8], fine: NDArray[np.uint8], suffix: str) -> bytes:
+    """A batch of CIFAR-100, as either version has it."""
+    if suffix == ".bin":
+        return np.concatenate([coarse[:, None], fine[:, None], images], axis=1).tobytes()
+    content = python(images, fine).replace(b"U\x06labels", b"U\x0bfine_labels")
+    numbers = b"]q\x0a(" + b"".join(b"K" + bytes([label]) for label in coarse) + b"e"
+    return content[:-2] + b"U\x0dcoarse_labels" + numbers + b"u."
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cifar100_is_by_its_fine_labels(tmp_path: Path, suffix: str, packed: bool) -> None:
+    folder = tmp_path / "from" / CIFAR100.folders[suffix]
+    folder.mkdir(parents=True)
+    parts = {}
+    for name, count in (("train", 100), ("test", 30)):
+        images, coarse = batch(count, count)
+        fine = np.random.default_rng(count).permutation(100)[:count].astype(np.uint8)
+        (folder / f"{name}{suffix}").write_bytes(hundred(images, coarse, fine, suffix))
+        parts[name] = {image.tobytes(): int(label) for image, label in zip(images, fine, strict=True)}
+    source = folder.parent
+    if packed:
+        source = tmp_path / {".bin": "cifar-100-binary.tar.gz", "": "cifar-100-python.tar.gz"}[suffix]
+        with tarfile.open(source, "w:gz") as tar:
+            tar.add(folder, folder.name)
+    data = prepared.load(prepare("cifar100", tmp_path / "data", source=source))
+    assert (data.classes, data.shape, data.sizes) == (100, (3, 32, 32), {"train": 95, "valid": 5, "test": 30})
+    found: dict[str, dict[bytes, int]] = {"train": {}, "test": {}}
+    for name, split in data.splits.items():
+        labels = zip(split.inputs, split.targets, strict=True)
+        found["test" if name == "test" else "train"] |= {image.tobytes(): int(label) for image, label in labels}
+    assert found == parts
+
+
+@pytest.mark.parametrize("family", [CIFAR10, CIFAR100])
+def test_a_batch_that_is_too_large_is_not_read_to_its_end(tmp_path: Path, family: Cifar) -> None:
+    for name in (*family.train, *family.test):
+        with (tmp_path / f"{name}.bin").open("wb") as file:
+            file.truncate(family.most + 1)
+    with pytest.raises(DataError, match=f"more than {family.most:,} bytes: not {family.title}'s"):
+        prepare(family.name, tmp_path / "data", source=tmp_path)
