@@ -12,6 +12,7 @@ from pathlib import Path
 from issgd_cli.datasets import (
     cifar,
     cifar10n,
+    flowers,
     house_numbers,
     image,
     mnist,
@@ -36,6 +37,7 @@ DATASETS: dict[str, Callable[[Request], Recipe]] = {
     "cifar10": cifar.CIFAR10.recipe,
     "cifar100": cifar.CIFAR100.recipe,
     **{f"cifar10n-{kind}": cifar10n.recipe_of(kind) for kind in cifar10n.KINDS},
+    "flowers-102": flowers.recipe,
     "mnist": mnist.MNIST.recipe,
     "fashion-mnist": mnist.FASHION_MNIST.recipe,
     "house-numbers": house_numbers.recipe,

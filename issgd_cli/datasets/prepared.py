@@ -277,6 +277,7 @@ def _missing(directory: Path) -> str:
         "svhn-train": "SVHN",
         "cifar10": "CIFAR-10",
         "cifar100": "CIFAR-100",
+        "flowers-102": "Flowers-102",
         "mnist": "MNIST",
         "fashion-mnist": "Fashion-MNIST",
     }
