@@ -16,6 +16,7 @@ from issgd_cli.datasets import (
     house_numbers,
     image,
     mnist,
+    modelnet,
     polynomial,
     prepared,
     sentences,
@@ -44,6 +45,8 @@ DATASETS: dict[str, Callable[[Request], Recipe]] = {
     "trec": sentences.trec,
     "sst2": sentences.sst2,
     "mr": sentences.mr,
+    "modelnet40": modelnet.modelnet40,
+    "modelnet10": modelnet.modelnet10,
     "polynomial": polynomial.recipe,
     "image": image.recipe,
 }

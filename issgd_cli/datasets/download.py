@@ -27,13 +27,13 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 _PAGE = "text/html"
 
 
-def fetch(url: str, path: Path, md5: str, progress: Progress, *, size: int | None = None) -> Path:
-    """A file from the network, its md5 verified; nothing is fetched if it is already there and right.
+def fetch(url: str, path: Path, md5: str | None, progress: Progress, *, size: int | None = None) -> Path:
+    """A file from the network, its md5 and size verified; nothing is fetched if it is already there and right.
 
     Args:
         url: Where it is.
         path: Where it goes. While unfinished it is `<path>.part`, from which a later call goes on.
-        md5: What it must have, in hex.
+        md5: What it must have, in hex; None where nobody has told: then only its size is looked at.
         size: Its bytes, if known; then nothing else is taken for it, and a mirror can go on where another has stopped.
 
     Raises:
@@ -48,7 +48,7 @@ def fetch(url: str, path: Path, md5: str, progress: Progress, *, size: int | Non
         for again in (True, False):
             resuming = _Resuming(path.with_name(path.name + ".part"), size, progress)
             try:
-                pooch.retrieve(url, f"md5:{md5}", fname=path.name, path=path.parent, downloader=resuming)
+                pooch.retrieve(url, md5 and f"md5:{md5}", fname=path.name, path=path.parent, downloader=resuming)
                 resuming.clean()
                 break
             except ValueError as error:  # pooch's for a wrong hash; what was fetched is gone, a retry starts afresh

@@ -283,8 +283,8 @@ def _missing(directory: Path) -> str:
     }
     if name in ("house-numbers", "polynomial"):
         return f"No {name} at {directory}. Make it with `issgd prepare {name}`; it needs no network."
-    if name in ("trec", "sst2", "mr"):
-        return f"No {name} at {directory}. Prepare it with `issgd prepare {name} --from DIR`, where its files are."
+    if name in ("trec", "sst2", "mr", "modelnet40", "image"):
+        return f"No {name} at {directory}. Prepare it with `issgd prepare {name} --from PATH`, where it comes from."
     return (
         f"No {titles.get(name, name)} at {directory}. Fetch it with `issgd prepare {name}`, "
         "or run on the built-in data with `--data house-numbers`."
