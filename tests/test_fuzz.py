@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from issgd_cli.config.config import Config
 from issgd_cli.config.layers import assignments
@@ -25,7 +26,7 @@ from issgd_cli.config.validation import resolve
 from issgd_cli.database import SPLITS, Layout
 from issgd_cli.database.documents import UnfitError, read_events, read_layout, read_pointer, read_start, read_status
 from issgd_cli.database.records import FIELDS, Event, flaw
-from issgd_cli.datasets import mat5, mnist, prepared, svhn, user
+from issgd_cli.datasets import cifar10n, clouds, image, mat5, mnist, prepared, svhn, user
 from issgd_cli.datasets.cifar import CIFAR10, CIFAR100
 from issgd_cli.datasets.sources import silent
 from issgd_cli.errors import ConfigError, DataError, IssgdError, RunError
@@ -37,6 +38,7 @@ from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpo
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.parameters import load_parameters, save_parameters
 from issgd_cli.runs.traces import Row, TraceWriter
+from tests.datasets.test_cifar10n import torchs
 
 LAYOUT = Layout(23, 5, 7, 10)
 
@@ -268,6 +270,21 @@ def test_cifar_batches_are_read_whole_or_refused(draws: st.DataObject) -> None:
     content = draws.draw(spoils(batch))
     for read in (CIFAR10.python_batch, CIFAR10.binary_batch, CIFAR100.python_batch, CIFAR100.binary_batch):
         reads(lambda read=read: read(content, "a batch"), DataError)  # type: ignore[misc]
+
+
+@fuzzed
+@given(draws=st.data())
+def test_peoples_labels_pictures_and_shapes_are_read_whole_or_refused(tmp_path: Path, draws: st.DataObject) -> None:
+    labels, png = torchs({"aggre_label": np.arange(10)}), io.BytesIO()
+    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(png, "PNG")
+    path = tmp_path / "a_file"
+    path.write_bytes(draws.draw(spoils(labels)))
+    reads(lambda: cifar10n.labels_of(path, "aggre_label"), DataError)
+    path.write_bytes(draws.draw(spoils(png.getvalue())))
+    reads(lambda: image.picture(path), DataError)
+    shape = draws.draw(spoils(b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"))
+    with contextlib.suppress(ValueError, IndexError):
+        clouds.mesh_of(shape)
 
 
 @fuzzed

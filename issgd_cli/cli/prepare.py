@@ -15,13 +15,16 @@ def prepare(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="svhn, svhn-train, cifar10, mnist, fashion-mnist, house-numbers, trec, sst2, mr, polynomial, or your "
-            "own FILE.npz."
+            help="svhn, svhn-train, cifar10, cifar100, cifar10n-worse (-aggre, -random1 to 3), flowers-102, mnist, "
+            "fashion-mnist, house-numbers, trec, sst2, mr, modelnet40, modelnet10, polynomial, image, or your own "
+            "FILE.npz."
         ),
     ] = "svhn",
-    source: Annotated[Path | None, typer.Option("--from", help="Read the official files in this folder.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Official files: their folder; of image, FILE.png.")
+    ] = None,
     data_dir: Annotated[Path, typer.Option(help="Where prepared datasets go.")] = Path("data"),
-    size: Annotated[int | None, typer.Option(help="Examples to make (house-numbers only).")] = None,
+    size: Annotated[int | None, typer.Option(help="Examples to make (house-numbers, polynomial).")] = None,
     validation_fraction: Annotated[float, typer.Option(help="Held out for validation.")] = 0.05,
     split_seed: Annotated[int, typer.Option(help="Of the split and of the stored order.")] = 42,
     force: Annotated[bool, typer.Option(help="Make it anew even if it is there.")] = False,
@@ -46,7 +49,8 @@ def prepare(
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     learned = f"{data.classes} classes" if data.classes else f"{data.outputs} numbers to predict"
     typer.echo(f"{dataset} is ready in {place}: {counts} examples of {data.features} features, {learned}.")
-    network = " --set model.network=text" if data.tokens else ""
+    fitting = "text" if data.tokens else "siren" if dataset == "image" else "pointnet" if len(data.shape) == 2 else ""
+    network = f" --set model.network={fitting}" if fitting else ""
     loss = "" if data.classes else " --set model.loss=squared"
     typer.echo(f"Next: issgd train --data {shlex.quote(place.name)} --workers 3{network}{loss}")
 

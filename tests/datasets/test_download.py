@@ -364,3 +364,14 @@ def test_unreachable_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.001)
     with pytest.raises(DataError, match=r"cannot be fetched.*--from DIR"):
         download.fetch("http://127.0.0.1:9/file.mat", tmp_path / "file.mat", MD5, silent)
+
+
+def test_a_file_whose_md5_nobody_has_told_is_known_by_its_size(tmp_path: Path, server: Server) -> None:
+    path = tmp_path / "file.mat"
+    with pytest.raises(DataError, match=r"1,000,000 bytes where 999,999 were announced"):
+        download.fetch(server.url, path, None, silent, size=999_999)
+    assert not path.exists()
+    assert download.fetch(server.url, path, None, silent, size=len(CONTENT)).read_bytes() == CONTENT
+    asked = len(server.asked)
+    download.fetch(server.url, path, None, silent, size=len(CONTENT))
+    assert len(server.asked) == asked
