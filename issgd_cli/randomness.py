@@ -22,6 +22,8 @@ Role = Literal[
     "augmentation",  # random changes of the master's minibatches; index: step
     "loader_workers",  # what the workers of a data loader are seeded with; index: step
     "label_noise",  # which training labels are wrong, by data.split_seed, and what they say
+    "presample",  # examples that the master looks at before it draws (methods/dlis.py); index: step
+    "pruning",  # examples left out of an epoch, or for good; index: epoch
 ]
 
 # A role's number is part of its draws: append to Role, never reorder it.

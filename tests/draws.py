@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from issgd_cli.database import Layout, Published, Weights
 from issgd_cli.equations.alain2015 import Float64s
-from issgd_cli.methods.method import Method
+from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.methods.method import Method, Seen
 from issgd_cli.methods.table import Table
 
 EXAMPLES = 6
@@ -45,10 +46,18 @@ def fixed(numbers: ArrayLike) -> np.random.Generator:
     return cast(np.random.Generator, Fixed())
 
 
+def seen_of(outputs: ArrayLike, losses: ArrayLike | None = None) -> Seen:
+    """What a pass shows whose logits these are, shape (B, classes); each example is of class 0."""
+    logits = torch.as_tensor(np.asarray(outputs, np.float64))
+    targets = torch.zeros(len(logits), dtype=torch.int64)
+    found = cross_entropy(logits, targets) if losses is None else torch.as_tensor(np.asarray(losses, np.float64))
+    return Seen(found, logits, targets, cross_entropy)
+
+
 def estimate(method: Method, step: int, size: int, gradients: Float64s) -> Float64s:
     """The weighted gradient of a step's minibatch, as the method itself draws and weighs it."""
     drawn = method.draw(step, size)
-    (coefficients,) = method.weigh(drawn, torch.zeros(size)).double().numpy()
+    (coefficients,) = method.weigh(drawn, seen_of(np.zeros((size, 2)))).double().numpy()
     return np.asarray(coefficients @ gradients[drawn.indices.numpy()])
 
 

@@ -18,7 +18,9 @@ T = TypeVar("T")
 class Operation(NamedTuple):
     """Something that takes time."""
 
-    name: Literal["publish", "wait", "refresh", "train", "pull", "score", "push", "sample", "audit", "checkpoint"]
+    name: Literal[
+        "publish", "wait", "refresh", "look", "train", "pull", "score", "push", "sample", "audit", "checkpoint"
+    ]
     version: int = 0  # of the parameters it concerns
     examples: int = 0
     bytes: int = 0  # through the database

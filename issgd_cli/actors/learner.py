@@ -8,7 +8,7 @@ from torch import Tensor
 
 from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
-from issgd_cli.methods.method import Gradient, Needs
+from issgd_cli.methods.method import Gradient, Needs, Seen
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.optimizers import Descent
 from issgd_cli.optimizers.schedules import learning_rate
@@ -25,10 +25,12 @@ class Pass:
 
     Attributes:
         losses: Each example's own, with their graph, shape (B,).
+        seen: What it shows, without.
         scored: The same pass, where the norms are to be taken along.
     """
 
     losses: Tensor
+    seen: Seen
     scored: Forward | None = None
 
 
@@ -68,8 +70,21 @@ class Learner:
         inputs = self.problem.augmentation(inputs, self.step)
         if needs == "norms":
             scored = forward(self.problem.loss, self.model, inputs, targets)
-            return Pass(scored.losses, scored)
-        return Pass(self.problem.loss(self.model(inputs), targets))
+            return Pass(scored.losses, self._seen(scored.losses, scored.outputs, targets), scored)
+        outputs = self.model(inputs)
+        losses = self.problem.loss(outputs, targets)
+        return Pass(losses, self._seen(losses, outputs, targets))
+
+    @torch.no_grad()
+    def look(self, inputs: Tensor, targets: Tensor) -> Seen:
+        """What these examples show as they are, in evaluation mode, as workers score them: nothing is trained."""
+        self.model.eval()
+        outputs = self.model(inputs)
+        self.model.train()
+        return self._seen(self.problem.loss(outputs, targets), outputs, targets)
+
+    def _seen(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> Seen:
+        return Seen(losses.detach(), outputs.detach(), targets, self.problem.loss)
 
     def backward(self, forward: Pass, coefficients: Tensor) -> tuple[list[Gradient], Tensor | None]:
         """The gradients of the losses, weighted by each row of the coefficients, shape (J, B).

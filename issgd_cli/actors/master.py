@@ -16,7 +16,7 @@ from torch import Tensor
 from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.learner import Learner
 from issgd_cli.actors.publishing import Publishing
-from issgd_cli.actors.saving import Saving
+from issgd_cli.actors.saving import Saving, recalled
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Master as Limits
 from issgd_cli.database import Database, Published
@@ -32,16 +32,38 @@ from issgd_cli.runs.folder import RunFolder
 POLL_SECONDS = 0.005
 
 
-def take_step(learner: Learner, method: Method, examples: Examples, size: int) -> Tensor:
-    """One step of SGD on a minibatch of this size; returns its weighted loss, still on the device."""
-    drawn = method.draw(learner.step, size)
+def taken(
+    learner: Learner, method: Method, examples: Examples, size: int, version: int = 0
+) -> Generator[Operation, None, Tensor]:
+    """One step of SGD on a minibatch of about this size, told of before it is taken.
+
+    Returns:
+        Its weighted loss, still on the device.
+    """
+    looked = None
+    if (candidates := method.presample(learner.step, size)) is not None:
+        yield Operation("look", version, examples=len(candidates))
+        looked = learner.look(*examples[candidates])
+    drawn = method.draw(learner.step, size, looked)
+    yield Operation("train", version, examples=len(drawn.indices))
     forward = learner.forward(*examples[drawn.indices], method.needs)
-    coefficients = method.weigh(drawn, forward.losses.detach())  # (J, B)
+    coefficients = method.weigh(drawn, forward.seen)  # (J, B)
     gradients, squared_norms = learner.backward(forward, coefficients)
     gradient = method.combine(gradients)
-    method.learn(drawn, squared_norms)
+    method.learn(learner.step, drawn, forward.seen, squared_norms)
     learner.descend(gradient)
-    return coefficients.mean(0) @ forward.losses.detach()
+    return coefficients.mean(0) @ forward.seen.losses
+
+
+def take_step(learner: Learner, method: Method, examples: Examples, size: int) -> Tensor:
+    """`taken` at once, where nobody wants to be told; the weighted loss."""
+    step = taken(learner, method, examples, size)
+    while True:
+        try:
+            next(step)
+        except StopIteration as end:
+            loss: Tensor = end.value
+            return loss
 
 
 class Master:
@@ -91,6 +113,8 @@ class Master:
         if method.needs == "norms":
             problem.refuse_batch_statistics(f"proposal.method = '{config.proposal.method}'")
         learner = Learner(config, problem, device, checkpoint)
+        if checkpoint is not None:
+            recalled(method, checkpoint.learned, folder.checkpoint)
         version, seconds = (1, None) if checkpoint is None else (checkpoint.version, checkpoint.seconds)
         saving = Saving(config, database, folder, version)
         return cls(config, learner, method, examples, database, saving, version, seconds)
@@ -111,8 +135,8 @@ class Master:
                     break
                 if self.task is not None and self.task.done:
                     self._adopt(self.task.result())
-                yield Operation("train", self.publishing.version - 1, examples=limits.minibatch_size)
-                losses.append(take_step(self.learner, self.method, self.examples, limits.minibatch_size))
+                parts = self.learner, self.method, self.examples, limits.minibatch_size
+                losses.append((yield from taken(*parts, self.publishing.version - 1)))
                 self.saving.audit_if_due(self.learner, self.method)
             of_block = torch.stack(losses)
             self.loss = float(of_block.mean())
@@ -186,7 +210,7 @@ class Master:
         """
         self.learner.problem.data.refuse_changed()
         self._refuse_diverged()
-        self.saving.checkpoint(self.learner, self.publishing.version, now)
+        self.saving.checkpoint(self.learner, self.method, self.publishing.version, now)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint does not hold of it, between two blocks: the method's, and the round under way."""
@@ -231,7 +255,8 @@ class Master:
         trouble = self.learner.trouble(losses)
         if trouble is None:
             return
-        omega = self.method.proposal.weights[self.method.proposal.weights > 0]
+        weights = self.method.weights_in_use()
+        omega = weights[weights > 0]
         good = self.saving.folder.checkpoint
         raise RunError(
             f"{trouble} (largest importance weight possible: {omega.mean() / omega.min():.3g}). Lower "

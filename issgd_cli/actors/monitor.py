@@ -31,6 +31,7 @@ from issgd_cli.runs.traces import BLOCK_ENDS, Row, TraceWriter
 MOST_LIVES = 1000  # of actors, whose work is counted one by one
 POLL_SECONDS = {"exact": 0.005, "relaxed": 0.1}
 WORK = ("work/examples_trained", "work/examples_scored", "work/bytes_sent")  # the last ends a sample's block
+LOOKED_AT = "work/examples_looked_at"  # where a method does look
 
 
 class Monitor:
@@ -178,15 +179,17 @@ class Monitor:
         living = {f"{actor}:{status['process']}": status for actor, status in statuses.items()}
         for life, status in living.items():
             examples = status["examples"]
+            looked = {LOOKED_AT: examples["look"]} if "look" in examples else {}
             counts = (examples.get("train", 0), examples.get("score", 0), status["bytes"])
-            self.work[life] = dict(zip(WORK, counts, strict=True))
+            self.work[life] = looked | dict(zip(WORK, counts, strict=True))
         if len(self.work) > MOST_LIVES:
             # One that another life of the same actor has followed reports no more. (One that is only not heard of may.)
             over = [life for life in self.work if life not in living and _owner(life) in statuses]
             self.work["before"] = total_work({life: self.work.pop(life, {}) for life in ("before", *over)})
         self.database.put("work", dict(self.work))
         totals = total_work(self.work)
-        return {name: totals.get(name, 0) for name in WORK}
+        looked = {LOOKED_AT: totals[LOOKED_AT]} if LOOKED_AT in totals else {}
+        return looked | {name: totals.get(name, 0) for name in WORK}
 
     def _write(self, rows: list[Row]) -> None:
         self.trace.append([row._replace(value=float(row.value)) for row in rows])

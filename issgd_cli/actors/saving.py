@@ -2,15 +2,16 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.learner import Learner
 from issgd_cli.config.config import Config
 from issgd_cli.database import Database, Document, Records, Split
-from issgd_cli.errors import RunError
+from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.methods.method import Method
-from issgd_cli.runs.arrays import Arrays
+from issgd_cli.runs.arrays import START_AGAIN, Arrays
 from issgd_cli.runs.audits import Audit, save_audit
 from issgd_cli.runs.checkpoints import Checkpoint, save_checkpoint, total_work
 from issgd_cli.runs.folder import RunFolder
@@ -58,7 +59,7 @@ class Saving:
             yield self.keeping
         return self.keeping is None or self.keeping.done
 
-    def checkpoint(self, learner: Learner, version: int, now: float) -> None:
+    def checkpoint(self, learner: Learner, method: Method, version: int, now: float) -> None:
         """Saves all that `--resume` needs, as of the publication of this version; `now` by the database's clock.
 
         Raises:
@@ -74,6 +75,7 @@ class Saving:
             parameters=learner.parameters.cpu().numpy(),
             optimizer={name: vector.cpu().numpy() for name, vector in learner.optimizer.vectors.items()},
             moment=self.moment,
+            learned=method.learned(),
             **vars(kept),
         )
         self.keeping = None
@@ -93,7 +95,7 @@ class Saving:
             step=learner.step,
             seconds=self.database.seconds(),
             parameters=learner.parameters.cpu().numpy(),
-            weights=method.proposal.weights,
+            weights=method.weights_in_use(),
             previous=method.in_use.previous,
             smoothing=method.in_use.smoothing,
         )
@@ -110,3 +112,23 @@ class Saving:
     def _kept(self) -> Kept:
         proposal, work = self.database.get("proposal") or {}, self.database.get("work") or {}
         return Kept(proposal, total_work(work), self.database.records())
+
+
+def recalled(method: Method, learned: Arrays, checkpoint: Path) -> None:
+    """Gives a method back what it had learned.
+
+    Args:
+        method: Made anew.
+        learned: What a checkpoint holds.
+        checkpoint: Where it lies.
+
+    Raises:
+        DamagedError: No such method can have learned that.
+    """
+    expected, held = ({name: (a.dtype, a.shape) for name, a in each.items()} for each in (method.learned(), learned))
+    try:
+        if expected != held:
+            raise ValueError(f"what its method has learned is {held}, not {expected}")
+        method.recall(learned)
+    except ValueError as error:
+        raise DamagedError(checkpoint, error, START_AGAIN) from None

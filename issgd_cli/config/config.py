@@ -155,7 +155,7 @@ class Config(Section):
 
     def own(self, kind: type[S]) -> S:
         """The settings of a method, a network or a loss, from the section of its name."""
-        return next(value for value in vars(self).values() if isinstance(value, kind))
+        return next(value for value in vars(self).values() if type(value) is kind)
 
     def hash(self) -> str:
         """Eight hex digits of what defines the run's results: no seed, name, path, database, device, restarts.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from issgd_cli.config.config import Config
-from issgd_cli.methods.method import Drawn, Method, Refreshed
+from issgd_cli.methods.method import Drawn, Method, Refreshed, Seen
 from issgd_cli.methods.proposal import Proposal, proposal
 from issgd_cli.methods.table import Float32s, OwnNorms, Table
 from issgd_cli.randomness import generator
@@ -37,11 +37,11 @@ class ISSGD(Method):
         settings = self.config.proposal
         return proposal(norms, usable, constant, settings.limit_mode, settings.minimum_usable_fraction)
 
-    def draw(self, step: int, size: int) -> Drawn:
+    def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
         indices, factors = self.proposal.draw(generator(self.config.seed, "draws", step), size)
         return Drawn(indices.to(self.device), factors.float().to(self.device))
 
-    def learn(self, drawn: Drawn, squared_norms: Tensor | None) -> None:
+    def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
         if self.own is not None and squared_norms is not None:
             self.own.pending.append((drawn.indices, squared_norms.sqrt()))
 

@@ -1,4 +1,4 @@
-"""What the master asks of a method, in the order of a paper's algorithm: draw, weigh, combine, learn.
+"""What the master asks of a method, in the order of a paper's algorithm: look, draw, weigh, combine, learn.
 
 A method is one file with one class, and one line in issgd_cli/registries.py.
 """
@@ -15,19 +15,50 @@ from torch import Tensor
 
 from issgd_cli.config.config import Config
 from issgd_cli.equations import alain2015
+from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.losses import Loss
 from issgd_cli.methods.proposal import Proposal, usable_norms
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.methods.table import Float32s, Table
 
-Needs = Literal["nothing", "norms"]  # of a minibatch's own examples
+# Of a minibatch's own examples: what its forward pass shows anyway, or each one's gradient norm, which costs some more.
+Needs = Literal["nothing", "outputs", "norms"]
 Gradient = Sequence[Tensor]  # one part for each parameter of the network, in its shape
 
 
 class Drawn(NamedTuple):
-    """A minibatch."""
+    """A minibatch, as large as was asked for or not."""
 
     indices: Tensor  # int64, shape (B,), on the master's device
     factors: Tensor  # importance weights, float32, shape (B,)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a forward pass of B examples shows, nothing with a graph.
+
+    Attributes:
+        losses: Each example's own, shape (B,).
+        outputs: The network's, shape (B, ...).
+        targets: The examples'.
+        loss: What compares the two.
+    """
+
+    losses: Tensor
+    outputs: Tensor
+    targets: Tensor
+    loss: Loss
+
+    def importances(self) -> Tensor:
+        """||dL/dm||, the norm of each loss's gradient by the network's outputs m, float64, shape (B,).
+
+        Analytic, without a backward pass.
+
+        Source: Salaun et al. 2023.
+        """
+        gradients = self.loss.output_gradients(self.outputs, self.targets).flatten(1)
+        norms: Tensor = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
+        return norms
 
 
 @dataclass(frozen=True)
@@ -64,17 +95,18 @@ class Method(ABC):
     """How the master draws its minibatches, and what it makes of them. A method says what it promises about bias.
 
     Attributes:
-        needs: What it wants to learn of its own minibatches: nothing, or each example's gradient norm.
+        needs: What it wants to know of its own minibatches.
         reads_pairs: Whether it looks at norms of two versions.
         in_use: What it draws from; None before the first look at the table, while draws are uniform.
         proposal: Its distribution.
+        examples: N.
     """
 
     needs: Needs = "nothing"
 
     def __init__(self, config: Config, examples: int, device: torch.device) -> None:
         """Of N examples, for a master on this device."""
-        self.config, self.device = config, device
+        self.config, self.examples, self.device = config, examples, device
         self.smoothing = smoothing(config.proposal.smoothing)
         self.reads_pairs = config.proposal.smoothing == "variance-optimal"
         self.in_use: Refreshed | None = None
@@ -90,24 +122,39 @@ class Method(ABC):
             constant: The smoothing constant that the configuration asks for.
         """
 
-    @abstractmethod
-    def draw(self, step: int, size: int) -> Drawn:
-        """The minibatch of a step: a function of the seed, the step and what is in use alone."""
+    def presample(self, step: int, size: int) -> Tensor | None:
+        """Which examples it wants to see before it draws the minibatch of a step, int64, shape (C,); None: none.
 
-    def weigh(self, drawn: Drawn, losses: Tensor) -> Tensor:
+        Their forward pass takes time, and counts as work.
+        """
+        return None
+
+    @abstractmethod
+    def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
+        """The minibatch of a step: a function of the seed, the step, what is in use and what was learned alone.
+
+        It changes nothing of these: an interrupted run draws the same minibatch once more.
+
+        Args:
+            step: Steps taken.
+            size: How many examples are asked for.
+            looked: What the examples of `presample` have shown.
+        """
+
+    def weigh(self, drawn: Drawn, seen: Seen) -> Tensor:
         """What each example's loss counts for in each of J gradients, shape (J, B); here the mean of section 4.1.
 
-        Positive in the last of them where norms are needed: they are taken along with that gradient.
+        Of any sign, and 0; but positive in the last of them where norms are needed, which are taken along with it.
         """
-        return drawn.factors[None] * (1 / len(losses))
+        return drawn.factors[None] * (1 / len(seen.losses))
 
     def combine(self, gradients: Sequence[Gradient]) -> Gradient:
         """The direction to descend, of J gradients; the only one there is."""
         (gradient,) = gradients
         return gradient
 
-    def learn(self, drawn: Drawn, squared_norms: Tensor | None) -> None:  # noqa: B027 - most have nothing to learn
-        """Takes in what its minibatch has given, norms where it needs them, shape (B,)."""
+    def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:  # noqa: B027
+        """Takes in what the minibatch of a step has given, norms where it needs them, shape (B,). Most don't care."""
 
     def settle(self, version: int, seconds: float) -> None:  # noqa: B027
         """Told at each publication of which version the minibatches since the last one were; nobody asks meanwhile."""
@@ -138,11 +185,28 @@ class Method(ABC):
         """Draws from this from now on."""
         self.in_use, self.proposal = refreshed, refreshed.proposal
 
-    def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
-        """What it goes on from, as numbers and arrays.
+    def weights_in_use(self) -> Float64s:
+        """What the next minibatch's examples are drawn in proportion to, for audits, shape (N,)."""
+        return self.proposal.weights
 
-        The simulated cluster's checkpoints hold it. On the local one a run that is resumed reads the table anew, and
-        what the master's own minibatches had taught is lost: an exact run there must not depend on it.
+    def learned(self) -> dict[str, NDArray[Any]]:
+        """What its own minibatches have taught it, numbers alone: in every checkpoint, of the same shapes all run long.
+
+        A run goes on from it to the bit, from the middle of an epoch, too.
+        """
+        return {}
+
+    def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:  # noqa: B027
+        """Goes on from `learned()`, whose names, types and shapes have been checked.
+
+        Raises:
+            ValueError: A value that it can't have learned.
+        """
+
+    def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
+        """What it goes on from besides, as numbers and arrays: what was made of the table, and what stands above that.
+
+        The simulated cluster's checkpoints hold it. On the local one a run that is resumed reads the table anew.
 
         Args:
             about_to: What it is going to adopt before it draws again, if anything.
@@ -154,3 +218,8 @@ class Method(ABC):
         """Goes on from `state()`, to the bit."""
         if "in_use" in state:
             self.adopt(Refreshed.restored(state["in_use"], self.device))
+
+
+def epoch_of(step: int, size: int, examples: int) -> int:
+    """Which epoch a step begins in, from 0 on, where one is as many draws as there are examples."""
+    return step * size // examples

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from issgd_cli.methods.method import Drawn, Method
+from issgd_cli.methods.method import Drawn, Method, Seen
 from issgd_cli.methods.proposal import Proposal
 from issgd_cli.methods.table import Float32s
 from issgd_cli.randomness import generator
@@ -25,18 +25,17 @@ class Reshuffled(Method):
     def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
         return Proposal.uniform(usable.size)
 
-    def draw(self, step: int, size: int) -> Drawn:
-        examples = len(self.proposal.weights)
+    def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
         places = np.arange(step * size, (step + 1) * size)  # in all epochs, one after the other
         indices = np.empty(size, np.int64)
-        for epoch in np.unique(places // examples):
-            within = places // examples == epoch
-            indices[within] = self.order(int(epoch))[places[within] % examples]
+        for epoch in np.unique(places // self.examples):
+            within = places // self.examples == epoch
+            indices[within] = self.order(int(epoch))[places[within] % self.examples]
         return Drawn(torch.from_numpy(indices).to(self.device, non_blocking=True), torch.ones(size, device=self.device))
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The examples of an epoch, shape (N,)."""
         if self._last[0] != epoch:  # drawn once an epoch, not at every step
             random = generator(self.config.seed, "reshuffling", epoch)
-            self._last = epoch, random.permutation(len(self.proposal.weights))
+            self._last = epoch, random.permutation(self.examples)
         return self._last[1]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from issgd_cli.database import SPLITS, Layout, Records, Split
 from issgd_cli.database.documents import read_topic
@@ -21,6 +22,7 @@ DAMAGED = "damaged.npz"  # and one that could not be read, kept for a look
 OPTIMIZER = "optimizer/"  # what the names of an optimiser's vectors begin with
 MOMENTUM = "momentum"  # the one of them in checkpoints of issgd 0.1
 MOMENT = "moment/"  # what the names of a moment's arrays begin with
+LEARNED = "learned/"  # and of those that a method has learned
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Checkpoint:
         records: The database's.
         moment: What the simulated cluster goes on from (simulation/moment.py); empty on the local one, which begins the
             actors anew, and in checkpoints of older versions of issgd.
+        learned: What the master's minibatches have taught its method, by name; finite.
     """
 
     step: int
@@ -49,6 +52,7 @@ class Checkpoint:
     work: dict[str, float]
     records: dict[Split, Records]
     moment: Arrays = field(default_factory=dict)
+    learned: Arrays = field(default_factory=dict)
 
     def renumbered(self, by: int) -> "Checkpoint":
         """The same with all versions that much higher, the next publication's and the records', so that ages stay."""
@@ -94,6 +98,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         arrays |= {f"{split}/{each.name}": getattr(records, each.name) for each in fields(Records)}
     arrays |= {OPTIMIZER + name: array for name, array in checkpoint.optimizer.items()}
     arrays |= {MOMENT + name: array for name, array in checkpoint.moment.items()}
+    arrays |= {LEARNED + name: array for name, array in checkpoint.learned.items()}
     save_arrays(path, arrays, older=path.with_name(PREVIOUS))
 
 
@@ -164,6 +169,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             work=_counts(json.loads(str(arrays["work"]))),
             records={split: _records(arrays, split, version) for split in SPLITS},
             moment={name.removeprefix(MOMENT): array for name, array in arrays.items() if name.startswith(MOMENT)},
+            learned={name.removeprefix(LEARNED): _numbers(arrays, name) for name in arrays if name.startswith(LEARNED)},
         )
         if checkpoint.proposal:
             read_topic("proposal")(str(arrays["proposal"]).encode())
@@ -196,6 +202,18 @@ def _records(arrays: Arrays, split: Split, version: int) -> Records:
     if wrong := flaw(found, version - 1):
         raise ValueError(f"{split}/{wrong}")
     return Records(**found)
+
+
+def _numbers(arrays: Arrays, name: str) -> NDArray[Any]:
+    """The array, if it holds finite numbers, or truths.
+
+    Raises:
+        ValueError: It does not.
+    """
+    array = arrays[name]
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise ValueError(f"{name} holds what are no finite numbers")
+    return array
 
 
 def _counts(document: Any) -> dict[str, float]:

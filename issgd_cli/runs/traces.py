@@ -56,6 +56,7 @@ QUANTITIES = {
     "staleness/{mean,max}_seconds": "age of the weights in use, since they were scored",
     "staleness/mean_versions": "age of the weights in use, in published parameter versions",
     "work/examples_{trained,scored}": "by all actors, so far",
+    "work/examples_looked_at": "before minibatches were drawn, so far: their forward pass alone",
     "work/bytes_sent": "parameters, weights, scores and samples through the database, by all actors, so far",
 }
 

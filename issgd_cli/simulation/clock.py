@@ -10,6 +10,7 @@ from issgd_cli.runs import traces
 from issgd_cli.runs.folder import RunFolder
 
 SCORING_SHARE = 0.63  # what scoring an example costs of what training on it does: FLOPs, and measured
+LOOKING_SHARE = 1 / 3  # and what its forward pass alone does
 
 # The database and its network serve everybody at once: each transfer has the whole bandwidth, however many there are.
 Durations = Callable[[str, Operation], float]
@@ -72,7 +73,7 @@ def resolved(clock: Clock, examples: int, measure: Callable[[], Clock]) -> Clock
     return preset.model_copy(update=given)
 
 
-def durations(clock: Clock, oracle: bool = False) -> Durations:
+def durations(clock: Clock, oracle: bool = False, minibatch_size: int = 128) -> Durations:
     """Seconds that an operation of an actor (by its name) takes.
 
     Sampling and auditing cost nothing: nobody waits for the monitor. A wait takes what it says.
@@ -80,6 +81,7 @@ def durations(clock: Clock, oracle: bool = False) -> Durations:
     Args:
         clock: A resolved one.
         oracle: All but training costs nothing either, so that the weights are fresh (section 4.1).
+        minibatch_size: Of a step, which takes as long whatever is drawn; looking at examples goes by their number.
     """
     free = {"sample", "audit"} | ({"publish", "refresh", "pull", "score", "push", "checkpoint"} if oracle else set())
     slow = {f"worker-{index}": factor for index, factor in clock.slow.items()}
@@ -100,6 +102,8 @@ def durations(clock: Clock, oracle: bool = False) -> Durations:
             return 0.0
         if name == "wait":
             return operation.seconds
+        if name == "look":
+            return (clock.step_seconds or 0.0) * LOOKING_SHARE * operation.examples / minibatch_size
         constant = constants[name]
         if constant is None:
             if name == "score":

@@ -115,7 +115,7 @@ class _Simulation:
         self.moment = {} if checkpoint is None else checkpoint.moment  # where it goes on from
         self.time = VirtualTime(
             config,
-            durations(clock, oracle=config.proposal.source == "oracle"),
+            durations(clock, config.proposal.source == "oracle", config.master.minibatch_size),
             0.0 if checkpoint is None else checkpoint.seconds,
             deaths(clock),
         )

@@ -21,7 +21,8 @@ from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Clock
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Layout, Published, Weights
 from issgd_cli.database.memory import MemoryDatabase
-from issgd_cli.methods.method import Drawn, Gradient, Method, Needs, Refreshed
+from issgd_cli.losses.squared import squared
+from issgd_cli.methods.method import Drawn, Gradient, Method, Needs, Refreshed, Seen
 from issgd_cli.methods.sgd import SGD
 from issgd_cli.methods.table import Table
 from issgd_cli.problem import Problem
@@ -72,7 +73,7 @@ class _Counting:
         self.step, self.parameters, self.loss = 0, torch.zeros(1), torch.zeros(1)
 
     def forward(self, inputs: None, targets: None, needs: Needs) -> Pass:
-        return Pass(self.loss)
+        return Pass(self.loss, Seen(self.loss, self.loss, self.loss, squared))
 
     def backward(self, forward: Pass, coefficients: Tensor) -> tuple[list[Gradient], None]:
         return [()], None
@@ -97,7 +98,7 @@ class _Looking(SGD):
     def refreshed(self, table: Table) -> Refreshed:
         return _Seen(self.proposal, table.previous(), 0.0, {}, table.workers)
 
-    def draw(self, step: int, size: int) -> Drawn:
+    def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
         return Drawn(torch.zeros(1, dtype=torch.int64), torch.ones(1))
 
 

@@ -17,7 +17,7 @@ from issgd_cli.database import Published
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import WeightError
-from issgd_cli.methods.method import Drawn, Gradient, Needs
+from issgd_cli.methods.method import Drawn, Gradient, Needs, Seen
 from issgd_cli.methods.sgd import SGD
 from issgd_cli.problem import Problem
 from issgd_cli.runs import cutting, traces
@@ -108,17 +108,17 @@ def test_a_run_ends_by_its_seconds(hired: Hired, configured: Configured, play: P
 class TwoGradients(SGD):
     """Of the minibatch's examples, in which each counts for more in one than in the other; their mean is SGD's."""
 
-    learned: torch.Tensor | None = None
+    norms: torch.Tensor | None = None
 
-    def weigh(self, drawn: Drawn, losses: torch.Tensor) -> torch.Tensor:
-        tilt = torch.linspace(0.5, 1.5, len(losses))
-        return super().weigh(drawn, losses) * torch.stack([tilt, 2 - tilt])
+    def weigh(self, drawn: Drawn, seen: Seen) -> torch.Tensor:
+        tilt = torch.linspace(0.5, 1.5, len(seen.losses))
+        return super().weigh(drawn, seen) * torch.stack([tilt, 2 - tilt])
 
     def combine(self, gradients: Sequence[Gradient]) -> Gradient:
         return [(one + other) / 2 for one, other in zip(*gradients, strict=True)]
 
-    def learn(self, drawn: Drawn, squared_norms: torch.Tensor | None) -> None:
-        self.learned = squared_norms
+    def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: torch.Tensor | None) -> None:
+        self.norms = squared_norms
 
 
 @pytest.mark.parametrize("needs", ["nothing", "norms"])
@@ -136,7 +136,7 @@ def test_a_method_may_descend_by_the_mean_of_two_gradients(
         torch.testing.assert_close(double.parameters, plain.parameters)
     assert double.step == 3
     assert isinstance(method, TwoGradients)
-    assert (None if method.learned is None else method.learned.shape) == (None if needs == "nothing" else (8,))
+    assert (None if method.norms is None else method.norms.shape) == (None if needs == "nothing" else (8,))
 
 
 # Interruption

@@ -16,7 +16,7 @@ from issgd_cli.methods.issgd import ISSGD
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs.folder import RunFolder
-from tests.draws import EXAMPLES, OLD, expected_estimate, tiny_gradients, tiny_table
+from tests.draws import EXAMPLES, OLD, expected_estimate, seen_of, tiny_gradients, tiny_table
 from tests.masters import Hired, own_norms, refresh, relaxed, report, score_chunk, score_everything, train
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def test_the_expected_gradient_is_the_mean_of_all_but_of_the_usable_where_others
     """Listed: every minibatch of two, drawn by norms that are stale."""
     method = ISSGD(relaxed(configured, f"proposal.smoothing={smoothing}", *settings), EXAMPLES, CPU)
     if method.own is not None:
-        method.learn(method.draw(0, 3), torch.tensor([0.1, 4.0, 90.0]))
+        method.learn(0, method.draw(0, 3), seen_of(np.zeros((3, 2))), torch.tensor([0.1, 4.0, 90.0]))
         method.settle(6, 0.9)
     method.adopt(method.refreshed(tiny_table()))
     assert len(set(method.proposal.weights.tolist())) > 2  # no fallback

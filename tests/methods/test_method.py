@@ -1,20 +1,22 @@
 """What every method does alike: it smooths as told, reports on what it draws from, and goes on from its state."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from issgd_cli.actors.saving import recalled
 from issgd_cli.config.config import Config
 from issgd_cli.equations.alain2015 import effective_sample_size, entropy
-from issgd_cli.errors import WeightError
+from issgd_cli.errors import DamagedError, WeightError
 from issgd_cli.methods.method import Method
 from issgd_cli.methods.proposal import FLOOR
 from issgd_cli.methods.smoothing import entropy_constant, variance_optimal_constant
 from issgd_cli.registries import METHODS
-from tests.draws import EXAMPLES, tiny_table
+from tests.draws import EXAMPLES, seen_of, tiny_table
 from tests.masters import Hired, in_use, poison, refresh, relaxed, report, score_chunk, score_everything
 
 Configured = Callable[..., Config]
@@ -65,11 +67,16 @@ def test_a_norm_that_is_no_number_ends_the_run(hired: Hired, configured: Configu
 
 # State
 
-MOST_STATE = {"issgd": ["proposal.limit_mode=fill", "master.reuse_own_norms=true"]}
+MOST_STATE = {
+    "issgd": ["proposal.limit_mode=fill", "master.reuse_own_norms=true"],
+    "pruning": ["pruning.reduction=0.3"],
+    "dlis": ["dlis.threshold=0"],
+}
 
 
 def new(configured: Configured, name: str) -> Method:
-    config = relaxed(configured, f"proposal.method={name}", *MOST_STATE.get(name, []))
+    settings = "master.minibatch_size=4", "master.steps=11"
+    config = relaxed(configured, f"proposal.method={name}", *settings, *MOST_STATE.get(name, []))
     return METHODS[name](config, EXAMPLES, torch.device("cpu"))  # type: ignore[no-any-return]
 
 
@@ -86,20 +93,56 @@ def going_on(method: Method, steps: range) -> list[Any]:
             method.settle(6, 0.5 + step / 100)
             method.adopt(refreshed := method.refreshed(tiny_table()))
             found.append(refreshed.values)
-        drawn = method.draw(step, 4)
+        random, looked = np.random.default_rng(step), None
+        if (candidates := method.presample(step, 4)) is not None:
+            looked = seen_of(random.normal(0, 3, (len(candidates), 3)))
+        drawn = method.draw(step, 4, looked)
         found += [drawn.indices.tolist(), drawn.factors.tolist()]
-        method.learn(drawn, torch.arange(1.0, 5) * (step + 1) if method.needs == "norms" else None)
+        size = len(drawn.indices)
+        norms = torch.arange(1.0, size + 1) * (step + 1) if method.needs == "norms" else None
+        method.learn(step, drawn, seen_of(random.normal(0, 3, (size, 3))), norms)
+        found.append(method.weights_in_use().tolist())
     return found
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_goes_on_from_its_state_to_the_same_bits(configured: Configured, name: str) -> None:
-    one, other = new(configured, name), new(configured, name)
-    going_on(one, range(5))
-    state = saved(one.state())
-    assert ("drawn" in state) == (name == "issgd")  # norms of the steps since the last publication
-    other.restore(state)
-    assert going_on(one, range(5, 11)) == going_on(other, range(5, 11))
+    for steps in (1, 2, 5):  # within epochs of six examples
+        one, other = new(configured, name), new(configured, name)
+        going_on(one, range(steps))
+        state, learned = saved(one.state()), saved(one.learned())
+        assert ("drawn" in state) == (name == "issgd")  # norms of the steps since the last publication
+        other.restore(state)
+        recalled(other, learned, Path("checkpoint.npz"))
+        assert going_on(one, range(steps, 11)) == going_on(other, range(steps, 11))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_a_method_cannot_have_learned_is_refused(configured: Configured, name: str) -> None:
+    one, path = new(configured, name), Path("checkpoint.npz")
+    learned = saved(one.learned())
+    with pytest.raises(DamagedError, match=r"checkpoint\.npz"):
+        recalled(one, {**learned, "other": np.zeros(3)}, path)
+    for spoilt in learned:
+        with pytest.raises(DamagedError, match=r"checkpoint\.npz"):
+            recalled(one, {**learned, spoilt: np.zeros((2, 5))}, path)
+        if learned[spoilt].dtype.kind in "if":
+            with pytest.raises(DamagedError, match=r"checkpoint\.npz"):
+                recalled(one, {**learned, spoilt: learned[spoilt] * 0 - 1}, path)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_minibatch_that_is_drawn_again_is_the_same(configured: Configured, name: str) -> None:
+    """An interrupted run may have drawn the minibatch that it is begun anew with."""
+    one = new(configured, name)
+    for step in range(4):
+        going_on(one, range(step, step + 1))
+        looked = None
+        if (candidates := one.presample(step + 1, 4)) is not None:
+            looked = seen_of(np.random.default_rng(0).normal(0, 3, (len(candidates), 3)))
+        first, second = (one.draw(step + 1, 4, looked) for _ in range(2))
+        assert torch.equal(first.indices, second.indices)
+        assert torch.equal(first.factors, second.factors)
 
 
 def test_a_method_goes_on_with_what_it_was_about_to_draw_from(configured: Configured) -> None:
