@@ -74,6 +74,12 @@ METHODS = Registry(
         "issgd": Part("issgd_cli.methods.issgd:ISSGD", by_scores=True),
         "sgd": Part("issgd_cli.methods.sgd:SGD", defaults=BASELINE),
         "reshuffled": Part("issgd_cli.methods.reshuffled:Reshuffled", defaults=BASELINE),
+        "online": Part("issgd_cli.methods.online:Online", has_settings=True, defaults=BASELINE),
+        "adaptive": Part("issgd_cli.methods.adaptive:Adaptive", has_settings=True, defaults=BASELINE),
+        "pruning": Part("issgd_cli.methods.pruning:Pruning", has_settings=True, defaults=BASELINE),
+        "dlis": Part("issgd_cli.methods.dlis:DLIS", has_settings=True, defaults=BASELINE),
+        "low": Part("issgd_cli.methods.low:LOW", has_settings=True, defaults=BASELINE),
+        "infobatch": Part("issgd_cli.methods.infobatch:InfoBatch", has_settings=True, defaults=BASELINE),
     },
 )
 NETWORKS = Registry(
