@@ -1,0 +1,54 @@
+"""LOW: its weights solve the programme that they are said to, whatever the gradients."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from issgd_cli.config.config import Config
+from issgd_cli.errors import ConfigError
+from issgd_cli.methods.low import LOW, optimal_weights
+from tests.draws import EXAMPLES, seen_of
+
+Configured = Callable[..., Config]
+
+
+@pytest.mark.parametrize("strength", [0.02, 0.1, 5.0])
+def test_the_weights_minimise_the_papers_programme(strength: float) -> None:
+    g2 = np.array([0.9, 0.1, 0.4, 0.0, 0.35])
+
+    def objective(w: np.ndarray) -> float:
+        return float(strength * w @ w - (g2 + strength) @ w)
+
+    constraint = {"type": "eq", "fun": lambda w: w.sum() - 5}
+    best = minimize(objective, np.ones(5), bounds=[(0, None)] * 5, constraints=constraint, options={"ftol": 1e-12})
+    np.testing.assert_allclose(optimal_weights(torch.from_numpy(g2), strength), best.x, atol=1e-4)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=40), st.floats(1e-3, 1e3))
+@settings(max_examples=100, deadline=None)
+def test_weights_are_none_negative_sum_to_the_size_and_follow_the_gradients(values: list[float], size: float) -> None:
+    weights = optimal_weights(torch.tensor(values, dtype=torch.float64), size).numpy()
+    assert (weights >= 0).all()
+    assert weights.sum() == pytest.approx(len(values))
+    assert (np.diff(weights[np.argsort(values)]) >= -1e-9).all()
+
+
+def test_even_gradients_weigh_as_sgds_do_and_others_make_it_biased(configured: Configured) -> None:
+    method = LOW(configured("proposal.method=low"), EXAMPLES, torch.device("cpu"))
+    drawn = method.draw(0, 4)
+    even = method.weigh(drawn, seen_of(np.zeros((4, 2))))
+    torch.testing.assert_close(even, torch.full((1, 4), 0.25))
+    (tilted,) = method.weigh(drawn, seen_of([[0.0, 0.0], [0.0, 0.5], [1.0, 0.0], [0.0, 0.0]]))
+    assert float(tilted.sum()) == pytest.approx(1)
+    assert tilted[1] > tilted[0] == tilted[3] > tilted[2]
+
+
+@pytest.mark.parametrize("given", ["strength=0", "strength=-1", "strength=inf"])
+def test_a_strength_that_is_none_is_refused(configured: Configured, given: str) -> None:
+    with pytest.raises(ConfigError, match=r"low\.strength"):
+        configured("proposal.method=low", f"low.{given}")
