@@ -13,7 +13,7 @@ from issgd_cli.config.config import Config
 from issgd_cli.config.values import Fraction, Number, Section
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.methods.importances import Importances
-from issgd_cli.methods.method import Drawn, Method, Needs, Seen, epoch_of
+from issgd_cli.methods.method import Drawn, Method, Needs, Refreshed, Seen, epoch_of
 from issgd_cli.methods.proposal import FLOOR, Proposal
 from issgd_cli.methods.reshuffled import Reshuffled
 from issgd_cli.methods.table import Float32s
@@ -52,7 +52,7 @@ class Online(Method):
         self.is_filled = False
         self.drawable = examples  # how many can be drawn
         self.first_epoch = Reshuffled(config, examples, device)
-        self.published = self.proposal  # as of the last publication, for reports
+        self.told = self.proposal  # as of the last publication, for reports
 
     def own_settings(self) -> Settings:
         """From the section of the method's name."""
@@ -91,10 +91,17 @@ class Online(Method):
         return self.importances.values.cpu().numpy().copy() if self.is_filled else np.ones(self.examples)
 
     def settle(self, version: int, seconds: float) -> None:
-        self.published = Proposal.of(self.weights_in_use())
+        self.told = Proposal.of(self.weights_in_use())
 
     def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
-        return self.published  # told of, not drawn from: q changes at every step
+        return self.told  # told of, not drawn from: q changes at every step
+
+    def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
+        return super().state(about_to) | {"told": self.told.weights}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.told = Proposal.of(state["told"])
 
     def learned(self) -> dict[str, NDArray[Any]]:
         return {"importances": self.importances.values.cpu().numpy().copy(), "is_filled": np.array(self.is_filled)}

@@ -72,7 +72,7 @@ class Pruning(online.Online):
 
     def refreshed(self, table: Table) -> Refreshed:
         found = super().refreshed(table)
-        return replace(found, values={**found.values, "proposal/kept_fraction": self.published.support / self.examples})
+        return replace(found, values={**found.values, "proposal/kept_fraction": self.told.support / self.examples})
 
     def learned(self) -> dict[str, NDArray[Any]]:
         return {**super().learned(), "began": np.array(self.began)}

@@ -171,6 +171,13 @@ def lasting(folder: RunFolder) -> list[tuple[Any, ...]]:
         (6, ["proposal.smoothing=entropy:0.95", "proposal.staleness_limit_versions=1"]),
         (9, ["proposal.method=sgd"]),
         (6, ["proposal.method=reshuffled"]),
+        # Their tables' numbers are the master's own: here within epochs of 4.75 steps.
+        (6, ["proposal.method=online", "master.minibatch_size=20"]),
+        (9, ["proposal.method=adaptive", "master.minibatch_size=20"]),
+        (9, ["proposal.method=pruning", "pruning.reduction=0.2", "master.minibatch_size=20"]),
+        (6, ["proposal.method=infobatch", "master.minibatch_size=20"]),
+        (6, ["proposal.method=dlis", "dlis.threshold=0.5"]),
+        (6, ["proposal.method=low"]),
         (9, ["optimizer.kind=adam", "optimizer.schedule.kind=cosine", "optimizer.weight_decay=0.01"]),
         (6, ["optimizer.kind=adamw", "optimizer.schedule.kind=steps", "optimizer.schedule.milestones=[5, 8]"]),
         (9, ["monitor.every_steps=6"]),

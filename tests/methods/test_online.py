@@ -7,8 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
+from issgd_cli.actors.auditing import exact_quantities
 from issgd_cli.config.config import Config
+from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.errors import ConfigError, RunError
 from issgd_cli.methods.adaptive import Adaptive
@@ -16,6 +19,9 @@ from issgd_cli.methods.method import Drawn
 from issgd_cli.methods.online import Online
 from issgd_cli.methods.proposal import FLOOR
 from issgd_cli.methods.reshuffled import Reshuffled
+from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.runs.audits import load_audit
+from tests.actors.test_auditing import examples_of, result
 from tests.draws import EXAMPLES, fixed, seen_of, tiny_gradients
 from tests.masters import Hired, refresh, relaxed, report, train
 
@@ -165,6 +171,37 @@ def test_reports_and_audits_are_of_the_table_of_their_moment(hired: Hired, confi
         master.method.settle(step, float(step))
         refresh(master)
         assert report(master)["proposal/effective_sample_size"] == pytest.approx(in_use.sum() ** 2 / (in_use**2).sum())
+
+
+def test_the_audited_trace_is_eq_6_with_the_table_of_its_step(
+    hired: Hired, configured: Configured, data: Prepared
+) -> None:
+    """Against each example's gradient by torch alone, though training has gone on since."""
+    master = hired(relaxed(configured, "proposal.method=online"))
+    refresh(master)
+    for _ in range(15):
+        train(master)
+    master.saving.audit(master.learner, master.method)
+    weights, learner = master.method.weights_in_use(), master.learner
+    parameters, chances = list(learner.model.parameters()), weights / weights.sum()
+    inputs, labels = master.examples[torch.arange(95)]
+    gradients = np.stack(
+        [
+            torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters, retain_graph=True)]).double()
+            for loss in functional.cross_entropy(learner.model(inputs), labels, reduction="none")
+        ]
+    )
+    estimates = gradients / (95 * chances[:, None])
+    trace = chances @ np.square(estimates).sum(1) - np.square(gradients.mean(0)).sum()
+    for _ in range(5):
+        train(master)
+    assert not np.array_equal(master.method.weights_in_use(), weights)
+    (path,) = master.saving.folder.audits.iterdir()
+    point, model = load_audit(path), learner.problem.network(CPU)
+    flatten_parameters(model).copy_(torch.from_numpy(point.parameters))
+    of = learner.problem.loss, model, examples_of(data)
+    values = result(exact_quantities(*of, point, (), np.random.default_rng(0)))
+    assert values["trace/in_use"] == pytest.approx(trace, rel=1e-4)
 
 
 def test_both_sections_may_be_there(configured: Configured) -> None:

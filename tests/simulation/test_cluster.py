@@ -126,7 +126,7 @@ KINDS = {
     "shuffled": (*RELAXED, "proposal.source=shuffled"),
     "oracle": (*EXACT, "proposal.source=oracle", "master.publish_every_steps=1"),
     "reshuffled": (*RELAXED, "proposal.method=reshuffled", "worker.count=1"),
-    "online": (*RELAXED, "proposal.method=online", "worker.count=1"),
+    "online": (*RELAXED, "proposal.method=online", "worker.count=1", "cluster.clock.publish_seconds=0.08"),
     "pruning": (*RELAXED, "proposal.method=pruning", "pruning.reduction=0.1", "worker.count=1"),
     "infobatch": (*RELAXED, "proposal.method=infobatch", "worker.count=1"),
     "dlis": (*RELAXED, "proposal.method=dlis", "dlis.threshold=0.5", "worker.count=1"),
