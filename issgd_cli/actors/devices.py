@@ -1,6 +1,8 @@
 """Where an actor computes, and with how many threads: the configuration's, dealt out among a run's actors."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -34,3 +36,16 @@ def threads(config: Config) -> int:
         return 1
     actors = (config.worker.count + 1) * int(os.environ.get("ISSGD_JOBS", "1"))
     return max(1, (os.cpu_count() or 1) // actors)
+
+
+@contextlib.contextmanager
+def computing(config: Config) -> Iterator[None]:
+    """The configuration's threads and precision, for as long as the run lasts."""
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(threads(config))
+    torch.set_float32_matmul_precision(config.cluster.matmul_precision)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])

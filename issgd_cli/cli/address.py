@@ -61,7 +61,7 @@ def on_default(run: "Run", overrides: Mapping[str, Any]) -> "Run":
     """
     database, url = run.config.database, default()
     named = "url" in overrides.get("database", {}) or (database.url and "***@" not in database.url)
-    if not url or named or database.listen or run.config.cluster.kind == "simulated":
+    if not url or named or database.listen or run.config.cluster.kind != "local":
         return run
     config = run.config.model_copy(update={"database": database.model_copy(update={"url": url})})
     return dataclasses.replace(run, config=config)

@@ -27,7 +27,9 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
     mode: Annotated[str | None, typer.Option(help="relaxed, or exact: barriers, bit for bit repeatable.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="local, or simulated: one process, a virtual clock.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="local, alone (no workers), or simulated (a virtual clock).")
+    ] = None,
     database: Annotated[
         str | None, typer.Option(help="URL; unless given, ISSGD_DATABASE's; none: a server of our own.")
     ] = None,

@@ -22,7 +22,7 @@ from issgd_cli.config.sections import (
     Worker,
 )
 from issgd_cli.config.values import Section, Whole, like
-from issgd_cli.registries import ALL, NETWORKS, Defaults
+from issgd_cli.registries import ALL, METHODS, NETWORKS, Defaults
 
 S = TypeVar("S", bound=Section)
 
@@ -58,6 +58,8 @@ class Config(Section):
         layers += [part.defaults for registry in ALL if (part := registry.parts.get(str(_given(values, registry.key))))]
         if _given(values, "proposal.source") == "oracle":
             layers.append({"master": {"mode": "exact", "publish_every_steps": 1}})
+        if _given(values, "cluster.kind") == "alone":
+            layers.append({"worker": {"count": 0}})
         resolved = dict(values)
         for name in {name: None for layer in layers for name in layer}:
             if isinstance(section := values.get(name, {}), Mapping):  # anything else is refused by its name, later
@@ -100,6 +102,7 @@ class Config(Section):
                 "master.reuse_own_norms is of no use in exact mode, where all norms are newer at each barrier"
             )
         simulated = self.cluster.kind == "simulated"
+        self._check_alone()
         if self.proposal.source == "oracle":
             if not simulated:
                 raise ValueError(
@@ -110,14 +113,29 @@ class Config(Section):
                     "proposal.source = 'oracle' means fresh weights before every step: set master.mode = 'exact' and "
                     "master.publish_every_steps = 1, or leave both out"
                 )
-        if simulated and (self.database.url or self.database.listen):
+        if self.cluster.kind != "local" and (self.database.url or self.database.listen):
             raise ValueError(
-                "the simulated cluster has its own database, in memory; leave out database.url and .listen"
+                f"cluster.kind = '{self.cluster.kind}' has its own database, in memory; leave out database.url and "
+                ".listen"
             )
         if self.database.url and self.database.listen:
             raise ValueError("database.listen is for a server of our own; leave it out, or database.url")
         self._check_workers_of_the_clock()
         return self
+
+    def _check_alone(self) -> None:
+        if self.cluster.kind != "alone":
+            return
+        if METHODS.parts[self.proposal.method].by_scores:
+            free = [repr(name) for name, part in METHODS.parts.items() if not part.by_scores]
+            raise ValueError(
+                f"proposal.method = '{self.proposal.method}' draws by what workers score, and cluster.kind = 'alone' "
+                f"has none; set it to {', '.join(free[:-1])} or {free[-1]}"
+            )
+        if self.worker.count > 0:
+            raise ValueError("cluster.kind = 'alone' has no workers; leave out worker.count")
+        if self.master.mode == "exact":
+            raise ValueError("exact mode waits for workers, and cluster.kind = 'alone' has none; leave it out")
 
     def _check_schedule(self) -> None:
         schedule = self.optimizer.schedule

@@ -151,7 +151,7 @@ class Clock(Section):
 class Cluster(Section):
     """Where the actors run."""
 
-    kind: Literal["local", "simulated"] = "local"
+    kind: Literal["local", "simulated", "alone"] = "local"  # alone: no workers, no database server, one process
     # Dealt out in turn: master, then workers, then the monitor. All are at the first on the simulated cluster.
     devices: Annotated[tuple[Text, ...], Field(min_length=1)] = ("auto",)
     # Of torch, an actor. None: 1 in exact mode and on the simulated cluster, else the cores shared out.

@@ -93,7 +93,7 @@ def reproduce(
             config = run.config
             if dealt := tuple(devices[place % len(devices) :: jobs]) if devices else ():
                 config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"devices": dealt})})
-            train = apart.train if config.cluster.kind == "simulated" else training.train
+            train = training.train if config.cluster.kind == "local" else apart.train
             folder = run.folder(results)
             with beside(folder):
                 train(

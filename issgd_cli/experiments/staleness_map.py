@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from issgd_cli.actors.devices import device_of
+from issgd_cli.actors.devices import computing, device_of
 from issgd_cli.actors.learner import Learner
 from issgd_cli.actors.master import take_step
 from issgd_cli.clusters.resuming import dataset_of
@@ -41,7 +41,6 @@ from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.problem import Problem
 from issgd_cli.scores import score
 from issgd_cli.simulation.clock import resolved
-from issgd_cli.simulation.cluster import computing
 from issgd_cli.simulation.estimate import measured
 from issgd_cli.simulation.schedule import Schedule, schedule
 

@@ -1,16 +1,15 @@
 """DLIS: minibatches resampled by importance from a larger uniform one that is looked at before, where it pays."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from issgd_cli.config.config import Config
-from issgd_cli.config.values import Decay, Number, Positive, Section
+from issgd_cli.config.values import Decay, Positive, Rate, Section
 from issgd_cli.methods.method import Drawn, Needs, Seen
 from issgd_cli.methods.sgd import SGD
 from issgd_cli.randomness import generator
@@ -22,7 +21,7 @@ class Settings(Section):
     presample: Positive = 3  # minibatches that are looked at for one that is trained on
     smoothing: Decay = 0.9  # of the running mean of the gain
     # What the gain must exceed; None: (B + 3 b) / (3 b) of a presample of B and minibatches of b, where looking pays.
-    threshold: Annotated[Number, Field(ge=0)] | None = None
+    threshold: Rate | None = None
 
 
 class DLIS(SGD):

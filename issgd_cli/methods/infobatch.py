@@ -1,16 +1,15 @@
 """InfoBatch: epochs in which examples of small loss are left out at random, and the others of them count for more."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from issgd_cli.config.config import Config
-from issgd_cli.config.values import Fraction, Number, Section
+from issgd_cli.config.values import Decay, Fraction, Section
 from issgd_cli.errors import ConfigError
 from issgd_cli.methods.method import Drawn, Method, Seen
 from issgd_cli.methods.proposal import Proposal
@@ -21,7 +20,7 @@ from issgd_cli.randomness import generator
 class Settings(Section):
     """The configuration's [infobatch]."""
 
-    drop: Annotated[Number, Field(ge=0, lt=1)] = 0.5  # r: the chance of an example below the mean to be left out
+    drop: Decay = 0.5  # r: the chance of an example below the mean to be left out
     until: Fraction = 0.875  # of the steps; from then on all examples are trained on
 
 

@@ -1,13 +1,10 @@
 """LOW: uniform draws, in which examples of a large gradient count for more."""
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from issgd_cli.config.config import Config
-from issgd_cli.config.values import Number, Section
+from issgd_cli.config.values import Rate, Section
 from issgd_cli.methods.method import Drawn, Needs, Seen
 from issgd_cli.methods.sgd import SGD
 
@@ -15,7 +12,7 @@ from issgd_cli.methods.sgd import SGD
 class Settings(Section):
     """The configuration's [low]."""
 
-    strength: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 0.1  # lambda: how much even weights are wanted
+    strength: Rate = 0.1  # lambda: how much even weights are wanted
 
 
 class LOW(SGD):

@@ -1,16 +1,15 @@
 """Importance sampled SGD whose importances come from its own minibatches, without workers and without a price."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from issgd_cli.config.config import Config
-from issgd_cli.config.values import Fraction, Number, Section
+from issgd_cli.config.values import Fraction, Rate, Section
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.methods.importances import Importances
 from issgd_cli.methods.method import Drawn, Method, Needs, Refreshed, Seen, epoch_of
@@ -24,7 +23,7 @@ class Settings(Section):
     """The configuration's [online]."""
 
     alpha: Fraction = 0.1  # how much of an importance stays when its example is seen again; the paper: 0, .1, .2, .3
-    epsilon: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 0.01  # added to all at every epoch's end; ours
+    epsilon: Rate = 0.01  # added to all at every epoch's end; ours
 
 
 class Online(Method):

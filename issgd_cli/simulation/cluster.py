@@ -10,12 +10,11 @@ its last one to the same bits (moment.py). Audits cost no virtual time: the moni
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
 
 import torch
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.actors.devices import device_of, threads
+from issgd_cli.actors.devices import computing, device_of
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
 from issgd_cli.actors.worker import Scorer, Worker
@@ -45,19 +44,6 @@ def run(config: Config, folder: RunFolder, problem: Problem, watch: Watch, stop:
         simulation = _Simulation(config, folder, problem, clock, device, _Onlooker(watch, stop))
         with contextlib.closing(simulation):
             simulation.run()
-
-
-@contextlib.contextmanager
-def computing(config: Config) -> Iterator[None]:
-    """The configuration's threads and precision, for as long as the run lasts."""
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(threads(config))
-    torch.set_float32_matmul_precision(config.cluster.matmul_precision)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])
 
 
 def _clock(config: Config, folder: RunFolder, problem: Problem, device: torch.device) -> Clock:

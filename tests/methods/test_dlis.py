@@ -50,7 +50,7 @@ def test_over_all_presamples_and_draws_the_expected_gradient_is_the_mean_of_all(
 ) -> None:
     """Enumerated: 27 presamples of three, and each of the three that may be drawn from them."""
     gradients = np.array([[0.1, -2.0], [3.0, 0.5], [1.0, 1.0]])
-    one, total, chance_of_all = method(configured, "dlis.threshold=0"), np.zeros(2), 0.0
+    one, total, chance_of_all = method(configured, "dlis.threshold=1e-9"), np.zeros(2), 0.0
     one.gain = 1.0
     for presample in itertools.product(range(3), repeat=3):
         chances = normalised(seen_of(LOGITS[list(presample)]).importances()).numpy()
@@ -101,7 +101,7 @@ def test_it_looks_only_where_the_running_gain_exceeds_the_threshold(configured: 
 
 
 def test_what_has_no_importance_is_drawn_uniformly_or_not_at_all(configured: Configured) -> None:
-    one = method(configured, "dlis.threshold=0")
+    one = method(configured, "dlis.threshold=1e-9")
     one.gain = 1.0
     drawn = one.draw(0, 40, seen_of(np.full((120, 2), [2000.0, 0.0])))
     assert drawn.factors.tolist() == pytest.approx([1.0] * 40)

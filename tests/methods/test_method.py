@@ -70,7 +70,7 @@ def test_a_norm_that_is_no_number_ends_the_run(hired: Hired, configured: Configu
 MOST_STATE = {
     "issgd": ["proposal.limit_mode=fill", "master.reuse_own_norms=true"],
     "pruning": ["pruning.reduction=0.3"],
-    "dlis": ["dlis.threshold=0"],
+    "dlis": ["dlis.threshold=1e-9"],
 }
 
 
