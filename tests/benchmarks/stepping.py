@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +16,7 @@ from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import ConfigError
 from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.methods.online import Online
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import stage
@@ -25,12 +27,14 @@ from tests.masters import refresh, train
 
 PATH = "master: one step"
 OURS, OWN_NORMS, LOADER = "issgd", "issgd with its own norms", "DataLoader + WeightedRandomSampler"
+ALONE = ("online", "low", "infobatch")  # methods that need no workers
 OPTIMIZERS: dict[str, dict[str, bool]] = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
-BARS = {OURS: 1.03, OWN_NORMS: 1.10}
+BARS = {OURS: 1.03, OWN_NORMS: 1.10, "online": 1.03}
 PER_REFRESH = 32
 NOTES = {
     OURS: "publication (into this process) and refresh on the same thread, spread over 32 steps",
     OWN_NORMS: "likewise, and the norms of its own minibatches",
+    **dict.fromkeys(ALONE, "without publication and refresh, which come once in 512 steps"),
     LOADER: "num_workers=0; the sampler's draws spread over 32 steps",
 }
 
@@ -57,6 +61,11 @@ def _of(scale: Scale, data: Prepared, folder: RunFolder, size: int) -> list[Row]
         candidates[f"{name}: train"] = partial(train, _master(config, data, folder))
         candidates[f"{name}: block"] = _blocks_of_one(_master(config, data, folder))
         sums[name] = {f"{name}: train": 1 - 1 / PER_REFRESH, f"{name}: block": 1 / PER_REFRESH}
+    for name in ALONE:
+        settings = [f"proposal.method={name}", f"master.minibatch_size={size}", "worker.count=0"]
+        settings += ["infobatch.until=1"] if name == "infobatch" else []  # since it has no master.steps
+        candidates[name] = partial(train, _filled(_master(stage.config(scale, *settings), data, folder)))
+        sums[name] = {name: 1.0}
     candidates["loader: step"], candidates["loader: draws"] = _loader(scale, data, size)
     sums[LOADER] = {"loader: step": 1.0, "loader: draws": 1 / PER_REFRESH}
     timings = interleaved(candidates, scale.repeats).summed(**sums)
@@ -86,6 +95,14 @@ def _master(config: Config, data: Prepared, folder: RunFolder) -> Master:
     master = Master.of(config, Problem(config, data), stage.memory_database(layout), folder, stage.CPU)
     master.publishing.version = stage.NEXT_VERSION
     refresh(master)
+    return master
+
+
+def _filled(master: Master) -> Master:
+    """With a table of importances as after the first epoch, where its method has one."""
+    if isinstance(master.method, Online):
+        importances = np.random.default_rng(0).exponential(1.0, len(master.examples))
+        master.method.recall({"importances": importances, "is_filled": np.array(True)})
     return master
 
 
