@@ -162,8 +162,9 @@ def line(config: "Config", snapshot: "Snapshot", rates: dict[str, float]) -> str
     if "trace/ideal" in latest:
         names = ("ideal", "stale", "uniform")
         parts.append("sqrt Tr " + " / ".join(root(latest.get(f"trace/{name}")) for name in names))
-    if "proposal/kept_fraction" in latest:
-        parts.append(f"kept {latest['proposal/kept_fraction']:.0%}")
+    kept = latest.get("proposal/kept_fraction")
+    if kept is not None and (kept > 0 or config.cluster.kind != "alone"):  # where nobody scores, nothing is usable
+        parts.append(f"kept {kept:.0%}")
     if snapshot.away:
         parts.append(f"DATABASE SILENT for {snapshot.away:.0f} s")
     parts.append(f"{rates.get('master', 0):,.0f} trained/s, {scored:,.0f} scored/s")
