@@ -16,7 +16,7 @@ from torch import Tensor
 from issgd_cli.config.config import Config
 from issgd_cli.equations import alain2015
 from issgd_cli.equations.alain2015 import Float64s
-from issgd_cli.losses import Loss
+from issgd_cli.losses import Objective
 from issgd_cli.methods.proposal import Proposal, usable_norms
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.methods.table import Float32s, Table
@@ -47,7 +47,7 @@ class Seen:
     losses: Tensor
     outputs: Tensor
     targets: Tensor
-    loss: Loss
+    loss: Objective
 
     def importances(self) -> Tensor:
         """||dL/dm||, the norm of each loss's gradient by the network's outputs m, float64, shape (B,).
