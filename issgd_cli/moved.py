@@ -31,6 +31,7 @@ MOVED = {
     ),
     "database.replies": ("database.redis.replies",),
     "database.scripts": ("database.redis.scripts",),
+    "datasets.cifar10": ("datasets.cifar",),
     "drawing": ("methods.proposal",),
     "equations": ("equations.alain2015",),
     "examples": ("datasets.examples",),

@@ -111,7 +111,7 @@ def test_what_is_missing_is_named_with_where_to_get_it(official: Path, tmp_path:
         prepare(name, tmp_path, source=official)
     with pytest.raises(DataError, match=f"{name} is not fetched. Get .* from https://.* by `--from`"):
         prepare(name, tmp_path)
-    with pytest.raises(DataError, match=f"Prepare it with `issgd prepare {name} --from DIR`"):
+    with pytest.raises(DataError, match=f"Prepare it with `issgd prepare {name} --from PATH`"):
         prepared.load(tmp_path / name)
 
 
