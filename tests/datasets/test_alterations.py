@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from issgd_cli import datasets
+from issgd_cli.clusters.resuming import dataset_of
 from issgd_cli.config.layers import assignments
 from issgd_cli.config.validation import resolve
 from issgd_cli.datasets import prepared, writing
@@ -136,3 +137,11 @@ def test_values_out_of_range_are_refused(setting: str) -> None:
 
     with pytest.raises(ConfigError, match=setting.partition("=")[0]):
         resolve(assignments(["master.steps=5", setting]), "a test")
+
+
+def test_a_run_learns_from_what_its_configuration_alters(tmp_path: Path) -> None:
+    written(tmp_path / "polynomial")  # whatever a known name's folder holds
+    place = ["master.steps=5", "data.name=polynomial", f"data.dir={tmp_path}"]
+    plain = dataset_of(resolve(assignments(place), "a test"))
+    hard = dataset_of(resolve(assignments([*place, "data.label_noise=0.25", "data.imbalance=4"]), "a test"))
+    assert hard.fingerprint == altered(plain, 42, label_noise=0.25, imbalance=4.0).fingerprint != plain.fingerprint
