@@ -43,7 +43,7 @@ class Saving:
         """Of a run that goes on by publishing this version."""
         self.database, self.folder, self.config = database, folder, config
         # A simulated run's database is gone with it, so nobody has seen what it published after its checkpoint.
-        self.reserves = config.master.mode == "relaxed" and config.cluster.kind == "local"
+        self.reserves = config.master.mode == "relaxed" and config.cluster.kind != "simulated"
         self.reserved = version
         self.saved_at = database.seconds()
         self.keeping: Task[Kept] | None = None  # for the one that is due

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlparse
 
 import redis
 
+from issgd_cli.database.addresses import is_everywhere, parsed
 from issgd_cli.database.binaries import INSTEAD, binary_version, find_binary
 from issgd_cli.database.guard import flaw
 from issgd_cli.database.permissions import KEYS, OWNER_COMMANDS, WORKER_COMMANDS, WORKER_KEYS, allowed
@@ -115,7 +116,7 @@ class Server:
         """Until it is up, and proven to be ours."""
         password = str(urlparse(self.url).password)
         deadline = time.monotonic() + START_SECONDS
-        everywhere = _is_everywhere(self._host)
+        everywhere = is_everywhere(self._host)
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
                 wrong = flaw(self.process.pid, self.place / SOCKET, password, self._port, everywhere)
@@ -166,12 +167,12 @@ def serving(log: Path, listen: str = "") -> Iterator[Server]:
 
     Args:
         log: Where the server's own log goes.
-        listen: HOST:PORT to listen on as well, for workers on other machines.
+        listen: HOST:PORT to listen on as well, for workers on other machines; port 0 is a free one.
 
     Raises:
         DatabaseError: It does not come up as it was told to, or is older than 6.0 and knows no users.
     """
-    host, port = _address(listen) if listen else ("", 0)
+    host, port = parsed(listen) if listen else ("", 0)
     binary = find_binary()
     version = binary_version(binary)
     major = int(re.split(r"[ .]", version)[1])
@@ -236,27 +237,6 @@ def _new_folder() -> Path:
     )
 
 
-def _address(listen: str) -> tuple[str, int]:
-    """HOST, out of its brackets, and PORT.
-
-    Raises:
-        DatabaseError: It is no such thing.
-    """
-    said = re.fullmatch(r"(\*|\w[\w.-]*|\[[0-9a-fA-F:]+\]):(\d{1,5})", listen, re.ASCII)
-    if said is None or not 1 <= int(said[2]) <= 65535:
-        raise DatabaseError(
-            f"{listen!r} is no address to listen on.",
-            "Write HOST:PORT, for instance `--listen 192.168.1.5:6379`, * for all addresses, [::1] for one of IPv6; a "
-            "port is from 1 to 65535.",
-        )
-    return said[1].strip("[]"), int(said[2])
-
-
-def _is_everywhere(host: str) -> bool:
-    """Whether it stands for all addresses of this machine: *, 0.0.0.0, ::"""
-    return not host.strip("*0.:")
-
-
 def _configuration(passwords: dict[str, str], limits_workers: bool, host: str, port: int) -> str:
     """What the server is told: no path, and of the passwords the hashes."""
     lines = [
@@ -282,7 +262,7 @@ def _configuration(passwords: dict[str, str], limits_workers: bool, host: str, p
 
 def _invitation(place: Path, host: str, port: int, password: str) -> Path:
     """Writes the URL that workers on other machines need into a file that only this user can read."""
-    name = socket.gethostname() if _is_everywhere(host) else f"[{host}]" if ":" in host else host
+    name = socket.gethostname() if is_everywhere(host) else f"[{host}]" if ":" in host else host
     path = place / "worker-database"
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"redis://worker:{password}@{name}:{port}\n")
