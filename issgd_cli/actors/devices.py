@@ -34,6 +34,8 @@ def threads(config: Config) -> int:
         return config.cluster.threads
     if config.master.mode == "exact" or config.cluster.kind == "simulated":
         return 1
+    if cores := os.environ.get("ISSGD_CORES"):  # a launcher that gives its actors cores of their own says how many
+        return max(1, int(cores))
     actors = (config.worker.count + 1) * int(os.environ.get("ISSGD_JOBS", "1"))
     return max(1, (os.cpu_count() or 1) // actors)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from issgd_cli.cli import actors, doctor, output, plot, prepare, reproduce, status, train
+from issgd_cli.cli import actors, doctor, jobs, output, plot, prepare, reproduce, status, train
 from issgd_cli.cli.address import refuse_passwords
 from issgd_cli.errors import IssgdError
 
@@ -44,6 +44,7 @@ app.command()(doctor.doctor)
 app.command()(actors.master)
 app.command()(actors.worker)
 app.command()(actors.monitor)
+app.command()(jobs.head)
 
 
 def main() -> None:

@@ -28,11 +28,12 @@ def worker(
     database_file: DatabaseFile = None,
     data_dir: DataDir = Path("data"),
     index: Annotated[int | None, typer.Option(hidden=True)] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Wait so many seconds for the file, if it is not there.")] = 0.0,
     device: Device = "",
     model: Model = None,
 ) -> None:
     """Join a run as a worker, from this machine or another."""
-    _join("worker", address(database, database_file) or default(), run, data_dir, None, index, device, model)
+    _join("worker", address(database, database_file, wait) or default(), run, data_dir, None, index, device, model)
 
 
 def master(

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shlex
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,20 +21,29 @@ if TYPE_CHECKING:
 
 VARIABLE = "ISSGD_DATABASE"
 LONGEST = 4096
+POLL_SECONDS = 0.5
 
 DatabaseFile = Annotated[
     Path | None, typer.Option("--database-file", help="A file that holds the URL, with its password; chmod 600 it.")
 ]
 
 
-def address(url: str | None, file: Path | None) -> str | None:
+def address(url: str | None, file: Path | None, patience_seconds: float = 0.0) -> str | None:
     """The database's URL, as the command line says; None where it says nothing.
+
+    Args:
+        url: By itself.
+        file: That holds it.
+        patience_seconds: How long to wait for that file, which another machine may have written just now.
 
     Raises:
         ConfigError: The file cannot be read, is no line of text, or can be read by other users.
     """
     if file is None:
         return url
+    deadline = time.monotonic() + patience_seconds
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
     try:
         others = stat.S_IMODE(file.stat().st_mode) & 0o077
         text = read_text(file, LONGEST).strip()
@@ -55,7 +65,7 @@ def default() -> str:
 
 
 def on_default(run: "Run", overrides: Mapping[str, Any]) -> "Run":
-    """The run on the server of ISSGD_DATABASE, if it needs one and nothing else says which.
+    """The run on the server of ISSGD_DATABASE, if it can use one and nothing else says which.
 
     Read here and not by the option: nobody could tell then whether the variable or the user has named it.
     """

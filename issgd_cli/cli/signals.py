@@ -18,8 +18,8 @@ class Stop(threading.Event):
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[Stop]:
-    """Within, SIGINT, SIGTERM and SIGHUP set the event, for a running cluster to look at.
+def stopping(*more: signal.Signals) -> Iterator[Stop]:
+    """Within, SIGINT, SIGTERM, SIGHUP, and `more`, set the event, for a running cluster to look at.
 
     An error that follows is printed and exits with 128 + the signal. A terminal that is closed is told by SIGHUP.
     """
@@ -30,7 +30,7 @@ def stopping() -> Iterator[Stop]:
         stop.set()
 
     try:
-        with _handled_by(handle):
+        with _handled_by(handle, *more):
             yield stop
     except IssgdError as error:
         if stop.signal_number is None:
@@ -67,9 +67,9 @@ def tidying() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _handled_by(handle: Callable[[int, FrameType | None], None], *more: signal.Signals) -> Iterator[None]:
     """Within, the signals that end a command go to `handle`, but for those that whoever started us wants ignored."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *more)
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, handle) for number in heard}
     try:

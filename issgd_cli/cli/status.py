@@ -1,10 +1,15 @@
 """`issgd status`: which runs there are, and how they stand."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from issgd_cli.clusters.cluster import Standing
+    from issgd_cli.runs.folder import RunFolder
 
 
 def status(
@@ -26,6 +31,7 @@ def status(
         typer.echo(f"No runs under {place}. Start one with `issgd train`.")
         refuse_lost()
         return
+    known = _standings(found)
     table = Table(box=None, header_style="bold")
     for column in ("run", "dataset", "state", "step", "started", "why"):
         table.add_column(column, justify="right" if column == "step" else "left", overflow="fold")
@@ -42,16 +48,45 @@ def status(
         table.add_row(
             escape(name),
             escape(str(manifest.get("dataset_label") or (manifest.get("dataset") or {}).get("name", ""))),
-            manifest["state"],
+            _state(folder, manifest["state"], known),
             step,
             escape((manifest.get("start") or "")[:16].replace("T", " ")),
-            escape(why),
+            escape(why if manifest["state"] != "queued" else _reason(folder, known)),
         )
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a pipe has no width: little is folded there
     console.print(table)
     refuse_lost()
+
+
+def _standings(found: "list[RunFolder]") -> "Mapping[str, Standing] | None":
+    """How jobs stand, if any of the runs was given to one; None where nobody knows."""
+    if not any(folder.jobs.exists() for folder in found):
+        return None
+    from issgd_cli.clusters.slurm import Slurm
+
+    return Slurm().standings()
+
+
+def _job(folder: "RunFolder", known: "Mapping[str, Standing] | None") -> "Standing | None":
+    from issgd_cli.clusters.jobs import job_ids
+
+    return next((known[job] for job in reversed(job_ids(folder)) if job in known), None) if known else None
+
+
+def _reason(folder: "RunFolder", known: "Mapping[str, Standing] | None") -> str:
+    job = _job(folder, known)
+    return "" if job is None else job.reason
+
+
+def _state(folder: "RunFolder", state: str, known: "Mapping[str, Standing] | None") -> str:
+    """The manifest's, unless a job of the run's knows better."""
+    if state == "finished" or not folder.jobs.exists():
+        return state
+    if (job := _job(folder, known)) is not None:
+        return job.state
+    return "interrupted" if known is not None and state in ("queued", "running") else state
 
 
 def last_step(trace: Path) -> str:

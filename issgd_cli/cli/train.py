@@ -28,7 +28,8 @@ def train(
     seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
     mode: Annotated[str | None, typer.Option(help="relaxed, or exact: barriers, bit for bit repeatable.")] = None,
     cluster: Annotated[
-        str | None, typer.Option(help="local, alone (no workers), or simulated (a virtual clock).")
+        str | None,
+        typer.Option(help="local, alone (no workers), slurm (a job), or simulated (a virtual clock)."),
     ] = None,
     database: Annotated[
         str | None, typer.Option(help="URL; unless given, ISSGD_DATABASE's; none: a server of our own.")
@@ -76,6 +77,14 @@ def train(
     folder = run.folder(results_dir)
     tracked = beside(track)
     prepare_files([run])
+    if run.config.cluster.kind == "slurm":
+        from issgd_cli.cli.jobs import submit
+
+        with tracked(folder):
+            finished = submit(run, folder, resume)
+        if finished:
+            _summarise(run.config, folder)
+        return
 
     from issgd_cli.cli.screen import watching  # here: whoever mistypes need not wait for torch to load
     from issgd_cli.cli.signals import stopping

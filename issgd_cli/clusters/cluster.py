@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from issgd_cli.errors import RunError
 
@@ -72,6 +72,40 @@ class Launcher(Protocol):
         Args:
             actor: Its name; its command line is `arguments`.
             environment: What it must find in its environment beside the cluster's own.
+        """
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a job stands with its scheduler.
+
+    Attributes:
+        state: `requeued` is queued once more, after it has run.
+        reason: Why it waits, in the scheduler's words; often empty.
+    """
+
+    state: Literal["queued", "requeued", "running"]
+    reason: str = ""
+
+
+class Submission(Protocol):
+    """How a whole run is handed to a scheduler, which starts its head; the head starts the actors by a Launcher."""
+
+    def submit(self, script: Path) -> str:
+        """The id of the job that a batch script has become.
+
+        Raises:
+            RunError: The scheduler refuses it, or is not there.
+        """
+
+    def standings(self) -> Mapping[str, Standing] | None:
+        """This user's jobs that wait or run, by their ids; None where the scheduler does not answer."""
+
+    def cancel(self, job: str) -> None:
+        """Ends a job, whether it waits or runs.
+
+        Raises:
+            RunError: The scheduler refuses to.
         """
 
 

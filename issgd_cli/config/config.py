@@ -118,6 +118,10 @@ class Config(Section):
                 f"cluster.kind = '{self.cluster.kind}' has its own database, in memory; leave out database.url and "
                 ".listen"
             )
+        if self.cluster.kind == "slurm" and self.database.url:
+            raise ValueError(
+                "a Slurm job starts a database server of its own beside the master; leave out database.url"
+            )
         if self.database.url and self.database.listen:
             raise ValueError("database.listen is for a server of our own; leave it out, or database.url")
         self._check_workers_of_the_clock()
@@ -178,12 +182,14 @@ class Config(Section):
     def hash(self) -> str:
         """Eight hex digits of what defines the run's results: no seed, name, path, database, device, restarts.
 
-        Values that are their keys' defaults are left out too, so that a key added later renames no earlier run.
+        Values that are their keys' defaults are left out too, so that a key added later renames no earlier run. Real
+        processes are real processes: a run on Slurm is called what it is called on this machine.
         """
+        where = {"devices", "restarts", "slurm"} | ({"kind"} if self.cluster.kind == "slurm" else set())
         values = self.model_dump(
             mode="json",
             exclude_defaults=True,
-            exclude={"seed": True, "name": True, "database": True, "data": {"dir"}, "cluster": {"devices", "restarts"}},
+            exclude={"seed": True, "name": True, "database": True, "data": {"dir"}, "cluster": where},
         )
         given = {name: section for name, section in values.items() if section != {}}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]

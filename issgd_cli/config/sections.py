@@ -148,10 +148,37 @@ class Clock(Section):
     dies: dict[Index, Duration] = Field(default={})  # worker -> the second at which it stops for ever
 
 
+_Name = Annotated[str, like(r"[A-Za-z0-9_.,:@+-]{0,200}", "must be a name as Slurm knows it, or empty")]
+
+_Option = Annotated[str, like(r"-[^\x00-\x1f\x7f]{1,1000}", "must be options of sbatch, for instance --mem-per-cpu=4G")]
+
+
+class Slurm(Section):
+    """What a run's job asks Slurm for; empty: what the site gives unasked."""
+
+    partition: _Name = ""
+    account: _Name = ""
+    time: Annotated[
+        str, like(r"[0-9]+(:[0-9]{2}){0,2}|[0-9]+-[0-9]+(:[0-9]{2}){0,2}|", "must be as 30, 4:00:00 or 2-12:00:00")
+    ] = ""
+    nodes: Positive | None = None  # None: as many as the tasks take
+    # One for the head (server, master and monitor), and one for each worker.
+    cpus_per_task: Positive = 2
+    gpus_per_task: Annotated[Whole, Field(ge=0, le=64)] = 0
+    # So long before its end the job saves a checkpoint, and queues again.
+    signal_seconds: Annotated[Whole, Field(ge=10, le=65535)] = 120
+    # More, as `--mem-per-cpu=4G`; a line of the batch script each.
+    sbatch: tuple[
+        Annotated[str, like(r"-[^\x00-\x1f\x7f]{1,1000}", "must be options of sbatch, for instance --mem-per-cpu=4G")],
+        ...,
+    ] = ()
+
+
 class Cluster(Section):
     """Where the actors run."""
 
-    kind: Literal["local", "simulated", "alone"] = "local"  # alone: no workers, no database server, one process
+    # alone: no workers, no database server, one process; slurm: a job
+    kind: Literal["local", "simulated", "alone", "slurm"] = "local"
     # Dealt out in turn: master, then workers, then the monitor. All are at the first on the simulated cluster.
     devices: Annotated[tuple[Text, ...], Field(min_length=1)] = ("auto",)
     # Of torch, an actor. None: 1 in exact mode and on the simulated cluster, else the cores shared out.
@@ -162,6 +189,7 @@ class Cluster(Section):
     # or the server without a new checkpoint in between.
     restarts: Annotated[Whole, Field(ge=0)] = 5
     clock: Clock = Clock()  # of the simulated cluster
+    slurm: Slurm = Slurm()
 
 
 class Database(Section):

@@ -25,7 +25,7 @@ from issgd_cli.errors import RunError
 from issgd_cli.files import write_text, writing
 from issgd_cli.locks import HeldError, held, is_held
 
-State = Literal["running", "finished", "failed", "interrupted"]
+State = Literal["queued", "running", "finished", "failed", "interrupted"]
 
 # What of a manifest is read again, and must be of this kind where it is there.
 _MANIFEST = {
@@ -79,6 +79,26 @@ class RunFolder:
         """The final parameters, one array for each of the model's."""
         return self.path / "parameters.npz"
 
+    @property
+    def jobs(self) -> Path:
+        """The ids of the jobs that a scheduler was given for it, a line each, oldest first; there where there are."""
+        return self.path / "jobs"
+
+    @property
+    def script(self) -> Path:
+        """The batch script that a scheduler was given."""
+        return self.path / "job.sh"
+
+    @property
+    def live(self) -> Path:
+        """What can be seen of a run in a job while it goes on, rewritten every few seconds."""
+        return self.path / "live.json"
+
+    @property
+    def invitation(self) -> Path:
+        """The database's URL for a job's workers, this user's alone; there while the job's server is."""
+        return self.path / "worker-database"
+
     def log_of(self, actor: str) -> Path:
         return self.logs / f"{actor}.log"
 
@@ -93,7 +113,8 @@ class RunFolder:
             RunError: There is none, or it is not a manifest.
         """
         manifest = self._manifest()
-        if manifest["state"] == "running" and not is_locked(self.path):
+        # The lock of a job on another machine may not be seen from here: its scheduler knows.
+        if manifest["state"] == "running" and not self.jobs.exists() and not is_locked(self.path):
             manifest |= {"state": "interrupted", "failure": {"actor": "launcher", "reason": "killed"}}
         return manifest
 
@@ -136,8 +157,10 @@ def run_folder(results: Path, config: Config, setting: str, method: str, dataset
     return RunFolder(results / config.name / name / f"seed-{config.seed:03d}")
 
 
-def begin(folder: RunFolder, config: Config, command: list[str], resume: bool) -> None:
-    """Makes the folder, its config.toml and its manifest in state running; the caller holds the lock.
+def begin(
+    folder: RunFolder, config: Config, command: list[str], resume: bool, begun: Literal["queued", "running"] = "running"
+) -> None:
+    """Makes the folder, its config.toml and its manifest in state `begun`; the caller holds the lock.
 
     Raises:
         RunError: The folder holds a run that is finished, or unfinished and `resume` was not asked for, or that had
@@ -161,7 +184,7 @@ def begin(folder: RunFolder, config: Config, command: list[str], resume: bool) -
     started = {"start": now} if state is None else {"resumed": now}
     folder.update_manifest(
         **started,
-        state="running",
+        state=begun,
         failure=None,
         command=command,
         seed=config.seed,

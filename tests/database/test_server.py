@@ -248,9 +248,7 @@ def test_where_no_folder_can_be_made_the_remedy_names_tmpdir(tmp_path: Path, mon
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "listen", ["h", "h:", ":6379", "h:65536", "-h:6379", "h:1\n", "a b:1", "::1:6379", "*a:1"]
-)
+@pytest.mark.parametrize("listen", ["h", "h:", ":6379", "h:65536", "-h:6379", "h:1\n", "a b:1", "::1:6379", "*a:1"])
 def test_an_address_that_is_none_is_refused(tmp_path: Path, listen: str) -> None:
     with pytest.raises(DatabaseError, match=r"no address to listen on.*HOST:PORT"), serving(tmp_path / "log", listen):
         pass

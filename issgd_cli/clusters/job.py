@@ -1,0 +1,106 @@
+"""A run within its Slurm job: the head's part, which is the local cluster's, but that workers are steps of the job."""
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from issgd_cli.clusters.cluster import Snapshot, Watch
+from issgd_cli.clusters.jobs import job_ids
+from issgd_cli.clusters.live import write
+from issgd_cli.clusters.processes import Processes
+from issgd_cli.clusters.service import Service, opened
+from issgd_cli.clusters.slurm import address, nodes
+from issgd_cli.clusters.steps import Steps
+from issgd_cli.clusters.supervisor import Supervisor
+from issgd_cli.config.config import Config
+from issgd_cli.errors import RunError
+from issgd_cli.files import write_text
+from issgd_cli.networks import naming
+from issgd_cli.problem import Problem
+from issgd_cli.runs.folder import RunFolder
+
+
+def run(config: Config, folder: RunFolder, problem: Problem, watch: Watch, stop: threading.Event) -> None:
+    """The whole run, or what this job sees of it; see `experiments.run.train`, which this is a part of.
+
+    Raises:
+        ActorError: An actor or the server has ended before its time.
+        Interrupted: `stop` was set.
+        IssgdError: This is no job, or the server does not come up.
+    """
+    note(folder, os.environ)
+    listen = config.database.listen or f"{_bracketed(own_address(os.environ))}:0"
+    config = config.model_copy(update={"database": config.database.model_copy(update={"listen": listen})})
+    model = naming.named(config.model.network)
+
+    def show(snapshot: Snapshot) -> None:
+        write(folder, snapshot)
+        watch(snapshot)
+
+    with opened(config, folder) as service, inviting(folder, service):
+        beside = Processes(service.run_name, folder, config.data.dir, 1, model)
+        Supervisor(config, folder, problem, service, Steps(config, folder, beside, model), show, stop).run()
+
+
+def note(folder: RunFolder, environment: Mapping[str, str]) -> None:
+    """Takes the job that we are into the run's list, where whoever submitted it by hand did not, and the manifest.
+
+    Raises:
+        RunError: We are none.
+    """
+    job = environment.get("SLURM_JOB_ID", "")
+    if not job:
+        raise RunError("This is no Slurm job. `issgd train --cluster slurm` submits one.")
+    known = job_ids(folder)
+    if job not in known:
+        known.append(job)
+        write_text(folder.jobs, "\n".join(known) + "\n")
+    folder.update_manifest(jobs=known)
+
+
+def own_address(environment: Mapping[str, str]) -> str:
+    """The address from which this machine reaches the job's other nodes; where there are none, nobody else's.
+
+    Raises:
+        RunError: Slurm does not say where they are, or the network not how to get there.
+    """
+    ours = environment.get("SLURMD_NODENAME")
+    others = [node for node in nodes(environment) if node != ours]
+    if not others:
+        return "127.0.0.1"
+    there = address(others[0])
+    try:
+        family, _, _, _, place = socket.getaddrinfo(there, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(place)  # sends nothing: asks for the way
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise RunError(
+            f"No way from here to the job's node {others[0]} ({there}): {error.strerror}. Name the address of the "
+            "head's network by --listen HOST:0, * for all."
+        ) from None
+
+
+@contextlib.contextmanager
+def inviting(folder: RunFolder, service: Service) -> Iterator[None]:
+    """Within, the run's folder holds what workers on the job's other nodes get in by; no other user can read it."""
+    invitation = service.server.invitation if service.server is not None else None
+    if invitation is None:
+        raise RunError("The job's server listens on no address.")
+    partial = Path(f"{folder.invitation}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(invitation.read_text())
+        partial.replace(folder.invitation)
+        yield
+    finally:
+        for path in (partial, folder.invitation):
+            path.unlink(missing_ok=True)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
