@@ -37,8 +37,8 @@ def read(folder: RunFolder) -> Snapshot | None:
 def _checked(values: Any) -> Snapshot | None:
     if not isinstance(values, dict) or set(values) != {field.name for field in fields(Snapshot)}:
         return None
-    numbers = [values[name] for name in ("seconds", "pace", "away")]
-    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+    seconds, pace, away = (values[name] for name in ("seconds", "pace", "away"))
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in (seconds, pace, away)):
         return None
     statuses, processes, notices = (values[name] for name in ("statuses", "processes", "notices"))
     if not (isinstance(statuses, dict) and isinstance(processes, dict) and isinstance(notices, list)):
@@ -46,4 +46,4 @@ def _checked(values: Any) -> Snapshot | None:
     if not all(isinstance(text, str) for text in (*processes.values(), *notices)):
         return None
     checked = {actor: read_status(json.dumps(status).encode()) for actor, status in statuses.items()}
-    return Snapshot(*map(float, numbers), checked, processes, notices)
+    return Snapshot(seconds, pace, away, checked, processes, notices)
