@@ -23,7 +23,7 @@ PARALLEL := -n auto --maxschedchunk 1
 # Else each of the tests' hundreds of processes compiles issgd anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup test test-fast lint types check bench bench-gpu conformance chaos reproduce figures clean
+.PHONY: help setup test test-fast test-clusters lint types check bench bench-gpu conformance chaos reproduce figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -58,7 +58,11 @@ types: setup ## types: mypy --strict
 	$(BIN)/mypy
 
 check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 11 minutes on two cores)
-	$(PYTEST) -m long
+	$(PYTEST) -m "long and not cluster"
+
+test-clusters: setup ## install Slurm (Debian, as root) and run the tests that need it, on two nodes simulated here (3 minutes)
+	@command -v slurmctld slurmd munged > /dev/null || { apt-get update && apt-get install --yes slurm-wlm munge; }
+	$(PYTEST) -m cluster -rs
 
 bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for some (about 20 minutes in all)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \

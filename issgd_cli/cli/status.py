@@ -51,7 +51,7 @@ def status(
             _state(folder, manifest["state"], known),
             step,
             escape((manifest.get("start") or "")[:16].replace("T", " ")),
-            escape(why if manifest["state"] != "queued" else _reason(folder, known)),
+            escape(why if (job := _job(folder, known)) is None else job.reason),
         )
     console = Console()
     if not console.is_terminal:
@@ -73,11 +73,6 @@ def _job(folder: "RunFolder", known: "Mapping[str, Standing] | None") -> "Standi
     from issgd_cli.clusters.jobs import job_ids
 
     return next((known[job] for job in reversed(job_ids(folder)) if job in known), None) if known else None
-
-
-def _reason(folder: "RunFolder", known: "Mapping[str, Standing] | None") -> str:
-    job = _job(folder, known)
-    return "" if job is None else job.reason
 
 
 def _state(folder: "RunFolder", state: str, known: "Mapping[str, Standing] | None") -> str:

@@ -1,0 +1,128 @@
+"""The batch script of a run."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from issgd_cli.clusters.batch import job_name, script
+from issgd_cli.config.config import Config
+from issgd_cli.errors import RunError
+from issgd_cli.runs.folder import RunFolder
+
+Configured = Callable[..., Config]
+
+
+def test_the_script_asks_for_what_is_configured(configured: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    config = configured(
+        "cluster.kind=slurm",
+        "worker.count=16",
+        "cluster.slurm.partition=gpu",
+        "cluster.slurm.account=lab-7",
+        "cluster.slurm.time=1-12:00:00",
+        "cluster.slurm.nodes=4",
+        "cluster.slurm.gpus_per_task=1",
+        "cluster.slurm.signal_seconds=300",
+        'cluster.slurm.sbatch=["--mem-per-cpu=4G", "--constraint=a100"]',
+    )
+    text = script(config, RunFolder(Path("results/x/a/seed-000")), "own.module:function", Path("/home/me"))
+    options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert options == [
+        f'--job-name="{job_name(Path("/home/me/results/x/a/seed-000"))}"',
+        '--chdir="/home/me"',
+        '--output="/home/me/results/x/a/seed-000/logs/job-%j.log"',
+        "--open-mode=append",
+        "--partition=gpu",
+        "--account=lab-7",
+        "--time=1-12:00:00",
+        "--nodes=4",
+        "--ntasks=17",
+        "--cpus-per-task=2",
+        "--gpus-per-task=1",
+        "--signal=B:USR2@300",
+        "--requeue",
+        "--dependency=singleton",
+        "--mem-per-cpu=4G",
+        "--constraint=a100",
+    ]
+    assert "/usr/bin/python3 -m issgd_cli head --folder results/x/a/seed-000 --model own.module:function &\n" in text
+    assert "--exact --cpus-per-task=2 --gpus-per-task=1 --mem=0" in text
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "quoted"), [("a b", '"/a b/'), ('q"$(x)`', '"/q\\"$(x)`/'), ("c\\d", '"/c\\\\d/')])
+def test_names_are_quoted_for_sbatch_and_for_the_shell(configured: Configured, name: str, quoted: str) -> None:
+    folder = RunFolder(Path("/") / name / "x/a/seed-000")
+    text = script(configured("cluster.kind=slurm"), folder, None, Path("/"))
+    assert f"--output={quoted}x/a/seed-000/logs/job-%j.log" in text
+    (line,) = [line for line in text.splitlines() if " head --folder " in line]
+    assert shlex.split(line)[-2] == str(folder.path)
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+def test_a_sign_of_a_pattern_in_a_path_stands_for_itself(configured: Configured) -> None:
+    text = script(configured("cluster.kind=slurm"), RunFolder(Path("/%j/x/a/seed-000")), None, Path("/"))
+    assert '--output="/%%j/x/a/seed-000/logs/job-%j.log"' in text
+
+
+def test_a_path_of_several_lines_is_refused(configured: Configured) -> None:
+    with pytest.raises(RunError, match="cannot stand in a batch script"):
+        script(configured("cluster.kind=slurm"), RunFolder(Path("/a\n#SBATCH --x/seed-000")), None, Path("/"))
+
+
+def test_each_run_has_a_name_of_its_own() -> None:
+    one, other = (job_name(Path(f"/{home}/results/x/a/seed-000")) for home in ("one", "other"))
+    assert one != other
+    assert re.fullmatch(r"x/a/seed-000-[0-9a-f]{8}", one)
+
+
+STUB = """#!/bin/bash
+echo "$(basename "$0") $*" >> "$CALLS"
+case "$(basename "$0")" in
+  srun) exec sh -c "$HEAD" ;;
+  scontrol) exit "$REFUSES" ;;
+  sbatch) echo 43 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "refuses", "status", "calls"),
+    [
+        ("exit 0", 0, 0, ["srun"]),
+        ("exit 1", 0, 1, ["srun"]),
+        ("kill -s USR2 $PPID; trap 'exit 140' USR2; while :; do sleep 0.1; done", 0, 140, ["srun", "scontrol"]),
+        ("exit 140", 1, 140, ["srun", "scontrol", "sbatch"]),
+    ],
+)
+def test_a_warned_head_is_queued_again_and_no_other(
+    configured: Configured, tmp_path: Path, head: str, refuses: int, status: int, calls: list[str]
+) -> None:
+    for name in ("srun", "scontrol", "sbatch"):
+        (tmp_path / name).write_text(STUB)
+        (tmp_path / name).chmod(0o755)
+    folder = RunFolder(tmp_path / "x/a b/seed-000")
+    folder.path.mkdir(parents=True)
+    folder.script.write_text(script(configured("cluster.kind=slurm"), folder, None, tmp_path))
+    environment = {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "CALLS": str(tmp_path / "calls"),
+        "HEAD": head,
+        "REFUSES": str(refuses),
+        "SLURM_JOB_ID": "42",
+    }
+    assert subprocess.run(["bash", folder.script], env=environment, timeout=30, check=False).returncode == status
+    told = (tmp_path / "calls").read_text().splitlines()
+    assert [line.split()[0] for line in told] == calls
+    if "scontrol" in calls:
+        assert told[1] == "scontrol requeue 42"
+    assert folder.jobs.exists() == ("sbatch" in calls)
+    if folder.jobs.exists():
+        assert folder.jobs.read_text() == "43\n"

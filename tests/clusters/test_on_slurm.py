@@ -1,0 +1,168 @@
+"""Runs on a real Slurm with two nodes, both on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from issgd_cli.clusters.slurm import standings
+from issgd_cli.datasets.prepared import Prepared
+from tests.clusters.slurms import missing, slurm
+from tests.processes import eventually
+
+pytestmark = [pytest.mark.long, pytest.mark.cluster, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+HOME = Path(__file__).parents[2]
+SECONDS = 240.0
+
+Issgd = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def configuration() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="issgd-slurm-", dir="/tmp") as place, slurm(Path(place)) as path:
+        yield path
+
+
+@pytest.fixture
+def environment(configuration: Path) -> dict[str, str]:
+    return {**os.environ, "SLURM_CONF": str(configuration), "PYTHONPATH": str(HOME)}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder whose name Slurm and the shell must be kept from reading anything into."""
+    there = tmp_path / "a b'c$HOME#%j"
+    there.mkdir()
+    return there
+
+
+def settings(data: Prepared, steps: int) -> list[str]:
+    values = {
+        "model.hidden": "[7,6]",
+        "model.initial_weight_std": 0.5,
+        "optimizer.learning_rate": 0.05,
+        "master.steps": steps,
+        "master.minibatch_size": 8,
+        "master.publish_every_steps": 3,
+        "master.mode": "exact",
+        "master.checkpoint_every_seconds": 0.5,
+        "worker.chunk_size": 10,
+        "cluster.slurm.nodes": 2,
+    }
+    words = ["--data", data.directory.name, "--data-dir", str(data.directory.parent), "--workers", "2"]
+    return [*words, *(f"--set={key}={value}" for key, value in values.items())]
+
+
+def train(place: Path, environment: dict[str, str], *words: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "issgd_cli", "train", *words]
+    return subprocess.Popen(
+        command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def run_of(place: Path) -> Path:
+    return next((place / "results").glob("*/*/seed-*"))
+
+
+def queue(environment: dict[str, str]) -> dict[str, str]:
+    columns = "--Format=JobID:24,State:24,RestartCnt:12,Reason:64"
+    done = subprocess.run(["squeue", "--noheader", columns], env=environment, capture_output=True, text=True)
+    return {job: standing.state for job, standing in standings(done.stdout)}
+
+
+def step_of(place: Path) -> int:
+    try:
+        return int(json.loads((run_of(place) / "live.json").read_text())["statuses"]["master"]["step"])
+    except (OSError, StopIteration, KeyError):
+        return 0
+
+
+def processes_of(place: Path) -> list[str]:
+    """Command lines of whatever works on this folder's runs, and of database servers that our user has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+            here = os.readlink(path.parent / "cwd")
+        except OSError:
+            continue
+        if b"issgd_cli" in words and here == str(place):
+            found.append(b" ".join(words).decode())
+    return found
+
+
+def trace_of(place: Path) -> pd.DataFrame:
+    trace = pd.read_csv(run_of(place) / "trace.csv")
+    timed = trace.quantity.str.startswith(("work/", "staleness/mean_seconds", "seconds"))
+    return trace[~timed][["step", "quantity", "value"]].reset_index(drop=True)
+
+
+def test_a_run_on_two_nodes_ends_as_one_on_this_machine_and_leaves_nothing(
+    place: Path, environment: dict[str, str], data: Prepared
+) -> None:
+    watcher = train(place, environment, *settings(data, 60), "--cluster=slurm")
+    said, _ = watcher.communicate(timeout=SECONDS)
+    assert watcher.returncode == 0, said
+    assert "Submitted job" in said
+    assert "Finished: 60 steps" in said
+    run = run_of(place)
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert (manifest["state"], manifest["cluster"]) == ("finished", "slurm")
+    assert manifest["jobs"] == (run / "jobs").read_text().split()
+    assert not (run / "worker-database").exists()
+    eventually(lambda: not processes_of(place), 30)
+    there = trace_of(place)
+    (place / "results").rename(place / "results-slurm")
+    local = train(place, environment, *settings(data, 60), "--cluster=local")
+    said, _ = local.communicate(timeout=SECONDS)
+    assert local.returncode == 0, said
+    pd.testing.assert_frame_equal(there, trace_of(place))
+
+
+def test_a_warned_job_queues_again_goes_on_and_is_cancelled_whole(
+    place: Path, environment: dict[str, str], data: Prepared
+) -> None:
+    watcher = train(place, environment, *settings(data, 1_000_000), "--cluster=slurm")
+    eventually(lambda: step_of(place) > 10, SECONDS)
+    run = run_of(place)
+    (job,) = (run / "jobs").read_text().split()
+    invitation = run / "worker-database"
+    assert invitation.stat().st_mode & 0o777 == 0o600
+    secret = invitation.read_text().partition("worker:")[2].partition("@")[0]
+    assert len(secret) == 64
+    shown = [["scontrol", "show", "job", "--details", job], ["scontrol", "write", "batch_script", job, "-"]]
+    told = "".join(subprocess.run(words, env=environment, capture_output=True, text=True).stdout for words in shown)
+    assert job in told
+    assert all(secret not in text for text in (told, *processes_of(place), (run / "job.sh").read_text()))
+
+    watcher.send_signal(signal.SIGINT)
+    said, _ = watcher.communicate(timeout=SECONDS)
+    assert f"`scancel {job}` ends it" in said
+    again = train(place, environment, *settings(data, 1_000_000), "--cluster=slurm", "--resume")
+    said, _ = again.communicate(timeout=SECONDS)
+    assert again.returncode == 1
+    assert f"Job {job} is running" in said
+
+    before = step_of(place)
+    subprocess.run(["scancel", "--batch", "--signal=USR2", job], env=environment, check=True)
+    eventually(lambda: queue(environment).get(job) == "requeued", SECONDS)
+    assert not invitation.exists()
+    words = [sys.executable, "-m", "issgd_cli", "status"]
+    listed = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True).stdout
+    assert "requeued" in listed
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=environment, check=True)
+    eventually(lambda: queue(environment).get(job) == "running", SECONDS)
+    eventually(lambda: invitation.exists() and step_of(place) > before, SECONDS)
+
+    subprocess.run(["scancel", job], env=environment, check=True)
+    eventually(lambda: not queue(environment) and not processes_of(place), SECONDS)
+    assert json.loads((run / "manifest.json").read_text())["state"] == "interrupted"
+    assert not invitation.exists()
