@@ -53,6 +53,7 @@ def submit(run: "Run", folder: "RunFolder", resume: bool) -> bool:
     """
     from issgd_cli.cli.screen import watching
     from issgd_cli.cli.signals import stopping
+    from issgd_cli.clusters.jobs import script_of
     from issgd_cli.clusters.slurm import Slurm
     from issgd_cli.experiments import submission
     from issgd_cli.runs import folder as runs
@@ -60,7 +61,7 @@ def submit(run: "Run", folder: "RunFolder", resume: bool) -> bool:
     slurm = Slurm()
     command = runs.command_line()
     job = submission.submit(run.config, folder, slurm, command=command, resume=resume, labels=run.labels)
-    typer.echo(f"Submitted job {job}: {folder.script}")
+    typer.echo(f"Submitted job {job}: {script_of(folder)}")
     with stopping() as stop:
         with watching(run.config, folder) as watch:
             finished = submission.watch(folder, slurm, watch, stop)

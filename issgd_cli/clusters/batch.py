@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from issgd_cli.clusters.jobs import script_of
 from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
 from issgd_cli.runs.folder import RunFolder
@@ -62,7 +63,7 @@ def script(config: Config, folder: RunFolder, model: str | None, here: Path) -> 
     paths = os.environ.get("PYTHONPATH", "")
     return _SCRIPT.format(
         place=place,
-        script=shlex.quote(str(place / folder.script.name)),
+        script=shlex.quote(str(place / script_of(folder).name)),
         jobs=shlex.quote(str(place / folder.jobs.name)),
         options="\n".join(f"#SBATCH {option}" for option in _options(config, place, here)),
         exports=f"export PYTHONPATH={shlex.quote(paths)}\n" if paths.isprintable() and paths else "",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from issgd_cli.clusters.cluster import Snapshot, Watch
-from issgd_cli.clusters.jobs import job_ids
+from issgd_cli.clusters.jobs import invitation_of, job_ids
 from issgd_cli.clusters.live import write
 from issgd_cli.clusters.processes import Processes
 from issgd_cli.clusters.service import Service, opened
@@ -90,15 +90,15 @@ def inviting(folder: RunFolder, service: Service) -> Iterator[None]:
     invitation = service.server.invitation if service.server is not None else None
     if invitation is None:
         raise RunError("The job's server listens on no address.")
-    partial = Path(f"{folder.invitation}.partial")
+    partial = Path(f"{invitation_of(folder)}.partial")
     try:
         partial.unlink(missing_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(invitation.read_text())
-        partial.replace(folder.invitation)
+        partial.replace(invitation_of(folder))
         yield
     finally:
-        for path in (partial, folder.invitation):
+        for path in (partial, invitation_of(folder)):
             path.unlink(missing_ok=True)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from issgd_cli.clusters.cluster import Snapshot
+from issgd_cli.clusters.jobs import live_of
 from issgd_cli.database.documents import UnfitError, read_status
 from issgd_cli.errors import RunError
 from issgd_cli.files import replacing
@@ -17,7 +18,7 @@ LONGEST = 2**24
 def write(folder: RunFolder, snapshot: Snapshot) -> None:
     """Replaces what was to be seen; nothing of the run hangs on it, so a full disk is no matter."""
     try:
-        with replacing(folder.live) as file:
+        with replacing(live_of(folder)) as file:
             file.write(json.dumps(asdict(snapshot)).encode())
     except OSError:
         return
@@ -26,7 +27,7 @@ def write(folder: RunFolder, snapshot: Snapshot) -> None:
 def read(folder: RunFolder) -> Snapshot | None:
     """What is to be seen; None where there is nothing, or nothing that is whole."""
     try:
-        with folder.live.open("rb") as file:
+        with live_of(folder).open("rb") as file:
             text = file.read(LONGEST + 1)
         values = json.loads(text) if len(text) <= LONGEST else None
         return _checked(values)

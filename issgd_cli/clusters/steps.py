@@ -10,6 +10,7 @@ from pathlib import Path
 
 from issgd_cli.clusters.batch import step_options
 from issgd_cli.clusters.cluster import Handle, arguments
+from issgd_cli.clusters.jobs import invitation_of
 from issgd_cli.clusters.processes import Processes, process_environment, text_of
 from issgd_cli.config.config import Config
 from issgd_cli.runs.folder import RunFolder
@@ -71,7 +72,7 @@ class Steps:
         if not actor.startswith("worker"):  # with whom the server shares
             return self.beside.start(actor, {**environment, "ISSGD_CORES": str(max(1, cores - 1))})
         # Its address by file: what stands in an environment, srun sends over the network and Slurm keeps.
-        invited = ["--database-file", str(self.folder.invitation), "--wait", str(INVITATION_SECONDS)]
+        invited = ["--database-file", str(invitation_of(self.folder)), "--wait", str(INVITATION_SECONDS)]
         words = arguments(actor, self.beside.run_name, self.beside.data_dir, self.folder.path, self.model)
         log = self.folder.log_of(actor)
         with log.open("ab") as output:

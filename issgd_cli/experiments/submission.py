@@ -5,7 +5,7 @@ from pathlib import Path
 
 from issgd_cli.clusters import batch, live
 from issgd_cli.clusters.cluster import Snapshot, Standing, Submission, Watch
-from issgd_cli.clusters.jobs import job_ids
+from issgd_cli.clusters.jobs import job_ids, live_of, script_of
 from issgd_cli.clusters.resuming import dataset_of, refuse_other_data
 from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
@@ -41,12 +41,12 @@ def submit(
         runs.begin(folder, config, command, resume, "queued")
         folder.update_manifest(cluster=config.cluster.kind, **(labels or {}))
         text = batch.script(config, folder, naming.named(config.model.network), Path.cwd())
-        with writing(folder.script, runs.ELSEWHERE):
-            write_text(folder.script, text)
-            folder.live.unlink(missing_ok=True)
+        with writing(script_of(folder), runs.ELSEWHERE):
+            write_text(script_of(folder), text)
+            live_of(folder).unlink(missing_ok=True)
             folder.jobs.touch()
     try:  # without the lock, for which the job's head may ask at once
-        job = submission.submit(folder.script)
+        job = submission.submit(script_of(folder))
     except RunError as error:
         runs.end(folder, "failed", {"actor": "launcher", "reason": str(error)})
         raise

@@ -84,21 +84,6 @@ class RunFolder:
         """The ids of the jobs that a scheduler was given for it, a line each, oldest first; there where there are."""
         return self.path / "jobs"
 
-    @property
-    def script(self) -> Path:
-        """The batch script that a scheduler was given."""
-        return self.path / "job.sh"
-
-    @property
-    def live(self) -> Path:
-        """What can be seen of a run in a job while it goes on, rewritten every few seconds."""
-        return self.path / "live.json"
-
-    @property
-    def invitation(self) -> Path:
-        """The database's URL for a job's workers, this user's alone; there while the job's server is."""
-        return self.path / "worker-database"
-
     def log_of(self, actor: str) -> Path:
         return self.logs / f"{actor}.log"
 

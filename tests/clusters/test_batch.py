@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from issgd_cli.clusters.batch import job_name, script
+from issgd_cli.clusters.jobs import script_of
 from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
 from issgd_cli.runs.folder import RunFolder
@@ -110,7 +111,7 @@ def test_a_warned_head_is_queued_again_and_no_other(
         (tmp_path / name).chmod(0o755)
     folder = RunFolder(tmp_path / "x/a b/seed-000")
     folder.path.mkdir(parents=True)
-    folder.script.write_text(script(configured("cluster.kind=slurm"), folder, None, tmp_path))
+    script_of(folder).write_text(script(configured("cluster.kind=slurm"), folder, None, tmp_path))
     environment = {
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
         "CALLS": str(tmp_path / "calls"),
@@ -118,7 +119,7 @@ def test_a_warned_head_is_queued_again_and_no_other(
         "REFUSES": str(refuses),
         "SLURM_JOB_ID": "42",
     }
-    assert subprocess.run(["bash", folder.script], env=environment, timeout=30, check=False).returncode == status
+    assert subprocess.run(["bash", script_of(folder)], env=environment, timeout=30, check=False).returncode == status
     told = (tmp_path / "calls").read_text().splitlines()
     assert [line.split()[0] for line in told] == calls
     if "scontrol" in calls:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from issgd_cli.clusters.cluster import Snapshot
+from issgd_cli.clusters.jobs import live_of
 from issgd_cli.clusters.live import read, write
 from issgd_cli.runs.folder import RunFolder
 
@@ -23,7 +24,7 @@ def test_a_snapshot_is_read_as_it_was_written(new_folder: NewFolder) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "9" * 5000, "[" * 100_000])
 def test_what_is_no_snapshot_is_nothing_to_be_seen(new_folder: NewFolder, text: str) -> None:
     folder = new_folder("run")
-    folder.live.write_text(text)
+    live_of(folder).write_text(text)
     assert read(folder) is None
 
 
@@ -43,7 +44,7 @@ def test_what_is_no_snapshot_is_nothing_to_be_seen(new_folder: NewFolder, text: 
 def test_no_part_of_it_is_of_another_kind(new_folder: NewFolder, wrong: dict[str, object]) -> None:
     folder = new_folder("run")
     write(folder, Snapshot())
-    folder.live.write_text(json.dumps({**json.loads(folder.live.read_text()), **wrong}))
+    live_of(folder).write_text(json.dumps({**json.loads(live_of(folder).read_text()), **wrong}))
     assert read(folder) is None
 
 
