@@ -45,7 +45,7 @@ def reproduce(
     from issgd_cli.cli.plot import map_files, sources_of, write_outputs
     from issgd_cli.cli.signals import stopping
     from issgd_cli.config.layers import assignments, merged
-    from issgd_cli.errors import RunError
+    from issgd_cli.errors import ConfigError, RunError
     from issgd_cli.experiments import experiment as experiments
     from issgd_cli.networks import naming
     from issgd_cli.runs import folder as run_folders
@@ -65,6 +65,11 @@ def reproduce(
     everything = [on_default(run, overrides) for run in (*runs, *timelines)]
     for run in everything:
         naming.refuse_unnamed(run.config.model.network)
+        if run.config.cluster.kind == "slurm":
+            raise ConfigError(
+                "`issgd reproduce` submits no jobs. Submit the file's runs by `issgd train --cluster slurm --seed 0`, "
+                "1 and so on, and then reproduce it without cluster.kind: runs that are finished are skipped."
+            )
     prepare_files(everything)
     if dry_run:
         _say_how_long(everything, results_dir, jobs)
