@@ -151,11 +151,18 @@ def changed(key: str) -> Any:
         "data.label_noise": 0.5,
         "optimizer.momentum": 0.5,
         "proposal.minimum_usable_fraction": 0.5,
+        "cluster.slurm.partition": "gpu",
+        "cluster.slurm.account": "group",
+        "cluster.slurm.time": "30",
+        "cluster.slurm.gpus_per_task": 1,
+        "cluster.slurm.sbatch": ["--mem-per-cpu=4G"],
     }
     return special.get(key, 77)
 
 
-LEFT_OUT = {"seed", "name", "data.dir", "database.url", "database.listen", "cluster.devices", "cluster.restarts"}
+LEFT_OUT = {"seed", "name", "data.dir", "database.url", "database.listen", "cluster.devices", "cluster.restarts"} | {
+    key for key in fields() if key.startswith("cluster.slurm.")
+}
 
 
 @pytest.mark.parametrize("key", sorted(fields()))
