@@ -102,7 +102,7 @@ def test_what_is_missing_or_damaged_is_named(official: Path, tmp_path: Path) -> 
     refused("labels are not whole numbers from 1 to 102")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}")
 def test_the_real_ones(tmp_path: Path) -> None:
     data = prepared.load(prepare("flowers-102", tmp_path, source=REAL))

@@ -154,7 +154,7 @@ def test_what_is_missing_or_damaged_is_named(resampled: Path, meshes: Path, tmp_
     refused("X_test is", voxels(tmp_path / "modelnet10.npz", X_test=np.zeros((5, 8))), "modelnet10")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not (REAL / "modelnet40-subset").is_dir(), reason=f"needs {REAL}/modelnet40-subset")
 def test_the_real_clouds(tmp_path: Path) -> None:
     (archive,) = (REAL / "modelnet40-subset").iterdir()
@@ -165,7 +165,7 @@ def test_the_real_clouds(tmp_path: Path) -> None:
     axes(data.splits["test"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not (REAL / "modelnet10-voxels").is_dir(), reason=f"needs {REAL}/modelnet10-voxels")
 def test_the_real_voxels(tmp_path: Path) -> None:
     data = prepared.load(prepare("modelnet10", tmp_path / "data", source=REAL / "modelnet10-voxels"))
