@@ -41,8 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issgd_cli.datasets import digits
-from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, Recipe, Request
-from issgd_cli.errors import DataError
+from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, Recipe, Request, generated_size
 
 SHAPE = (3, 32, 32)
 CLASSES = 10
@@ -58,11 +57,7 @@ def recipe(request: Request) -> Recipe:
     Raises:
         DataError: A size below 1 or above 10,000,000; or official files were named, of which there are none.
     """
-    if request.source is not None:
-        raise DataError("house-numbers is made on the spot and reads no files. Leave out `--from`.")
-    size = SIZE if request.size is None else request.size
-    if not 1 <= size <= LARGEST:
-        raise DataError(f"house-numbers of size {size} cannot be made. Choose a size between 1 and {LARGEST:,}.")
+    size = generated_size("house-numbers", request, SIZE, LARGEST)
     drawn = {"version": digits.VERSION, "seed": digits.SEED}
     parameters = {"origin": "generated", **drawn, "size": size, "test_size": TEST_SIZE}
 

@@ -8,15 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, Recipe, Request
-from issgd_cli.errors import DataError
+from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, Recipe, Request, generated_size
 
 ORDER = 6
 REACH = 2.0
 NOISE = 0.1  # standard deviation, where the polynomial's is about 1
 SEED = 2024
 SIZE, TEST_SIZE = 10_000, 2_000
-LARGEST = 10_000_000
 VERSION = 1
 
 
@@ -26,11 +24,7 @@ def recipe(request: Request) -> Recipe:
     Raises:
         DataError: A size below 1 or above 10,000,000; or official files were named, of which there are none.
     """
-    if request.source is not None:
-        raise DataError("polynomial is made on the spot and reads no files. Leave out `--from`.")
-    size = SIZE if request.size is None else request.size
-    if not 1 <= size <= LARGEST:
-        raise DataError(f"polynomial of size {size} cannot be made. Choose a size between 1 and {LARGEST:,}.")
+    size = generated_size("polynomial", request, SIZE)
     parameters = {"origin": "generated", "version": VERSION, "seed": SEED, "size": size, "test_size": TEST_SIZE}
 
     def open_generator(_: Progress) -> Dataset:

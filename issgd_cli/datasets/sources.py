@@ -154,6 +154,20 @@ def ahead(blocks: Iterable[Block]) -> Iterator[Block]:
             yield block
 
 
+def generated_size(name: str, request: Request, usual: int, largest: int = 10_000_000) -> int:
+    """How many train and valid examples of a dataset that is made on the spot are asked for.
+
+    Raises:
+        DataError: Fewer than 1, or more than the largest; or official files were named, of which there are none.
+    """
+    if request.source is not None:
+        raise DataError(f"{name} is made on the spot and reads no files. Leave out `--from`.")
+    size = usual if request.size is None else request.size
+    if not 1 <= size <= largest:
+        raise DataError(f"{name} of size {size} cannot be made. Choose a size between 1 and {largest:,}.")
+    return size
+
+
 def refuse_size(name: str, request: Request) -> None:
     """Say so when `size` is given for a dataset that is not generated."""
     if request.size is not None:
