@@ -13,7 +13,9 @@ from issgd_cli.database import SPLITS, Split
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.equations import alain2015
 from issgd_cli.equations.alain2015 import Float64s
-from issgd_cli.losses import Loss
+from issgd_cli.equations.statistics import rank_correlation
+from issgd_cli.losses import Objective
+from issgd_cli.methods.method import Seen
 from issgd_cli.methods.proposal import Proposal, floored
 from issgd_cli.methods.smoothing import smoothed
 from issgd_cli.networks.flat import trained_size
@@ -25,7 +27,7 @@ AUDIT_MINIBATCH = 512
 
 
 def exact_quantities(
-    loss: Loss,
+    loss: Objective,
     model: torch.nn.Module,
     examples: Mapping[Split, Examples],
     point: Audit,
@@ -55,7 +57,20 @@ def exact_quantities(
     error_norm2 = yield from _error_norm2(loss, model, examples["train"], point, true_gradient, draws)
     if values["trace/in_use"] > 0:
         values["estimator/error_ratio"] = alain2015.error_ratio(error_norm2, AUDIT_DRAWS, values["trace/in_use"])
+    values |= ranked(found)
+    if found.output_norms.any():
+        by_outputs = floored(found.output_norms)[0]
+        values["trace/by_outputs"] = alain2015.trace_of_covariance(squared_norms, by_outputs, true_norm2)
     return values | traces_of(squared_norms, point.previous, true_norm2, point.smoothing, extra_smoothings)
+
+
+def ranked(found: "Measured") -> dict[str, float]:
+    """Whether gradients by the outputs alone rank examples as the whole ones do; none where one of them ranks nothing.
+
+    Source: the assumption of Salaun et al. 2023 and 2024.
+    """
+    correlation = rank_correlation(found.output_norms, found.squared_norms)
+    return {} if np.isnan(correlation) else {"rank_correlation": correlation}
 
 
 @dataclass(frozen=True)
@@ -65,12 +80,14 @@ class Measured:
     Attributes:
         losses, errors: Of each example, shape (n,); no errors of a loss that knows none.
         squared_norms: ||g(x)||^2 of each training example, shape (n,).
+        output_norms: ||dL/dm|| of each, by the network's outputs m alone, shape (n,).
         gradients: Sums over the training examples that can't be drawn, and those that can, float64, shape (2, T).
     """
 
     losses: Mapping[Split, Float64s]
     errors: Mapping[Split, Float64s]
     squared_norms: Float64s
+    output_norms: Float64s
     gradients: torch.Tensor
 
     def of_splits(self) -> Iterator[tuple[str, Split, Float64s]]:
@@ -82,7 +99,7 @@ class Measured:
 
 
 def measured(
-    loss: Loss,
+    loss: Objective,
     model: torch.nn.Module,
     examples: Mapping[Split, Examples],
     drawn: NDArray[np.bool_],
@@ -101,7 +118,7 @@ def measured(
     sizes = {split: len(examples[split] if rows is None else rows[split]) for split in SPLITS}
     losses: dict[Split, Float64s] = {split: np.zeros(size) for split, size in sizes.items()}
     errors: dict[Split, Float64s] = {}
-    squared_norms = np.zeros(sizes["train"])
+    squared_norms, output_norms = np.zeros(sizes["train"]), np.zeros(sizes["train"])
     gradients = torch.zeros((2, trained), dtype=torch.float64, device=device)
     for split, size in sizes.items():
         for first in range(0, size, AUDIT_MINIBATCH):
@@ -123,12 +140,14 @@ def measured(
                     of_split[span.start + part] = scores.errors.double().cpu().numpy()
                 if (gradient := scores.gradient) is not None:
                     squared_norms[span.start + part] = scores.squared_norms.double().cpu().numpy()
+                    seen = Seen(scores.losses, scores.outputs, labels[places], loss)
+                    output_norms[span.start + part] = seen.importances().cpu().numpy()
                     gradients[number] += gradient
-    return Measured(losses, errors, squared_norms, gradients)
+    return Measured(losses, errors, squared_norms, output_norms, gradients)
 
 
 def _error_norm2(
-    loss: Loss,
+    loss: Objective,
     model: torch.nn.Module,
     examples: Examples,
     point: Audit,

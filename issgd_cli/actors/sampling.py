@@ -3,11 +3,13 @@
 Of n of the N training examples, drawn at random without replacement, over all such samples:
 
 - Unbiased are the means of losses and errors, ||g_TRUE||^2, and every trace. Those of eq. 6 and 9 have the mean weight
-  of all N, which is known, and of the sample only what is not; that of eq. 7 has its squared mean corrected.
+  of all N, which is known, and of the sample only what is not; that of eq. 7 has its squared mean corrected,
+  and by the norms at the outputs, which are known of the sample alone, the product of its two means.
 - Where the weights in use leave examples out, the others in the sample are a sample of all others, in which the traces
   over these are unbiased, given how many it holds. They are NaN where it holds fewer than two.
-- What is made of two estimates, such as Tr(stale) / Tr(uniform), is a ratio: its bias falls as 1/n. Both are of the
-  same examples, so that it varies less than they do. By chance Tr(ideal) may come out above a trace that is close.
+- What is made of several estimates, such as Tr(stale) / Tr(uniform), or of ranks, has a bias that falls as 1/n. Two
+  traces are of the same examples, so that their ratio varies less than they do. By chance Tr(ideal) may come out above
+  a trace that is close.
 - Standard errors are of first order in 1/n: the spread of how much each example bears on the estimate. Those of
   ||g_TRUE||^2 are too large, at most by sqrt 2, where the mean gradient is lost in the sample's noise.
 
@@ -23,13 +25,14 @@ import torch
 from numpy.typing import NDArray
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.actors.auditing import AUDIT_MINIBATCH, measured, stale_weights
+from issgd_cli.actors.auditing import AUDIT_MINIBATCH, measured, ranked, stale_weights
 from issgd_cli.database import SPLITS, Layout, Split
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.equations import alain2015
 from issgd_cli.equations.alain2015 import Float64s
-from issgd_cli.equations.statistics import squared_mean, standard_error
-from issgd_cli.losses import Loss
+from issgd_cli.equations.statistics import product_of_means, standard_error
+from issgd_cli.losses import Objective
+from issgd_cli.methods.proposal import floored
 from issgd_cli.randomness import generator
 from issgd_cli.runs.audits import Audit
 from issgd_cli.scores.projection import projections
@@ -96,7 +99,7 @@ def _told(name: str, value: float, parts: Float64s, population: int) -> dict[str
 
 
 def sampled_quantities(
-    loss: Loss,
+    loss: Objective,
     model: torch.nn.Module,
     examples: Mapping[Split, Examples],
     sample: Sample,
@@ -129,14 +132,21 @@ def sampled_quantities(
     values |= usable.traces({"trace/in_use": in_use})
     if usable is not everybody:
         values |= usable.traces({"trace/uniform_in_use": usable.squared_norms})
-    values |= everybody.trace("trace/ideal", squared_mean(norms, everybody.examples), 2 * norms.mean() * norms)
+    of_ideal = product_of_means(norms, norms, everybody.examples)
+    values |= everybody.trace("trace/ideal", of_ideal, 2 * norms.mean() * norms)
+    values |= ranked(found)
+    if found.output_norms.any():
+        weights = floored(found.output_norms)[0]
+        inverse = squared_norms / weights
+        moment = product_of_means(weights, inverse, everybody.examples)
+        values |= everybody.trace("trace/by_outputs", moment, inverse.mean() * weights + weights.mean() * inverse)
     stale = stale_weights(point.previous, point.smoothing, extra_smoothings)
     by_stale = {name: weights.mean() / weights[rows] * squared_norms for name, weights in stale.items()}
     return values | everybody.traces({"trace/uniform": squared_norms, **by_stale})
 
 
 def _projections(
-    loss: Loss, model: torch.nn.Module, examples: Examples, rows: Rows, direction: torch.Tensor
+    loss: Objective, model: torch.nn.Module, examples: Examples, rows: Rows, direction: torch.Tensor
 ) -> Generator[Operation, None, Float64s]:
     """Of the gradients of these examples on a direction, shape (n,)."""
     found = np.zeros(len(rows))

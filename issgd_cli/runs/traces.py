@@ -42,6 +42,8 @@ QUANTITIES = {
     "trace/stale+{c}": "eq. 9 with smoothing constant c",
     "audit/trace/in_use": "eq. 6 with the weights that the master really draws from",
     "audit/trace/uniform_in_use": "eq. 8 over the same examples, where the weights in use leave some out (drop)",
+    "audit/trace/by_outputs": "eq. 6 with each example's gradient norm by the network's outputs alone as its weight",
+    "audit/rank_correlation": "Spearman's, of these norms and the gradient norms by all parameters",
     "audit/estimator/error_ratio": "squared error of a mean of draws by the weights in use, over Tr / K: 1 if unbiased",
     "gradient_norm2/bound": "||g_TRUE||^2, B.2's upper bound from chunks of worker.chunk_size examples",
     "gradient_norm2/unbiased": "||g_TRUE||^2, unbiased estimate from the same chunks, unclipped",

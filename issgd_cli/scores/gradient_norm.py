@@ -7,9 +7,11 @@ is run again, for each example's own gradient: see plan.py.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from issgd_cli.losses import Loss
 from issgd_cli.scores.first_look import plan_of
@@ -25,12 +27,14 @@ class Scores:
         losses: Each example's loss, shape (B,).
         errors: 1 where the prediction is wrong, else 0, shape (B,); None of a loss that knows none.
         squared_norms: ||g(x_n)||^2 of each example's own loss over all parameters, shape (B,).
+        outputs: The model's, without a graph, shape (B, ...), or whatever the loss takes.
         gradients: Of the summed losses, one for each of `parameters()`, in its shape; None unless asked for.
     """
 
     losses: Tensor
     errors: Tensor | None
     squared_norms: Tensor
+    outputs: Any
     gradients: tuple[Tensor, ...] | None = None
 
     @property
@@ -95,7 +99,7 @@ def _scored(
     passed = Forward.of(loss, model, inputs, targets, plan)
     squares, gradients = passed.backward(factors, with_gradient)
     losses, errors = passed.losses.detach(), loss.errors(passed.outputs, targets)
-    return Scores(losses, None if errors is None else errors.to(losses.dtype), squares, gradients)
+    return Scores(losses, None if errors is None else errors.to(losses.dtype), squares, passed.outputs, gradients)
 
 
 def _joined(parts: list[Scores]) -> Scores:
@@ -106,5 +110,11 @@ def _joined(parts: list[Scores]) -> Scores:
         torch.cat([part.losses for part in parts]),
         torch.cat(errors) if errors else None,
         torch.cat([part.squared_norms for part in parts]),
+        _pytree.tree_map(_consecutive, *(part.outputs for part in parts)),
         tuple(torch.stack(each).sum(0) for each in zip(*gradients, strict=True)) if gradients else None,
     )
+
+
+def _consecutive(*parts: Any) -> Any:
+    """One tensor of consecutive examples'; of what is none, the last."""
+    return torch.cat(parts) if all(isinstance(part, Tensor) and part.dim() for part in parts) else parts[-1]

@@ -2,9 +2,11 @@
 
 import copy
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 from torch.nn import functional
@@ -54,6 +56,17 @@ def one_by_one(model: nn.Module, data: Prepared, split: Split) -> tuple[Float64s
     return np.array(losses), np.array(errors), np.array(gradients)
 
 
+def output_norms(model: torch.nn.Sequential, data: Prepared) -> np.ndarray[Any, Any]:
+    """Of each training example's gradient by its logits, by autograd in float64, shape (N,)."""
+    split, wide = data.splits["train"], copy.deepcopy(model).double()
+    inputs, labels = examples_of(data)["train"][slice(0, len(split.targets))]
+    logits = wide(inputs.double()).detach().requires_grad_()
+    losses = torch.nn.functional.cross_entropy(logits, labels.long(), reduction="sum")
+    (gradients,) = torch.autograd.grad(losses, logits)
+    norms: np.ndarray[Any, Any] = gradients.norm(dim=1).numpy()
+    return norms
+
+
 def draws(step: int = 0) -> np.random.Generator:
     return generator(0, "audit_draws", step)
 
@@ -81,6 +94,9 @@ def test_an_audit_equals_a_loop_over_all_examples_in_float64(data: Prepared, dro
     assert values["gradient_norm2"] == pytest.approx(g2, rel=1e-5)
     assert values["trace/ideal"] == pytest.approx(equations.ideal_trace(s, g2), rel=1e-5)
     assert values["trace/uniform"] == pytest.approx(equations.uniform_trace(s, g2), rel=1e-5)
+    outputs = output_norms(model, data)
+    assert values["trace/by_outputs"] == pytest.approx(equations.trace_of_covariance(s, outputs, g2), rel=1e-5)
+    assert values["rank_correlation"] == pytest.approx(scipy.stats.spearmanr(outputs, s).statistic, abs=1e-3)
     for name, constant in (("", 0.25), ("+0", 0.0), ("+1", 1.0)):
         stale = np.asarray(np.float32(previous), np.float64) + constant
         assert values[f"trace/stale{name}"] == pytest.approx(equations.stale_trace(s, stale, g2), rel=1e-5)
