@@ -23,12 +23,14 @@ class Part:
         has_settings: Whether the module has a Section called Settings.
         defaults: Section -> key -> value of the configurations that name it.
         by_scores: Of a method: whether it draws by what workers score; where it doesn't they only measure.
+        paper: Of a method: whose claims are about it (claims/papers.py); empty: nobody's, or a baseline of all.
     """
 
     place: str
     has_settings: bool = False
     defaults: Defaults = field(default_factory=dict)
     by_scores: bool = False
+    paper: str = ""
 
     def load(self) -> Any:
         """It."""
@@ -71,12 +73,12 @@ BASELINE: Defaults = {"master": {"publish_every_steps": 512}, "worker": {"count"
 METHODS = Registry(
     "proposal.method",
     {
-        "issgd": Part("issgd_cli.methods.issgd:ISSGD", by_scores=True),
+        "issgd": Part("issgd_cli.methods.issgd:ISSGD", by_scores=True, paper="alain-2015"),
         "sgd": Part("issgd_cli.methods.sgd:SGD", defaults=BASELINE),
         "reshuffled": Part("issgd_cli.methods.reshuffled:Reshuffled", defaults=BASELINE),
-        "online": Part("issgd_cli.methods.online:Online", has_settings=True, defaults=BASELINE),
-        "adaptive": Part("issgd_cli.methods.adaptive:Adaptive", has_settings=True, defaults=BASELINE),
-        "pruning": Part("issgd_cli.methods.pruning:Pruning", has_settings=True, defaults=BASELINE),
+        "online": Part("issgd_cli.methods.online:Online", True, BASELINE, paper="salaun-2023"),
+        "adaptive": Part("issgd_cli.methods.adaptive:Adaptive", True, BASELINE, paper="salaun-2023"),
+        "pruning": Part("issgd_cli.methods.pruning:Pruning", True, BASELINE, paper="salaun-2023"),
         "dlis": Part("issgd_cli.methods.dlis:DLIS", has_settings=True, defaults=BASELINE),
         "low": Part("issgd_cli.methods.low:LOW", has_settings=True, defaults=BASELINE),
         "infobatch": Part("issgd_cli.methods.infobatch:InfoBatch", has_settings=True, defaults=BASELINE),

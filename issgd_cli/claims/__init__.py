@@ -1,39 +1,24 @@
-"""The paper's claims C1-C11 and what the runs at hand say about each, from their traces alone."""
+"""The papers' claims and what the runs at hand say about each, from their traces alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from issgd_cli.claims import generalisation, optimisation, staleness, variance
 from issgd_cli.claims.evidence import Run, Runs, load, load_run
 from issgd_cli.claims.others import comparisons
+from issgd_cli.claims.papers import FINDERS, FOLLOWERS, PAPERS
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations
 from issgd_cli.claims.verdicts import LEFT_OUT, MINIMUM_SEEDS, Claim, Finding, Outcome, Verdict, tendency, weighed
 
 __all__ = [
-    "FINDERS", "Claim", "Outcome", "Run", "Runs", "Verdict", "as_json", "findings", "folders", "judge", "load",
-    "load_run",
+    "FINDERS", "FOLLOWERS", "PAPERS", "Claim", "Outcome", "Run", "Runs", "Verdict", "as_json", "findings", "folders",
+    "judge", "load", "load_run",
 ]  # fmt: skip
-
-# In the order of the report.
-FINDERS: dict[str, Callable[[Runs, Thresholds], Finding]] = {
-    "C1": optimisation.finding_c1,
-    "C2": optimisation.finding_c2,
-    "C3": generalisation.finding_c3,
-    "C4": generalisation.finding_c4,
-    "C5": variance.finding_c5,
-    "C6": variance.finding_c6,
-    "C7": staleness.finding_c7,
-    "C8": variance.finding_c8,
-    "C9": staleness.finding_c9,
-    "C10": optimisation.finding_c10,
-    "C11": variance.finding_c11,
-}
 
 
 def findings(runs: Runs, thresholds: Thresholds) -> list[Finding]:
-    """What the runs show of every claim."""
-    return [find(runs, thresholds) for find in FINDERS.values()]
+    """What the runs show of every claim of the papers that they are about."""
+    return [find(runs, thresholds) for paper in runs.papers for find in PAPERS[paper].finders.values()]
 
 
 def judge(runs: Runs) -> list[Verdict]:

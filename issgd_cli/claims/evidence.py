@@ -18,6 +18,7 @@ from issgd_cli.runs.folder import RunFolder, State
 if TYPE_CHECKING:
     import pandas as pd
 
+FIRST_PAPER = "alain-2015"
 EXACT = "exact audits"  # on all examples
 
 # Name, how much of it, the share for validation, the split's seed; labels that are wrong, classes of unequal sizes.
@@ -73,9 +74,14 @@ class Run:
         return METHODS.parts[self.config.proposal.method].by_scores
 
     @property
+    def paper(self) -> str:
+        """The paper whose claims are about its method; empty of a baseline."""
+        return METHODS.parts[self.config.proposal.method].paper
+
+    @property
     def work(self) -> tuple[str, ...]:
-        """What its method had to do: train on examples, and score them where it draws by scores."""
-        return ("trained", "scored") if self.by_scores else ("trained",)
+        """What its method had to do: train on examples, look at some before, score them where it draws by scores."""
+        return ("trained", "scored") if self.by_scores else ("trained", "looked_at")
 
     @property
     def audit_sample(self) -> int | None:
@@ -113,8 +119,18 @@ class Runs:
 
     @property
     def importance(self) -> str:
-        """The label of the method whose proposal is shown: the paper's ISSGD, else the first by scores; empty: none."""
-        return self.label("issgd") or next((run.method for run in self.runs if run.by_scores), "")
+        """The label of the method whose proposal is shown: the paper's ISSGD, else the first that a paper is about.
+
+        Empty: there is none.
+        """
+        return self.label("issgd") or next((run.method for run in self.runs if run.paper), "")
+
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Whose claims these runs are about: the first paper's, the newest one's of those that followed, or both."""
+        found = {run.paper for run in self.runs} - {""}
+        chosen = sorted({FIRST_PAPER} & found) + sorted(found - {FIRST_PAPER})[-1:]
+        return tuple(chosen) or (FIRST_PAPER,)
 
     @property
     def virtual(self) -> bool:
@@ -142,7 +158,7 @@ class Runs:
         """The runs of a setting, of a method, or of both."""
         return tuple(run for run in self.runs if setting in (None, run.setting) and method in (None, run.method))
 
-    def papers(self, setting: str, method: Literal["issgd", "sgd"]) -> tuple[Run, ...]:
+    def of_first(self, setting: str, method: Literal["issgd", "sgd"]) -> tuple[Run, ...]:
         """A setting's runs of the paper's ISSGD or SGD, whatever their label."""
         return tuple(run for run in self.of(setting, self.label(method)) if is_papers(run))
 

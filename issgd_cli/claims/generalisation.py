@@ -101,7 +101,7 @@ def finding_c3(runs: Runs, thresholds: Thresholds) -> Finding:
     parts: list[Part] = []
     values: dict[str, Any] = {}
     for setting, claimed, better in zip(settings, (-1, 1), ("ISSGD", "SGD"), strict=True):
-        left, right = runs.papers(setting, "issgd"), runs.papers(setting, "sgd")
+        left, right = runs.of_first(setting, "issgd"), runs.of_first(setting, "sgd")
         gap = difference(left, right, _test_error_gap)
         values[setting] = gap.plain()
         text = f"({setting}), where the paper has {better} better: final test error, ISSGD minus SGD, {gap.text()}"
@@ -121,7 +121,7 @@ def finding_c4(runs: Runs, thresholds: Thresholds) -> Finding:
     ours, theirs = (chosen(runs, label, settings) for label in labels)
     if ours is None or theirs is None or "database" in (ours.source, theirs.source):
         return Finding(C4, note="It needs finished runs of ISSGD and of SGD with audited validation and test errors.")
-    left, right = runs.papers(ours.setting, "issgd"), runs.papers(theirs.setting, "sgd")
+    left, right = runs.of_first(ours.setting, "issgd"), runs.of_first(theirs.setting, "sgd")
     gap = difference(left, right, _test_error_gap)
     base = float(theirs.test.values.mean())
     margin = thresholds.nearly * base

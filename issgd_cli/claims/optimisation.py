@@ -63,7 +63,7 @@ def finding_c10(runs: Runs, thresholds: Thresholds) -> Finding:
     parts: list[Part] = []
     values: dict[str, Any] = {}
     for setting in runs.settings:
-        chosen = runs.papers(setting, "issgd")
+        chosen = runs.of_first(setting, "issgd")
         place, rise = per_seed(chosen, _place_of_minimum), per_seed(chosen, _rise_after_minimum)
         if not len(rise):
             continue
@@ -87,7 +87,7 @@ def _more_quickly(runs: Runs, quantity: str, what: str, thresholds: Thresholds) 
     parts: list[Part] = []
     values: dict[str, Any] = {}
     for setting in runs.settings:
-        left, right = runs.papers(setting, "issgd"), runs.papers(setting, "sgd")
+        left, right = runs.of_first(setting, "issgd"), runs.of_first(setting, "sgd")
         relative = difference(left, right, mean_difference(quantity, "steps", relative=True))
         if not len(relative):
             parts.append(Part(f"{named(setting)}: {NO_PAIR}"))
@@ -114,7 +114,7 @@ def _more_quickly(runs: Runs, quantity: str, what: str, thresholds: Thresholds) 
 
 
 def _reaches_zero(runs: Runs, setting: str, thresholds: Thresholds) -> tuple[Part, dict[str, Any]] | None:
-    chosen = runs.papers(setting, "issgd")
+    chosen = runs.of_first(setting, "issgd")
     lowest = per_seed(chosen, _lowest_loss, worst=math.inf)
     if not len(lowest):
         return None

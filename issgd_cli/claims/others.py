@@ -38,10 +38,13 @@ def comparisons(runs: Runs) -> list[Comparison]:
     loss = mean_difference("audit/loss/train", "steps", relative=True)
     found = []
     for setting in runs.settings:
-        papers: dict[str, Sequence[Run]] = {"SGD": runs.papers(setting, "sgd"), "ISSGD": runs.papers(setting, "issgd")}
+        theirs_of: dict[str, Sequence[Run]] = {
+            "SGD": runs.of_first(setting, "sgd"),
+            "ISSGD": runs.of_first(setting, "issgd"),
+        }
         for method in runs.methods:
             group = tuple(run for run in runs.of(setting, method) if not is_papers(run))
-            for against, theirs in papers.items():
+            for against, theirs in theirs_of.items():
                 gap = difference(group, theirs, loss, (method, against))
                 if len(gap):
                     found.append(Comparison(setting, method, against, gap))

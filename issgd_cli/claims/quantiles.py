@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 Axis = Literal["seconds", "steps", "examples"]
 
-WORK = ("trained", "scored")  # on examples, as traces.QUANTITIES has it
+# What counts as work on an example, as traces.QUANTITIES has it; a forward pass alone is a third of a training step's.
+WORK = {"trained": 1.0, "scored": 1.0, "looked_at": 1 / 3}
 
 BINS = 100  # the original plotting code's, for losses and errors
 TRACE_BINS = 250  # likewise, for Tr(Sigma)
@@ -54,14 +55,14 @@ class Bands:
 
 
 def series(
-    trace: "pd.DataFrame", quantity: str, axis: Axis, finished: bool = True, work: Sequence[str] = WORK
+    trace: "pd.DataFrame", quantity: str, axis: Axis, finished: bool = True, work: Iterable[str] = WORK
 ) -> Series:
     """A quantity's records along an axis; empty where the trace has none (or no work/* rows, for `examples`).
 
     Args:
         trace: A table with the columns of traces.Row.
         quantity: A name of traces.QUANTITIES.
-        axis: `seconds` since the start, the master's `steps`, or `examples` that the method had to process.
+        axis: `seconds` since the start, the master's `steps`, or the work of the method, in `examples`.
         finished: Whether the run came to its end.
         work: What of the actors' work the method needed, of WORK.
     """
@@ -77,8 +78,8 @@ def series(
     return Series(positions[order], values[order], finished)
 
 
-def examples_at(trace: "pd.DataFrame", seconds: Float64s, work: Sequence[str] = WORK) -> Float64s:
-    """Examples that had been trained on or scored for the method by these times; empty without such rows.
+def examples_at(trace: "pd.DataFrame", seconds: Float64s, work: Iterable[str] = WORK) -> Float64s:
+    """Examples that had been worked on for the method by these times; empty without such rows.
 
     A worker that only measures does not count: SGD needs the examples that it trains on, and no more.
 
@@ -93,7 +94,7 @@ def examples_at(trace: "pd.DataFrame", seconds: Float64s, work: Sequence[str] = 
         rows = trace[trace["quantity"] == f"work/examples_{kind}"].sort_values("seconds")
         if len(rows):
             found = True
-            total += np.interp(seconds, [0.0, *rows["seconds"]], [0.0, *rows["value"]])
+            total += WORK[kind] * np.interp(seconds, [0.0, *rows["seconds"]], [0.0, *rows["value"]])
     return total if found else np.empty(0)
 
 

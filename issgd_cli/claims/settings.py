@@ -3,6 +3,7 @@
 from issgd_cli.claims.evidence import Runs
 from issgd_cli.config.config import Config
 from issgd_cli.config.values import parse_smoothing
+from issgd_cli.registries import METHODS
 
 
 def smoothing_label(config: Config) -> str:
@@ -24,7 +25,9 @@ def setting_title(runs: Runs, setting: str) -> str:
     kind, number = parse_smoothing(config.proposal.smoothing)
     added = f"add smoothing +{number}" if kind == "constant" else f"{config.proposal.smoothing} smoothing"
     optimizer = "" if config.optimizer.kind == "sgd" else f"{config.optimizer.kind}, "
-    title = f"{optimizer}learning rate {config.optimizer.learning_rate:g}, {added}"
+    title = f"{optimizer}learning rate {config.optimizer.learning_rate:g}"
+    if METHODS.parts[config.proposal.method].by_scores or config.proposal.method == "sgd":
+        title += f", {added}"
     return f"({setting}) {title}" if setting else title
 
 

@@ -21,7 +21,7 @@ class Thresholds:
     visible: float = field(
         default=0.02,
         metadata=_because(
-            "curves 2% of SGD's mean apart can be told apart in figure 2 (C1, C2, C7, C10)",
+            "curves 2% of SGD's mean apart can be told apart in figure 2 (C1, C2, C7, C10, D, M)",
             0.01,
             0.05,
         ),
@@ -30,7 +30,10 @@ class Thresholds:
         default=0.01, metadata=_because("a loss below it draws as the paper's 0.0 (C1)", 0.005, 0.02)
     )
     nearly: float = field(
-        default=0.05, metadata=_because("of SGD's error (C4); the paper's two differ by 0.3%", 0.02, 0.1)
+        default=0.05,
+        metadata=_because(
+            "of SGD's error (C4), whose two in the paper differ by 0.3%; of the error without pruning (D4)", 0.02, 0.1
+        ),
     )
     generally: float = field(
         default=0.95, metadata=_because("of the audits, at least (C5); the paper says generally, not always", 0.9, 0.99)
@@ -42,6 +45,10 @@ class Thresholds:
     close: float = field(default=0.1, metadata=_because("of the smallest of the three traces (C11)", 0.05, 0.2))
     detectable: float = field(
         default=0.1, metadata=_because("an excess that the draws must have been able to show (C9)", 0.05, 0.2)
+    )
+
+    alike: float = field(
+        default=0.9, metadata=_because("of the rank correlation: two orders much alike (D5)", 0.8, 0.95)
     )
 
     @property

@@ -68,7 +68,7 @@ def finding_c5(runs: Runs, thresholds: Thresholds) -> Finding:
 def finding_c6(runs: Runs, thresholds: Thresholds) -> Finding:
     """The share of the possible reduction that the weights in use reach, in (b) against (a)."""
     a, b = settings = paper_settings(runs) or ("", "")
-    in_a, in_b = groups = runs.papers(a, "issgd"), runs.papers(b, "issgd")
+    in_a, in_b = groups = runs.of_first(a, "issgd"), runs.of_first(b, "issgd")
     shares = [per_seed(group, reduction_share, worst=-math.inf) for group in groups]
     roots = [per_seed(group, root_ratio, worst=math.inf) for group in groups]
     if a == b or not all(len(share) for share in shares):
@@ -119,7 +119,7 @@ def finding_c11(runs: Runs, thresholds: Thresholds) -> Finding:
     parts: list[Part] = []
     values: dict[str, Any] = {}
     for setting in runs.settings:
-        group = runs.papers(setting, "issgd")
+        group = runs.of_first(setting, "issgd")
         errors = {when: per_seed(group, partial(_error_of_bound, when=when)) for when in ("start", "end")}
         norms = {when: per_seed(group, partial(_relative_gradient, when=when)) for when in ("start", "end")}
         if not len(errors["end"]):

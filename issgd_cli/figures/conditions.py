@@ -1,4 +1,4 @@
-"""Under which conditions runs were made: data, size, machines, commits; and what of that is not as in the paper."""
+"""Under which conditions runs were made: data, size, machines, commits."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers
+from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import PAPER_EXAMPLES
 
-# The paper's. Source: section 5.1, Table 1, the original code; for the sweep B.1: 4 s are 15% of it, at 26 ms a step.
-PAPER_HIDDEN, PAPER_SEEDS, PAPER_MINIBATCH = (2048,) * 4, 50, 128
-PAPER_PUBLISH, PAPER_STD = {"issgd": 32, "sgd": 512}, 0.01
+# The paper's. Source: section 5.1; for the sweep B.1: 4 s are 15% of it, at 26 ms a step.
+PAPER_PUBLISH, PAPER_MINIBATCH = {"issgd": 32, "sgd": 512}, 128
 PAPER_SWEEP = 0.23  # epochs, by 3 workers
-OFFICIAL_TEST, SMALL_TEST = 26_032, 2_000  # crops: of SVHN, and of the small files that svhn-small was made for
 HARDLY = 0.75  # of the initial training loss, left at the end: too early for a verdict
 
 
@@ -43,46 +41,11 @@ def what_was_run(runs: Runs) -> list[str]:
     return lines
 
 
-def differences(runs: Runs) -> list[str]:
-    """What of these runs is not as in the paper, as far as their configurations and manifests tell."""
-    if not runs.runs:
-        return []
-    lines = [*_data_differs(runs), *_model_differs(runs)]
-    issgd = [run.config for run in runs.runs if run.config.proposal.method == "issgd" and is_papers(run)]
-    chosen = {(config.optimizer.learning_rate, config.proposal.smoothing) for config in issgd}
-    if not chosen <= {(0.01, 10.0), (0.001, 1.0)}:
-        lines.append("Learning rates or smoothings are not the paper's (0.01 with +10, 0.001 with +1).")
-    lines += _publishing_differs(runs)
-    seeds = len({run.seed for run in runs.runs})
-    if seeds != PAPER_SEEDS:
-        lines.append(f"Seeds: {seeds}, the paper has {PAPER_SEEDS}.")
-    counts = {config.worker.count for config in issgd}
-    if counts - {3}:
-        lines.append(f"Workers of ISSGD: {listed([str(count) for count in sorted(counts)])}, the paper has 3.")
-    if runs.virtual:
-        lines.append(
-            "Time and place: simulated; all seconds are those of the virtual clock. With a preset a worker's rate is "
-            "scaled by N / 570,000, so that a sweep takes as many steps as on the paper's cluster; in epochs it is "
-            "longer by the inverse factor. The database serves everybody at once: many workers that pull together do "
-            "not share its bandwidth, which flatters large clusters."
-        )
-    return [
-        *lines,
-        "The paper's curves are means of records at mixed parameter versions; they are drawn so, but claims are judged "
-        f"on {audits_told(runs.runs)}.",
-        "Its time axes compare different numbers of GPUs; here equal steps, work and seconds are all told. Work is "
-        "counted in examples that a method needs: SGD's are those that it trains on, since its worker only measures; "
-        "ISSGD's those that it trains on and those that its workers score.",
-        "The original's plotted stale curves took a square root of what was already a norm; here eq. 9 is computed as "
-        "printed.",
-    ]
-
-
 def scale(runs: Runs) -> list[str]:
     """How far parameters move between publications and during a sweep, in epochs: what a table's staleness means."""
     groups: dict[tuple[int, int, int], list[Run]] = {}
     for run in runs.runs:
-        train = _dataset(run).get("train")
+        train = dataset_of(run).get("train")
         if train and run.by_scores:
             key = (int(train), run.config.master.publish_every_steps, run.config.worker.count)
             groups.setdefault(key, []).append(run)
@@ -126,7 +89,7 @@ def ranges(seeds: Iterable[int]) -> str:
 def _sweep(run: Run) -> float | None:
     """Epochs that the master trains while the workers score every training example once; None where it isn't known."""
     trained, scored = (run.series(f"work/examples_{kind}").values for kind in ("trained", "scored"))
-    sizes = [_dataset(run).get(split) or 0 for split in ("train", "valid", "test")]
+    sizes = [dataset_of(run).get(split) or 0 for split in ("train", "valid", "test")]
     # Barriers wait for all of every split; without them the splits take turns.
     parts = sizes if run.config.master.mode == "exact" else run.config.worker.shares
     if not len(trained) or not len(scored) or not scored[-1] > 0:
@@ -152,28 +115,6 @@ def _code(runs: Runs) -> str:
     return f"{'; '.join(told)}{'' if dirty.total() else '; nothing uncommitted'}"
 
 
-def _data_differs(runs: Runs) -> list[str]:
-    lines = []
-    for name in dict.fromkeys(run.config.data.name for run in runs.runs):
-        dataset = next(_dataset(run) for run in runs.runs if run.config.data.name == name)
-        test = dataset.get("test")
-        if not name.startswith("svhn"):
-            lines.append(f"Data: {name}, not SVHN; test errors don't compare with the paper's.")
-        elif name.startswith("svhn-small") or (test and test != OFFICIAL_TEST):
-            lines.append(
-                "Data: real SVHN crops, not in their official parts; test errors don't compare with the paper's."
-            )
-            if name.startswith("svhn-small") or test == SMALL_TEST:
-                lines.append(
-                    "Official test crops are among the training examples: the small files' train part is the first "
-                    f"1,083 official train and the first 7,000 official test crops, their test part the next "
-                    f"{SMALL_TEST:,} official test crops."
-                )
-        if (train := dataset.get("train")) and train < 0.9 * PAPER_EXAMPLES:
-            lines.append(f"Size: {train:,} training examples of {name}, the paper has about {PAPER_EXAMPLES:,}.")
-    return lines
-
-
 def _network(config: Config) -> str:
     """What is trained, with its settings."""
     model = config.model
@@ -184,35 +125,7 @@ def _network(config: Config) -> str:
     return f"{model.network} ({', '.join(f'{key} {value}' for key, value in values.items()) or 'no arguments'})"
 
 
-def _model_differs(runs: Runs) -> list[str]:
-    model = runs.runs[0].config.model
-    lines = [] if model.loss == "cross-entropy" else [f"Loss: {model.loss}, the paper's: cross-entropy."]
-    if model.network != "mlp":
-        return [*lines, f"Model: {model.network}, the paper's: 4 hidden layers of 2048."]
-    if model.hidden != PAPER_HIDDEN:
-        lines.append(f"Model: {len(model.hidden)} hidden layers of {model.hidden[0]}, the paper's: 4 of 2048.")
-    std = model.initial_weight_std
-    if std is not None and std != PAPER_STD:
-        lines.append(f"Initial weights: standard deviation {std:g}, the original's {PAPER_STD:g}.")
-    elif std is None and min(model.hidden[:-1], default=PAPER_HIDDEN[0]) < PAPER_HIDDEN[0]:
-        lines.append(
-            f"Initial weights: standard deviation {PAPER_STD:g} as the original's, but sqrt(2048 / width) times that "
-            "in hidden layers after the first, which are narrower than 2048."
-        )
-    return lines
-
-
-def _publishing_differs(runs: Runs) -> list[str]:
-    lines = []
-    for method, label in (("issgd", "ISSGD"), ("sgd", "SGD")):
-        rates = {run.config.master.publish_every_steps for run in runs.runs if run.config.proposal.method == method}
-        if rates - {PAPER_PUBLISH[method]}:
-            told = listed([str(rate) for rate in sorted(rates)])
-            lines.append(f"{label} publishes every {told} steps, the original every {PAPER_PUBLISH[method]}.")
-    return lines
-
-
-def _dataset(run: Run) -> dict[str, Any]:
+def dataset_of(run: Run) -> dict[str, Any]:
     return run.manifest.get("dataset") or {}
 
 
@@ -229,7 +142,7 @@ def _clocks(runs: Runs) -> list[str]:
     for run in runs.runs:
         clock = run.manifest.get("clock") or {}
         step, rate = clock.get("step_seconds"), clock.get("examples_per_second")
-        train = _dataset(run).get("train")
+        train = dataset_of(run).get("train")
         if not (step and rate and train):
             continue
         shares = run.config.worker.shares
@@ -267,7 +180,7 @@ def _hardly_learned(runs: Runs, setting: str) -> str:
 
 
 def _data(run: Run) -> str:
-    dataset = _dataset(run)
+    dataset = dataset_of(run)
     counts = [
         f"{dataset[split]:,} {split}" for split in ("train", "valid", "test") if isinstance(dataset.get(split), int)
     ]

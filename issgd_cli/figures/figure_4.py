@@ -1,6 +1,6 @@
 """Figure 4: square root of Tr(Sigma(q)) for different proposals q during ISSGD's runs, one panel a setting.
 
-Without runs of the paper's ISSGD those of the first method that draws by scores are shown.
+Without runs of the paper's ISSGD those of the first method that a paper is about are shown.
 """
 
 import dataclasses
@@ -16,9 +16,17 @@ from issgd_cli.claims.settings import setting_title, smoothing_label
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.figures import style
 from issgd_cli.figures.curves import PREFIX, Curve, Panel, Source, draw_panel, interval_note, sampled_bands, source_note
+from issgd_cli.registries import METHODS
 
 TITLE = "Square root of the trace of the gradient's covariance"
 ROW_COUNT = 1
+# Quantity, label, line and width, of a method that draws by what its own minibatches have shown.
+FROM_MINIBATCHES: list[tuple[str, str, dict[str, Any], float]] = [
+    ("trace/uniform", "uniform draws", {"color": style.BLUE, "linestyle": (0, (5, 1.5))}, 1.8),
+    ("trace/in_use", "in use", {"color": style.ORANGE, "linestyle": "-"}, 2.6),
+    ("trace/by_outputs", "by today's norms at the outputs", {"color": "#7A4B00", "linestyle": (0, (1, 1))}, 1.8),
+    ("trace/ideal", "ideal", {"color": style.GREEN, "linestyle": "-"}, 1.8),
+]
 LOGARITHMIC_FROM = 10.0  # a stale curve so many times above the uniform one leaves no room for the others
 
 
@@ -91,6 +99,8 @@ def _shown(runs: Runs, setting: str) -> list[tuple[str, str, dict[str, Any], flo
     config = runs.config(setting, runs.importance)
     if config is None:
         return []
+    if not METHODS.parts[config.proposal.method].by_scores:
+        return FROM_MINIBATCHES
     actual = smoothing_label(config)
     shown: list[tuple[str, str, dict[str, Any], float]] = [
         ("trace/uniform", "SGD, ideal", {"color": style.BLUE, "linestyle": (0, (5, 1.5))}, 1.8),

@@ -7,18 +7,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from issgd_cli.claims import Runs, Verdict, as_json, judge, load_run
+from issgd_cli.claims import FOLLOWERS, Runs, Verdict, as_json, judge, load_run
 from issgd_cli.claims.evidence import Run
 from issgd_cli.claims.quantiles import Axis
 from issgd_cli.errors import RunError
-from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, page, report, staleness, style, table_1
+from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, figure_5, page, report, staleness, style, table_1
 from issgd_cli.figures import run as run_figure
 from issgd_cli.figures.curves import PREFIX, Source, source_told
 from issgd_cli.files import write_text, writing
 from issgd_cli.runs.folder import RunFolder, hash_of
 
-# The figures of an experiment's curves, by their number in the paper. Figure 1 is of single runs.
-FIGURES: dict[int, ModuleType] = {2: figure_2, 3: figure_3, 4: figure_4}
+# The figures of an experiment's curves, by their number in the first paper. Figure 1 is of single runs; figure 5 is of
+# the papers that followed.
+FIGURES: dict[int, ModuleType] = {2: figure_2, 3: figure_3, 4: figure_4, 5: figure_5}
 
 Timelines = Mapping[figure_1.Mode, RunFolder | None]
 
@@ -111,13 +112,19 @@ def plot_experiment(
     audited = any(run.trace["quantity"].str.startswith("audit/").any() for run in runs.runs)
     sources: tuple[Source, ...] = ("database", "audit") if audited else ("database",)
     for source in sources:
-        for number, module in FIGURES.items():
+        for number, module in figures_of(runs).items():
             stem = out / f"figure-{number}{'-audit' if source == 'audit' else ''}"
             shown = runs.of(method=runs.importance) if module is figure_4 else runs.runs
             choices = {"axis": axis, "source": source, "interval": interval}
             paths += _plot(runs, module, stem, axis, source, interval)
             paths.append(_write_provenance(stem, shown, runs.tally(), command, choices))
     return paths
+
+
+def figures_of(runs: Runs) -> dict[int, ModuleType]:
+    """Those that say something of the papers these runs are about."""
+    left_out = () if FOLLOWERS & set(runs.papers) else (figure_5,)
+    return {number: module for number, module in FIGURES.items() if module not in left_out}
 
 
 def plot_timelines(timelines: Timelines, out: Path, command: Sequence[str] = ()) -> list[Path]:

@@ -13,6 +13,7 @@ from issgd_cli.claims.thresholds import Thresholds, reasons, variations
 from issgd_cli.claims.verdicts import Outcome, Verdict
 from issgd_cli.figures import conditions, markup, report, table_1
 from issgd_cli.figures.charts import as_script, charts
+from issgd_cli.figures.differences import differences
 
 SAID: dict[Outcome, str] = {"untestable": "not testable"}  # others as they are
 SCRIPTS = ("uPlot.iife.min.js", "page.js")
@@ -46,7 +47,7 @@ def page(runs: Runs, verdicts: Sequence[Verdict], pictures: Sequence[Picture]) -
         judged=markup.paragraph(report.how_it_is_judged(runs)) + _thresholds(),
         table=markup.from_markdown(table_1.as_markdown(table_1.load(runs))),
         figures="\n".join(_figure(picture) for picture in pictures if picture is not headline),
-        differences=markup.listed(conditions.differences(runs)),
+        differences=markup.listed(differences(runs)),
         data=as_script(charts(runs)),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )

@@ -12,6 +12,7 @@ from issgd_cli.claims.thresholds import Thresholds, reasons
 from issgd_cli.claims.verdicts import DECIDING_SEEDS, LEFT_OUT, MINIMUM_SEEDS, Outcome, Verdict
 from issgd_cli.figures import conditions, table_1
 from issgd_cli.figures.conditions import listed
+from issgd_cli.figures.differences import differences
 
 MARKS: dict[Outcome, str] = {
     "holds": "**holds**",
@@ -49,7 +50,7 @@ def report(runs: Runs, verdicts: Sequence[Verdict], figures: Sequence[tuple[str,
         "## Figures",
         *(f"![{caption}]({file})\n\n{caption}" for caption, file in figures),
         "## What differs from the paper",
-        _items(conditions.differences(runs)),
+        _items(differences(runs)),
         "## The evidence, claim by claim",
         *(evidence(verdict) for verdict in verdicts),
         "## Thresholds",

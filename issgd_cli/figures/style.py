@@ -26,15 +26,30 @@ LINES: tuple[dict[str, Any], ...] = (
     {"color": "#7A4B00", "linestyle": (0, (6, 2, 1, 2))},
     {"color": "#00868B", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
     {"color": "#555555", "linestyle": (0, (8, 3))},
+    {"color": "#E6A700", "linestyle": "-"},
+    {"color": "#9467BD", "linestyle": (0, (4, 1, 1, 1))},
+    {"color": "#D62728", "linestyle": (0, (2, 1))},
+    {"color": "#000000", "linestyle": (0, (1, 3))},
 )
 
 ELSEWHERE = "Draw into another folder with `--out DIR`."
 
-NAMES = {"issgd": "ISSGD", "sgd": "SGD"}  # of what a configuration names; others are called as there
+NAMES = {
+    "issgd": "ISSGD",
+    "sgd": "SGD",
+    "reshuffled": "reshuffled SGD",
+    "online": "IS",
+    "adaptive": "AS",
+    "dlis": "DLIS",
+    "low": "LOW",
+    "infobatch": "InfoBatch",
+    "mis": "MIS",
+    "omis": "OMIS",
+}  # of what a configuration names; others are called as there
 AXIS_LABELS: dict[Axis, str] = {
     "seconds": "time in {unit}",
     "steps": "steps of the master",
-    "examples": "examples trained on, or scored to draw by",
+    "examples": "work in examples",
 }
 TIME_UNITS = (("hours", 3600.0, 3 * 3600.0), ("minutes", 60.0, 5 * 60.0), ("seconds", 1.0, 0.0))  # name, length, from
 

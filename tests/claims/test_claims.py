@@ -196,8 +196,8 @@ class TestC1:
             }
 
         runs = experiment(curves)
-        assert runs.papers("a", "sgd")[0].series("audit/loss/train", "examples").positions.tolist()[-1] == 40
-        assert runs.papers("a", "issgd")[0].series("audit/loss/train", "examples").positions.tolist()[-1] == 120
+        assert runs.of_first("a", "sgd")[0].series("audit/loss/train", "examples").positions.tolist()[-1] == 40
+        assert runs.of_first("a", "issgd")[0].series("audit/loss/train", "examples").positions.tolist()[-1] == 120
         values = verdict_on("C1", runs).values["a"]
         assert values["difference_at_equal_steps"]["median"] < 0
         assert values["difference_at_equal_examples"]["median"] > 0
@@ -710,7 +710,7 @@ class TestTheRuns:
     def test_of_several_that_could_be_the_papers_none_is_unless_it_has_the_name(self) -> None:
         few, many = make("a", "issgd-few", 0, {}), make("a", "issgd-many", 0, {})
         assert Runs("test", (few, many), 2).label("issgd") == ""
-        assert Runs("test", (few, many), 2).papers("a", "issgd") == ()
+        assert Runs("test", (few, many), 2).of_first("a", "issgd") == ()
         assert Runs("test", (few, many, make("a", "issgd", 0, {})), 3).label("issgd") == "issgd"
 
     def test_other_methods_are_compared_with_both_of_the_papers_and_not_judged(self) -> None:

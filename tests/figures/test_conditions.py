@@ -9,7 +9,8 @@ import pytest
 from issgd_cli.claims import Runs, load
 from issgd_cli.config.layers import assignments
 from issgd_cli.config.validation import resolve
-from issgd_cli.figures.conditions import differences, ranges, scale, what_was_run
+from issgd_cli.figures.conditions import ranges, scale, what_was_run
+from issgd_cli.figures.differences import differences
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.traces import Row
 

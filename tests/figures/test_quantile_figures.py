@@ -82,7 +82,7 @@ def test_every_axis_carries_its_unit(experiment: Runs, figure: Figure, axis: Axi
     expected = {
         "seconds": "time in seconds",
         "steps": "steps of the master",
-        "examples": "examples trained on, or scored to draw by",
+        "examples": "work in examples",
     }
     assert axes[0][0].get_xlabel() == expected[axis]
 

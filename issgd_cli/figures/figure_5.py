@@ -1,0 +1,85 @@
+"""Methods side by side, as the papers that followed show them: at equal epochs, at equal work and at equal seconds.
+
+Not a figure of the first paper. Steps are epochs, since all methods' minibatches are of one size.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.quantiles import BINS, Axis
+from issgd_cli.claims.settings import setting_title
+from issgd_cli.figures import style
+from issgd_cli.figures.curves import PREFIX, Curve, Panel, Source, draw_panel, method_curves, runs_note, sampled_bands
+from issgd_cli.figures.figure_4 import rooted
+
+TITLE = "Methods side by side: losses, errors and the variance of what is drawn from"
+AXES: tuple[Axis, ...] = ("steps", "examples", "seconds")
+ROW_COUNT = 3
+LOGARITHMIC_FROM = 30.0  # the loss's fall
+
+
+def load(runs: Runs, axis: Axis = "steps", source: Source = "audit", interval: bool = False) -> list[list[Panel]]:
+    """Panels by row, and by setting and axis: those of AXES, whatever is asked for.
+
+    Source: the figures of Salaun et al. 2023 and 2024; the square roots of traces are those of Alain et al. 2015.
+    """
+    columns = [(setting, along) for setting in runs.settings for along in AXES]
+    rows: list[list[Panel]] = []
+    for quantity, label in _rows(runs):
+        rows.append(
+            [
+                Panel(
+                    setting_title(runs, setting) if not rows and along == AXES[0] else "",
+                    label if along == AXES[0] else "",
+                    tuple(_curves(runs, setting, quantity, along, source, interval)),
+                    runs.virtual,
+                )
+                for setting, along in columns
+            ]
+        )
+    return rows
+
+
+def draw(axes: Sequence[Sequence[Axes]], panels: list[list[Panel]], axis: Axis = "steps") -> None:
+    """Draws the panels; a row's share their vertical axis, logarithmic where a loss falls far."""
+    for places, row in zip(axes, panels, strict=True):
+        values = np.concatenate([curve.bands.median for panel in row for curve in panel.curves] or [np.empty(0)])
+        values = values[np.isfinite(values)]
+        far = len(values) > 0 and values.min() > 0 and values.max() > LOGARITHMIC_FROM * values.min()
+        for number, (place, panel) in enumerate(zip(places, row, strict=True)):
+            draw_panel(place, panel, AXES[number % len(AXES)])
+            if far:
+                place.set_yscale("log")
+            elif panel.curves:
+                place.set_ylim(bottom=min(0.0, place.get_ylim()[0]))
+    style.legend_above(axes[0][0])
+
+
+def notes(runs: Runs, source: Source, interval: bool) -> list[str]:
+    """Lines of the footnote."""
+    work = (
+        "Work: examples trained on and, where a method draws by workers' scores, those that they score; a look at an "
+        "example before it is drawn is its forward pass, and counts as a third."
+    )
+    return [*runs_note(runs, source, interval), work]
+
+
+def _rows(runs: Runs) -> list[tuple[str, str]]:
+    """Quantity and label: without errors there are test losses; the traces come last."""
+    has_errors = any(len(run.series("audit/error/test").values) for run in runs.runs)
+    second = ("error/test", "test prediction error") if has_errors else ("loss/test", "test loss")
+    return [("loss/train", "training loss"), second, ("trace/in_use", "sqrt Tr(Σ) in use")]
+
+
+def _curves(runs: Runs, setting: str, quantity: str, axis: Axis, source: Source, interval: bool) -> Iterator[Curve]:
+    """One a method; of traces their square roots, and the ideal's along the method whose proposal is shown."""
+    for curve in method_curves(runs, setting, quantity, axis, source, interval):
+        yield curve if quantity != "trace/in_use" else Curve(curve.label, rooted(curve.bands), curve.line)
+    if quantity == "trace/in_use":
+        ideal = sampled_bands(runs.of(setting, runs.importance), f"{PREFIX[source]}trace/ideal", axis, BINS, False)
+        if ideal:
+            line = {"color": "#999999", "linestyle": "-"}
+            yield Curve("ideal", rooted(ideal), line, width=1.2, quartiles=False)
