@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from issgd_cli.claims.evidence import Run, Runs, load, load_run
+from issgd_cli.claims.evidence import Run, Runs
+from issgd_cli.claims.loading import load, load_run
 from issgd_cli.claims.others import comparisons
 from issgd_cli.claims.papers import FINDERS, FOLLOWERS, PAPERS
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations

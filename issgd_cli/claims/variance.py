@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers, stale_is_in_use
+from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers
+from issgd_cli.claims.loading import stale_is_in_use
 from issgd_cli.claims.paired import difference, early, late, per_seed, unpaired
 from issgd_cli.claims.settings import named, paper_settings, smoothing_label
 from issgd_cli.claims.thresholds import Thresholds

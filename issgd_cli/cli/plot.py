@@ -200,7 +200,7 @@ def map_files(
 
 def _plot_folder(path: Path, out: Path | None, axis: AxisName | None, interval: bool, pack: bool) -> Path:
     """Plots one run, the runs of a folder, or those that are packed in it; the page or picture to look at."""
-    from issgd_cli.claims.evidence import by_dataset
+    from issgd_cli.claims.loading import by_dataset
     from issgd_cli.errors import RunError
     from issgd_cli.runs import folder as runs
     from issgd_cli.runs import packed

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from issgd_cli.claims import FINDERS, Run, Runs, Verdict, as_json, findings, folders, judge
-from issgd_cli.claims.evidence import empty_trace, is_papers
+from issgd_cli.claims.evidence import is_papers
 from issgd_cli.claims.generalisation import chosen
+from issgd_cli.claims.loading import empty_trace
 from issgd_cli.claims.others import comparisons
 from issgd_cli.claims.paired import difference, mean_difference
 from issgd_cli.claims.settings import paper_settings

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from issgd_cli.claims import FINDERS
-from issgd_cli.claims.evidence import audits_told, by_dataset, load
+from issgd_cli.claims.evidence import audits_told
+from issgd_cli.claims.loading import by_dataset, load
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.errors import RunError
 from issgd_cli.runs.folder import RunFolder
