@@ -60,6 +60,8 @@ def reproduce(
     plan = experiments.read(experiment)
     chosen = experiments.parse_seeds(seeds) if seeds else None
     runs = plan.runs(chosen, experiments.parse_only(only), overrides)
+    if not runs:
+        raise ConfigError(f"{experiment} runs that method on other datasets: --only {only} leaves nothing to run.")
     datasets = dict.fromkeys(run.dataset for run in runs)
     timelines = [run for dataset in datasets for run in plan.timeline_runs(overrides, dataset).values()]
     everything = [on_default(run, overrides) for run in (*runs, *timelines)]

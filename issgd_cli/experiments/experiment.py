@@ -67,6 +67,7 @@ class Experiment:
         map: What a map of the proposal's variance covers; None: no map.
         lists_methods: Whether the methods are the file's own.
         datasets: Name -> overrides; one nameless dataset, that of `values`, where the file has none.
+        places: Method -> the datasets that it is run on; all where it isn't listed.
     """
 
     where: str
@@ -78,6 +79,7 @@ class Experiment:
     map: StalenessMap | None = None
     lists_methods: bool = True
     datasets: Mapping[str, Table] = field(default_factory=lambda: NAMELESS)
+    places: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def run(self, setting: str, method: str, overrides: Table, dataset: str | None = None) -> Run:
         """Precedence: file < setting < dataset (the first unless named) < method < overrides.
@@ -131,7 +133,12 @@ class Experiment:
         return [
             self.run(setting, method, merged(overrides or {}, {"seed": seed}), dataset)
             for seed, setting, dataset, method in chosen
+            if self.meets(method, dataset)
         ]
+
+    def meets(self, method: str, dataset: str) -> bool:
+        """Whether the method is run on the dataset."""
+        return dataset in self.places.get(method, self.datasets)
 
     def timeline_runs(self, overrides: Table, dataset: str | None = None) -> dict[Mode, Run]:
         """The runs of figure 1: ISSGD in the first setting, once with barriers and once without; as `run`."""
@@ -193,6 +200,11 @@ def read(path: Path) -> Experiment:
     settings = _tables(values.pop("settings", None), path, "settings") or NAMELESS
     datasets = _tables(values.pop("datasets", None), path, "datasets") or NAMELESS
     listed = _tables(values.pop("methods", None), path, "methods")
+    places = {
+        method: _places(table.pop("datasets"), datasets, path)
+        for method, table in listed.items()
+        if "datasets" in table
+    }
     methods = listed or _methods(values)
     seeds = parse_seeds(str(values.pop("seeds", values.get("seed", 0))))
     timelines = values.pop("timelines", None)
@@ -201,7 +213,9 @@ def read(path: Path) -> Experiment:
     map_ = resolve_map(mapped, str(path)) if mapped is not None else None
     if map_ is not None and len(datasets) > 1:
         raise ConfigError(f"{path}: [map] is of one dataset. Make an experiment of its own for each.")
-    experiment = Experiment(str(path), values, settings, methods, seeds, timelines, map_, bool(listed), datasets)
+    experiment = Experiment(
+        str(path), values, settings, methods, seeds, timelines, map_, bool(listed), datasets, places
+    )
     for setting, dataset, method in itertools.product(settings, datasets, methods):
         experiment.config(setting, method, {}, dataset)  # wrong keys are found now, not at the fortieth run
     for dataset in datasets:
@@ -254,9 +268,9 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return merged(inherited, values)
 
 
-def _tables(tables: Any, path: Path, key: str) -> dict[str, Table]:
+def _tables(tables: Any, path: Path, key: str) -> dict[str, dict[str, Any]]:
     """[[settings]], [[datasets]] or [[methods]] by name."""
-    named: dict[str, Table] = {}
+    named: dict[str, dict[str, Any]] = {}
     if tables is not None and not isinstance(tables, list):
         raise ConfigError(f"{path}: {key} is a list of named tables; write [[{key}]], with two brackets.")
     for table in tables or []:
@@ -265,6 +279,13 @@ def _tables(tables: Any, path: Path, key: str) -> dict[str, Table]:
             raise ConfigError(f"{path}: each of [[{key}]] needs a `name` of its own, of letters, digits, - and _.")
         named[name] = {k: v for k, v in table.items() if k != "name"}
     return named
+
+
+def _places(names: Any, datasets: Mapping[str, Table], path: Path) -> list[str]:
+    """Of a method: datasets = ["mnist"]."""
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f'{path}: `datasets` of a method lists those that it is run on: datasets = ["mnist"].')
+    return [_named(name, datasets, "dataset") for name in names]
 
 
 def _named(wanted: str | None, tables: Mapping[str, Table], what: str) -> str:

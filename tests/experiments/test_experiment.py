@@ -182,6 +182,19 @@ def test_a_run_of_a_dataset_says_so_in_its_folder_and_its_labels(several: Path, 
     assert run.labels == {"setting": "b", "method": "sgd", "dataset_label": "digits"}
 
 
+def test_a_method_may_be_run_on_some_of_the_datasets_only(several: Path, tmp_path: Path) -> None:
+    names = list(read(several).datasets)
+    methods = f'[[methods]]\nname = "issgd"\n[[methods]]\nname = "sgd"\ndatasets = ["{names[1]}"]\n'
+    experiment = read(write(tmp_path, "some.toml", f'extends = "several.toml"\n{methods}'))
+    found = {(run.dataset, run.method) for run in experiment.runs()}
+    assert found == {(names[0], "issgd"), (names[1], "issgd"), (names[1], "sgd")}
+    assert experiment.runs(only={"dataset": names[0], "method": "sgd"}) == []
+    for wrong, told in (('["nowhere"]', "No dataset 'nowhere'"), ('"mnist"', "lists those"), ("[]", "lists those")):
+        listed = f'extends = "several.toml"\n[[methods]]\nname = "sgd"\ndatasets = {wrong}\n'
+        with pytest.raises(ConfigError, match=told):
+            read(write(tmp_path, "wrong.toml", listed))
+
+
 def test_a_datasets_name_is_no_part_of_the_hash(several: Path, base: Path, tmp_path: Path) -> None:
     labelled = read(several).run("a", "sgd", {}, "digits")
     plain = read(base).run("a", "sgd", {"data": {"name": "mnist", "train_size": 60}})
