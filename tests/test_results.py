@@ -1,8 +1,9 @@
 """The index of results says of each experiment what its claims.json says, and every figure is there with its runs.
 
-`python -m tests.test_results` prints the index's table of verdicts, from the claims.json files.
+`python -m tests.test_results` prints the index's tables of verdicts, one a paper, from the claims.json files.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -11,37 +12,43 @@ from typing import Any, get_args
 
 import pytest
 
-from issgd_cli.claims import FINDERS
+from issgd_cli.claims import PAPERS
 from issgd_cli.claims.verdicts import DECIDING_SEEDS, Outcome
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A key by which 20k comes before 160k."""
+    return [(int(digits or 0), other) for digits, other in re.findall(r"(\d+)|(\D+)", text)]
+
 
 RESULTS = Path(__file__).parents[1] / "results"
 REFERENCE = RESULTS / "reference"
 # quick, or paper-simulated/cifar10: of an experiment that lists datasets each has a folder of its own.
 EXPERIMENTS = {
     path.parent.relative_to(REFERENCE).as_posix(): json.loads(path.read_text())
-    for path in sorted(REFERENCE.rglob("claims.json"))
+    for path in sorted(REFERENCE.rglob("claims.json"), key=lambda path: natural(str(path)))
 }
-# Of the rules before 0.2, which knew no p-values: until they are made again each has a row of the old table.
-OLD = {name: content for name, content in EXPERIMENTS.items() if "thresholds" not in content}
-JUDGED = {name: content for name, content in EXPERIMENTS.items() if name not in OLD}
+# Of which papers a report may tell.
+PARTS_OF_PAPERS = [part for size in (1, 2) for part in itertools.combinations(PAPERS.values(), size)]
 WORDS = {word for words in get_args(Outcome) for word in get_args(words)}
 SAID = {"untestable": "-"}
 # A number of the index, and after it where it is from, which a reader doesn't see: 0.66<!--quick: C6 / b / median-->
 QUOTED = re.compile(r"(?P<number>[\d.]+)(?P<percent>%?)<!--(?P<name>[^:]+): (?P<place>.+?)-->")
 
 
-def verdicts() -> list[str]:
-    """The index's table: a row a claim, a column an experiment; empty without one that is judged by today's rules."""
-    if not JUDGED:
-        return []
-    rows = [
-        ["", *(f"[{name}](reference/{name}/report.md)" for name in JUDGED)],
-        ["---"] * (1 + len(JUDGED)),
-        ["runs", *(content["runs"].partition(" runs")[0] for content in JUDGED.values())],
-    ]
-    said = [{claim["id"]: claim["verdict"] for claim in content["claims"]} for content in JUDGED.values()]
-    rows += [[claim, *(SAID.get(found[claim], found[claim]) for found in said)] for claim in FINDERS]
-    return [f"| {' | '.join(row)} |" for row in rows]
+def verdicts() -> list[list[str]]:
+    """The index's tables, one a paper: a row an experiment, a column a claim."""
+    tables = []
+    for paper in PAPERS.values():
+        rows = [["", "runs", *paper.finders], ["---"] * (2 + len(paper.finders))]
+        for name, content in EXPERIMENTS.items():
+            said = {claim["id"]: claim["verdict"] for claim in content["claims"]}
+            if said.keys() >= paper.finders.keys():
+                runs = content["runs"].partition(" runs")[0]
+                words = [SAID.get(said[claim], said[claim]) for claim in paper.finders]
+                rows.append([f"[{name}](reference/{name}/report.md)", runs, *words])
+        tables.append([f"| {' | '.join(row)} |" for row in rows])
+    return [table for table in tables if len(table) > 2]
 
 
 def quoted(text: str) -> Iterator[tuple[str, float, float]]:
@@ -56,24 +63,11 @@ def quoted(text: str) -> Iterator[tuple[str, float, float]]:
         yield match[0], float(match["number"]), known
 
 
-def row_of(name: str) -> str:
-    """The experiment's row of the old table, from its claims.json."""
-    columns = [
-        ", ".join(claim["id"] for claim in OLD[name]["claims"] if claim["verdict"] == verdict) or "-"
-        for verdict in ("holds", "fails", "undecided", "untestable")
-    ]
-    return " | ".join(columns) + " |"
-
-
-def test_the_index_holds_the_table_of_verdicts() -> None:
-    lines = (RESULTS / "README.md").read_text().splitlines()
-    table = verdicts()
-    places = [place for place, line in enumerate(lines) if table and line == table[0]]
-    assert len(places) == bool(table), "put in what `python -m tests.test_results` prints"
-    for place in places:
-        assert lines[place : place + len(table) + 1] == [*table, ""]
-    stale = [name for name in JUDGED for line in lines if line.startswith(f"| [{name}](")]
-    assert not stale, "their rows are of the rules before: take them out"
+def test_the_index_holds_the_tables_of_verdicts() -> None:
+    text = (RESULTS / "README.md").read_text()
+    assert verdicts()
+    for table in verdicts():
+        assert "\n".join(["", *table, ""]) in text, "put in what `python -m tests.test_results` prints"
 
 
 def test_the_numbers_that_the_index_quotes_are_those_of_claims_json() -> None:
@@ -99,17 +93,11 @@ def test_a_quoted_number_that_is_another_is_noticed() -> None:
     assert number != known
 
 
-@pytest.mark.parametrize("name", OLD)
-def test_the_index_tells_the_verdicts_of_the_rules_before(name: str) -> None:
-    lines = (RESULTS / "README.md").read_text().splitlines()
-    (row,) = [line for line in lines if line.startswith("| [") and f"(reference/{name}/" in line]
-    assert row.endswith(row_of(name)), row_of(name)
-
-
-@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_verdict_is_one_of_todays_and_could_have_been_reached(name: str) -> None:
-    content = JUDGED[name]
-    assert [claim["id"] for claim in content["claims"]] == list(FINDERS)
+    content = EXPERIMENTS[name]
+    claims = [claim["id"] for claim in content["claims"]]
+    assert claims in [[each for paper in some for each in paper.finders] for some in PARTS_OF_PAPERS]
     seeds = {path.split("/")[-1] for path in json.loads((REFERENCE / name / "manifests.json").read_text())}
     for claim in content["claims"]:
         assert claim["verdict"] in WORDS, claim["id"]
@@ -147,4 +135,4 @@ def test_what_is_no_experiment_is_indexed_too() -> None:
 
 
 if __name__ == "__main__":
-    print("\n".join(verdicts()))
+    print("\n\n".join("\n".join(table) for table in verdicts()))

@@ -436,6 +436,11 @@ def test_every_experiment_that_comes_with_the_project_is_valid_for_all_its_seeds
 
 # The names of their runs' folders, the hash included: what has been run is found again by these.
 RUNS = {
+    "salaun-2023-quick.toml": (
+        "online-7761ccc5 sgd-ed6a1c2d reshuffled-08dd9b7c adaptive-63c4b492 dlis-ca1e61c9 low-9690760b "
+        "infobatch-de884437 pruning-95d29199 pruning-random-5eee364c online-alpha-0-ac554874 "
+        "online-alpha-02-4acb90bd online-alpha-03-c74038ec"
+    ),
     "cifar10.toml": (
         "a-issgd-16b104fb a-sgd-36df6969 b-issgd-9b8b8f66 b-sgd-698a5e19 timeline-exact-605c99bc "
         "timeline-relaxed-2a2e3a20"
@@ -503,7 +508,7 @@ def test_a_run_of_quick_before_it_was_simulated_keeps_its_name() -> None:
     assert [run.folder(Path()).path.parent.name for run in runs] == QUICK_BEFORE.split()
 
 
-@pytest.mark.parametrize("name", ["crossed", "own-norms", "paper-simulated", "quick", "staleness", "threshold"])
+@pytest.mark.parametrize("name", ["crossed", "own-norms", "paper-simulated", "quick", "size", "threshold"])
 def test_the_runs_behind_a_reference_are_the_experiments(name: str) -> None:
     """Of the references that were made since a run's name leaves out what is default."""
     found = list((EXPERIMENTS.parent / f"results/reference/{name}").rglob("manifests.json"))  # one a dataset
