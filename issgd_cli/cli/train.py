@@ -9,6 +9,7 @@ import typer
 from issgd_cli.cli.address import DatabaseFile, address, blaming, on_default
 from issgd_cli.cli.prepare import prepare_files
 from issgd_cli.cli.track import Track, beside
+from issgd_cli.registries import METHODS
 
 if TYPE_CHECKING:
     from issgd_cli.config.config import Config
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def train(
     experiment: Annotated[Path | None, typer.Argument(help="A TOML file; without one, the paper's setting a.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="A method of the file; where it lists none: issgd, sgd, reshuffled.")
+        str | None, typer.Option(help=f"A method of the file; where it lists none: {', '.join(METHODS)}.")
     ] = None,
     setting: Annotated[str | None, typer.Option(help="One of the file's settings; the first unless given.")] = None,
     dataset: Annotated[str | None, typer.Option(help="One of the file's datasets; the first unless given.")] = None,
