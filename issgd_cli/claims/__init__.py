@@ -7,19 +7,19 @@ from typing import Any
 from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.loading import load, load_run
 from issgd_cli.claims.others import comparisons
-from issgd_cli.claims.papers import FINDERS, FOLLOWERS, PAPERS
+from issgd_cli.claims.papers import FINDERS, PAPERS
 from issgd_cli.claims.thresholds import Thresholds, reasons, variations
 from issgd_cli.claims.verdicts import LEFT_OUT, MINIMUM_SEEDS, Claim, Finding, Outcome, Verdict, tendency, weighed
 
 __all__ = [
-    "FINDERS", "FOLLOWERS", "PAPERS", "Claim", "Outcome", "Run", "Runs", "Verdict", "as_json", "findings", "folders",
+    "FINDERS", "PAPERS", "Claim", "Outcome", "Run", "Runs", "Verdict", "as_json", "findings", "folders",
     "judge", "load", "load_run",
 ]  # fmt: skip
 
 
-def findings(runs: Runs, thresholds: Thresholds) -> list[Finding]:
-    """What the runs show of every claim of the papers that they are about."""
-    return [find(runs, thresholds) for paper in runs.papers for find in PAPERS[paper].finders.values()]
+def findings(runs: Runs, thresholds: Thresholds, papers: Sequence[str] = ()) -> list[Finding]:
+    """What the runs show of every claim of these papers, or of those that they are about."""
+    return [find(runs, thresholds) for paper in papers or runs.papers for find in PAPERS[paper].finders.values()]
 
 
 def judge(runs: Runs) -> list[Verdict]:
@@ -39,7 +39,7 @@ def judge(runs: Runs) -> list[Verdict]:
     seeds = sorted({run.seed for run in runs.runs})
     for seed in seeds if len(seeds) > 1 else ():
         kept = replace(runs, runs=tuple(run for run in runs.runs if run.seed != seed))
-        for place, without in enumerate(weighed(findings(kept, Thresholds()), minimum=MINIMUM_SEEDS - 1)):
+        for place, without in enumerate(weighed(findings(kept, Thresholds(), runs.papers), minimum=MINIMUM_SEEDS - 1)):
             if tendency(without.verdict) != tendency(verdicts[place].verdict):
                 otherwise[place][f"{LEFT_OUT}{seed}"] = without.verdict
     return [replace(verdict, sensitivity=other) for verdict, other in zip(verdicts, otherwise, strict=True)]
@@ -51,7 +51,7 @@ def folders(runs: Runs) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {finding.claim.id: [] for finding in whole}
     for folder in dict.fromkeys(run.folder for run in runs.runs):
         rest = replace(runs, runs=tuple(run for run in runs.runs if run.folder != folder))
-        for one, other in zip(whole, findings(rest, Thresholds()), strict=True):
+        for one, other in zip(whole, findings(rest, Thresholds(), runs.papers), strict=True):
             if repr(one.values) != repr(other.values):  # as text: a NaN is no other number than itself
                 found[one.claim.id].append(folder)
     return found

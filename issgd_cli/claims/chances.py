@@ -63,7 +63,7 @@ def _at_least(count: int, tosses: int) -> float:
 def _student(array: Float64s, of: float) -> tuple[float, float]:
     from scipy import stats
 
-    if np.ptp(array) == 0:  # no spread: the mean is known
+    if np.ptp(array) <= 1e-12 * np.abs(array).max():  # no spread but rounding: the mean is known
         return float(not array[0] < of), float(not array[0] > of)
     low, high = (stats.ttest_1samp(array, of, alternative=side).pvalue for side in ("less", "greater"))
     return min(1.0, 2 * float(low)), min(1.0, 2 * float(high))

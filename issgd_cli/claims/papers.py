@@ -64,4 +64,3 @@ PAPERS: dict[str, Paper] = {
 }
 
 FINDERS: dict[str, Finder] = {claim: find for paper in PAPERS.values() for claim, find in paper.finders.items()}
-FOLLOWERS = frozenset(PAPERS) - {FIRST_PAPER}

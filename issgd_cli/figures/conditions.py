@@ -22,8 +22,9 @@ def what_was_run(runs: Runs) -> list[str]:
     if not runs.runs:
         return [f"{runs.tally()}: nothing to show yet."]
     config = runs.runs[0].config
+    settings = f"settings {listed(runs.settings)}, " if any(runs.settings) else ""
     lines = [
-        f"Runs: {runs.tally()}; settings {listed(runs.settings)}, methods {listed(runs.methods)}, "
+        f"Runs: {runs.tally()}; {settings}methods {listed(runs.methods)}, "
         f"seeds {ranges(sorted({run.seed for run in runs.runs}))}.",
         *_each_group(runs),
         f"Data: {'; '.join(dict.fromkeys(_data(run) for run in runs.runs))}.",

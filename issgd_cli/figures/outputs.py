@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from issgd_cli.claims import FOLLOWERS, Runs, Verdict, as_json, judge, load_run
-from issgd_cli.claims.evidence import Run
+from issgd_cli.claims import Runs, Verdict, as_json, judge, load_run
+from issgd_cli.claims.evidence import FIRST_PAPER, Run
 from issgd_cli.claims.quantiles import Axis
 from issgd_cli.errors import RunError
 from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, figure_5, page, report, staleness, style, table_1
@@ -17,9 +17,10 @@ from issgd_cli.figures.curves import PREFIX, Source, source_told
 from issgd_cli.files import write_text, writing
 from issgd_cli.runs.folder import RunFolder, hash_of
 
-# The figures of an experiment's curves, by their number in the first paper. Figure 1 is of single runs; figure 5 is of
-# the papers that followed.
+# The figures of an experiment's curves, by their number in the first paper. Figure 1 is of single runs. Figure 5 is of
+# the papers that followed, whose figures 2 and 3 it holds.
 FIGURES: dict[int, ModuleType] = {2: figure_2, 3: figure_3, 4: figure_4, 5: figure_5}
+FIRST_ONLY, FOLLOWERS_ONLY = (figure_2, figure_3), (figure_5,)
 
 Timelines = Mapping[figure_1.Mode, RunFolder | None]
 
@@ -108,10 +109,9 @@ def plot_experiment(
         raise RunError(f"No run of {runs.name or out} to plot. Start them with `issgd reproduce`.")
     with writing(out, style.ELSEWHERE):
         out.mkdir(parents=True, exist_ok=True)
-    paths = plot_timelines(timelines if timelines is not None else found_timelines(runs), out, command)
-    audited = any(run.trace["quantity"].str.startswith("audit/").any() for run in runs.runs)
-    sources: tuple[Source, ...] = ("database", "audit") if audited else ("database",)
-    for source in sources:
+    timelines = timelines if timelines is not None else found_timelines(runs)
+    paths = plot_timelines(timelines, out, command) if FIRST_PAPER in runs.papers or any(timelines.values()) else []
+    for source in sources_of(runs):
         for number, module in figures_of(runs).items():
             stem = out / f"figure-{number}{'-audit' if source == 'audit' else ''}"
             shown = runs.of(method=runs.importance) if module is figure_4 else runs.runs
@@ -123,8 +123,19 @@ def plot_experiment(
 
 def figures_of(runs: Runs) -> dict[int, ModuleType]:
     """Those that say something of the papers these runs are about."""
-    left_out = () if FOLLOWERS & set(runs.papers) else (figure_5,)
+    left_out = {*(() if FIRST_PAPER in runs.papers else FIRST_ONLY)}
+    left_out |= {*(() if set(runs.papers) - {FIRST_PAPER} else FOLLOWERS_ONLY)}
     return {number: module for number, module in FIGURES.items() if module not in left_out}
+
+
+def sources_of(runs: Runs) -> list[Source]:
+    """What curves there are of: records of the database, where somebody scored any, and audits; the former if none."""
+    recorded = {quantity for run in runs.runs for quantity in run.trace["quantity"].unique()}
+    found: dict[Source, bool] = {
+        "database": "loss/train" in recorded,
+        "audit": any(quantity.startswith("audit/") for quantity in recorded),
+    }
+    return [source for source, there in found.items() if there] or ["database"]
 
 
 def plot_timelines(timelines: Timelines, out: Path, command: Sequence[str] = ()) -> list[Path]:
@@ -216,8 +227,8 @@ def _provenance(run: Run) -> dict[str, object]:
 
 def _captions(runs: Runs, paths: Sequence[Path]) -> list[tuple[str, str]]:
     """Caption and file of each picture, the audited beside the paper's kind."""
-    captions = [("Figure 1. " + figure_1.TITLE, "figure-1.png")]
     written = {path.name for path in paths}
+    captions = [("Figure 1. " + figure_1.TITLE, "figure-1.png")] if "figure-1.png" in written else []
     for number, module in FIGURES.items():
         for source in PREFIX:
             name = f"figure-{number}{'-audit' if source == 'audit' else ''}.png"

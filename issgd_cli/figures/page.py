@@ -18,7 +18,7 @@ from issgd_cli.figures.differences import differences
 SAID: dict[Outcome, str] = {"untestable": "not testable"}  # others as they are
 SCRIPTS = ("uPlot.iife.min.js", "page.js")
 STYLES = ("uPlot.min.css", "page.css")
-HEADLINES = ("staleness-map", "figure-2-audit", "figure-2")  # the first of these that there is
+HEADLINES = ("staleness-map", "figure-2-audit", "figure-2", "figure-5-audit")  # the first of these that there is
 # Nothing is fetched, and no script runs but ours, whatever a file that the report quotes may hold.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from numpy.typing import ArrayLike
 
-from issgd_cli.claims import FINDERS, Run, Runs, findings
+from issgd_cli.claims import FINDERS, Run, Runs, findings, folders, judge
 from issgd_cli.claims.contests import ROLES, Contest, playing
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Verdict, weighed
@@ -200,3 +200,11 @@ def test_d6_compares_each_alpha_with_none(of_large: float, expected: str) -> Non
     groups = [group(f"online:{alpha}", times, online={"alpha": alpha}) for alpha, times in alphas.items()]
     assert outcome("D6", runs_of(*groups)) == expected
     assert outcome("D6", runs_of(*groups[1:])) == "untestable"
+
+
+def test_the_folders_behind_a_claim_are_those_without_which_its_numbers_are_others() -> None:
+    runs = runs_of(group("online", 0.9), group("sgd", 1.0), group("low", 1.0))
+    made_of = folders(runs)
+    assert made_of["D1"] == ["online-0", "sgd-0"]
+    assert made_of["D4"] == []
+    assert [verdict.claim.id for verdict in judge(runs)] == [f"D{number}" for number in range(1, 7)]
