@@ -264,8 +264,12 @@ def test_the_library_loads_nothing_that_a_loop_of_ones_own_has_no_use_for() -> N
     assert not loaded & {"typer", "rich", "redis", "matplotlib", "pandas", "scipy", "PIL", "pooch"}
 
 
-def test_a_run_waits_for_nothing_that_is_slow_to_load(tmp_path: Path) -> None:
-    """Neither pandas nor torch's compiler: together two seconds before the first step, for nothing."""
+@pytest.mark.parametrize(
+    "settings",
+    [["proposal.method=issgd", "monitor.audit_examples=20"], ["proposal.method=sgd"], ["proposal.method=online"]],
+)
+def test_a_run_waits_for_nothing_that_is_slow_to_load(tmp_path: Path, settings: list[str]) -> None:
+    """Neither pandas nor torch's compiler nor what that needs: seconds before the first step, for nothing."""
     images = tmp_path / "own.npz"
     random = np.random.default_rng(0)
     np.savez(images, images=random.integers(0, 255, (60, 8), np.uint8), labels=random.integers(0, 3, 60, np.uint8))
@@ -277,11 +281,11 @@ def test_a_run_waits_for_nothing_that_is_slow_to_load(tmp_path: Path) -> None:
         from issgd_cli.config.validation import resolve
         from issgd_cli.runs.folder import RunFolder
         settings = ["data.name={images}", "data.dir={tmp_path}", "cluster.kind=simulated", "master.steps=4",
-                    "model.hidden=[4]", "worker.chunk_size=20", "master.minibatch_size=4"]
+                    "model.hidden=[4]", "worker.chunk_size=20", "master.minibatch_size=4", *{settings}]
         folder = RunFolder(Path({str(tmp_path / "run" / "seed-000")!r}))
         training.train(resolve(assignments(settings), "a test"), folder, command=[])
-        print(folder.trace.read_text().count("audit/trace/in_use"))
-        print(sorted({{"pandas", "scipy", "matplotlib", "torch._dynamo", "torch"}} & {{*sys.modules}}))
+        print(folder.trace.read_text().count(",audit/trace/in_use,"))
+        print(sorted({{"pandas", "scipy", "matplotlib", "sympy", "torch._dynamo", "torch"}} & {{*sys.modules}}))
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

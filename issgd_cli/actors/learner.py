@@ -93,11 +93,12 @@ class Learner:
             J gradients; squared norms of each example's own gradient, shape (B,), where they were asked for.
         """
         *others, last = coefficients
+        # Of sums: for the gradient of each loss torch would load half a second of libraries.
         gradients: list[Gradient] = [
-            torch.autograd.grad(forward.losses, self.tensors, row, retain_graph=True) for row in others
+            torch.autograd.grad((forward.losses * row).sum(), self.tensors, retain_graph=True) for row in others
         ]
         if forward.scored is None:
-            return [*gradients, torch.autograd.grad(forward.losses, self.tensors, last)], None
+            return [*gradients, torch.autograd.grad((forward.losses * last).sum(), self.tensors)], None
         squared_norms, gradient = forward.scored.backward(last)
         assert gradient is not None
         return [*gradients, gradient], squared_norms

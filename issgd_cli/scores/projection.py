@@ -31,7 +31,8 @@ def projections(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, d
     def of_slice(inputs: Tensor, targets: Tensor) -> Tensor:
         losses = loss(model(inputs), targets)
         factors = torch.ones_like(losses, requires_grad=True)
-        gradients = torch.autograd.grad(losses, parameters, factors, create_graph=True, materialize_grads=True)
+        whole = (losses * factors).sum()  # by grad's own factors torch would load half a second of libraries
+        gradients = torch.autograd.grad(whole, parameters, create_graph=True, materialize_grads=True)
         sums = [gradient.flatten() @ part.to(gradient) for gradient, part in zip(gradients, parts, strict=True)]
         return torch.autograd.grad(torch.stack(sums).sum(), factors)[0]
 
