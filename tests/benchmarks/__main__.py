@@ -19,6 +19,7 @@ from tests.benchmarks.scale import FULL, QUICK, Scale
 NAMES = (
     "scoring",
     "networks",
+    "choosing",
     "stepping",
     "publishing",
     "refreshing",

@@ -17,8 +17,9 @@ import torch
 
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.scores import score
+from issgd_cli.scores.rules import linear
 from tests.benchmarks import __main__ as suite
-from tests.benchmarks import gpu, growth, preparing, processes, report, scoring, stage
+from tests.benchmarks import choosing, gpu, growth, preparing, processes, report, scoring, stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import QUICK
 from tests.benchmarks.timing import Quartiles
@@ -160,6 +161,25 @@ def test_the_machines_description_names_no_place_and_no_person() -> None:
     assert "/" not in described
     assert getpass.getuser() not in described.split('"')
     assert socket.gethostname() not in described
+
+
+def test_choices_are_summed_up_by_how_often_and_how_far_they_err() -> None:
+    ratios = {"one": 0.5, "other": 1.04, "third": 2.0, "last": 1 / 3}
+    choices = [choosing.Choice(shape, "this", "that", Quartiles.exactly(of), 1.0) for shape, of in ratios.items()]
+    *each, right, mean, worst = choosing.reported(choosing.LINEAR, choices)
+    assert [row.unit for row in each] == ["x the that", "x the that", "x the that, wrong", "x the that"]
+    assert right.value == Quartiles.exactly(0.75)
+    assert mean.value is not None
+    assert mean.value.median == pytest.approx((1.04 * 2) ** 0.25)
+    assert (worst.value, worst.size, worst.met) == (Quartiles.exactly(2.0), "third", False)
+
+
+def test_a_model_that_errs_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "gram_is_cheaper", lambda *sizes: True)
+    monkeypatch.setattr(choosing, "LINEARS", ((1024, 64, 64),))  # 20 times as many multiplications
+    monkeypatch.setattr(choosing, "CONVOLUTIONS", (choosing.Layer(3, 4, 8, 3),))
+    worst = next(row for row in choosing.rows(QUICK) if row.candidate == choosing.WORST)
+    assert worst.met is False
 
 
 def test_the_growth_figure_is_drawn_from_its_rows(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ A transposed convolution is a convolution with its input and output exchanged, a
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -80,20 +79,20 @@ def sliding_norms2(sliding: Sliding, images: Tensor, deltas: Tensor) -> Tensor:
     if (
         (images.device.type, wide(images, deltas)) == ("cpu", torch.float32)
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and not gram_is_cheaper(positions, channels * kernel, outputs)
         and gradients_are_cheaper(positions, channels, outputs, kernel)
     ):
-        numbers = max(sliding.groups * channels * kernel * outputs, numbers_each(images), numbers_each(deltas))
-        return in_slices(partial(by_gradients, sliding), images, deltas, numbers)
-    return in_slices(partial(by_windows, sliding), images, deltas, images.shape[1] * kernel * positions)
+        return by_gradients(sliding, images, deltas)
+    return by_windows(sliding, images, deltas)
 
 
 def gradients_are_cheaper(positions: int, channels: int, outputs: int, kernel: int) -> bool:
-    """Whether `by_gradients` is faster than the product of `by_windows`, by a group's sizes: in float32 on a CPU.
+    """Whether `by_gradients` is faster than `by_windows`, by a group's sizes: in float32 on a CPU.
 
     There oneDNN is good at many channels and, one by one, at kernels up to 3 x 3; else it may take 10 times as long. At
     140 shapes this choice took 5% longer than the best, at most 2.4 times as long; windows alone 17%, 5.5 times.
     """
+    if gram_is_cheaper(positions, channels * kernel, outputs):
+        return False
     if channels == outputs == 1:
         return kernel <= 9
     return channels >= 8 and kernel > 1 and positions >= 256
@@ -101,32 +100,42 @@ def gradients_are_cheaper(positions: int, channels: int, outputs: int, kernel: i
 
 def by_windows(sliding: Sliding, images: Tensor, deltas: Tensor) -> Tensor:
     """As a fully-connected layer on (B groups, T, d): its inputs are the windows, a copy of them k^2 times as large."""
-    padded = _padded(sliding, images, deltas)
-    examples, channels, *axes = padded.stride()
-    within = [axis * each for axis, each in zip(axes, sliding.dilation, strict=True)]
-    between = [axis * each for axis, each in zip(axes, sliding.stride, strict=True)]
-    windows = padded.as_strided(
-        (*padded.shape[:2], *sliding.kernel, *deltas.shape[2:]), (examples, channels, *within, *between)
-    )
-    batch, positions = len(images) * sliding.groups, math.prod(deltas.shape[2:])
-    norms2 = weight_norms2(windows.reshape(batch, -1, positions).mT, deltas.reshape(batch, -1, positions).mT)
-    return norms2.view(len(images), sliding.groups).sum(1)
+    positions, numbers = math.prod(deltas.shape[2:]), images.shape[1] * math.prod(sliding.kernel)
+
+    def norms2(images: Tensor, deltas: Tensor) -> Tensor:
+        padded = _padded(sliding, images, deltas)
+        examples, channels, *axes = padded.stride()
+        within = [axis * each for axis, each in zip(axes, sliding.dilation, strict=True)]
+        between = [axis * each for axis, each in zip(axes, sliding.stride, strict=True)]
+        windows = padded.as_strided(
+            (*padded.shape[:2], *sliding.kernel, *deltas.shape[2:]), (examples, channels, *within, *between)
+        )
+        batch = len(images) * sliding.groups
+        of_groups = weight_norms2(windows.reshape(batch, -1, positions).mT, deltas.reshape(batch, -1, positions).mT)
+        return of_groups.view(len(images), sliding.groups).sum(1)
+
+    return in_slices(norms2, images, deltas, numbers * positions)
 
 
 def by_gradients(sliding: Sliding, images: Tensor, deltas: Tensor) -> Tensor:
     """By one convolution whose groups are all groups of all examples: its weights' gradient is everyone's own."""
-    examples, channels, outputs = len(images), images.shape[1], deltas.shape[1]
-    padded = _padded(sliding, images, deltas)
-    gradients = _WEIGHT_GRADIENTS[len(sliding.kernel)](
-        padded.reshape(1, examples * channels, *padded.shape[2:]),
-        (examples * outputs, channels // sliding.groups, *sliding.kernel),
-        deltas.reshape(1, examples * outputs, *deltas.shape[2:]),
-        sliding.stride,
-        0,
-        sliding.dilation,
-        examples * sliding.groups,
-    )
-    return gradients.view(examples, -1).square_().sum(1)
+    channels, outputs = images.shape[1], deltas.shape[1]
+    own = channels // sliding.groups, *sliding.kernel
+
+    def norms2(images: Tensor, deltas: Tensor) -> Tensor:
+        examples, padded = len(images), _padded(sliding, images, deltas)
+        gradients = _WEIGHT_GRADIENTS[len(sliding.kernel)](
+            padded.reshape(1, examples * channels, *padded.shape[2:]),
+            (examples * outputs, *own),
+            deltas.reshape(1, examples * outputs, *deltas.shape[2:]),
+            sliding.stride,
+            0,
+            sliding.dilation,
+            examples * sliding.groups,
+        )
+        return gradients.view(examples, -1).square_().sum(1)
+
+    return in_slices(norms2, images, deltas, max(outputs * math.prod(own), numbers_each(images), numbers_each(deltas)))
 
 
 def _padded(sliding: Sliding, images: Tensor, deltas: Tensor) -> Tensor:

@@ -35,10 +35,8 @@ def weight_norms2(inputs: Tensor, deltas: Tensor) -> Tensor:
         inputs: Shape (B, T, d).
         deltas: Shape (B, T, p).
     """
-    positions, features, outputs = inputs.shape[1], inputs.shape[2], deltas.shape[2]
-    if gram_is_cheaper(positions, features, outputs):
-        return in_slices(gram_norms2, inputs, deltas, max(positions * (features + outputs), positions**2))
-    return in_slices(product_norms2, inputs, deltas, max(positions * (features + outputs), features * outputs))
+    sizes = inputs.shape[1], inputs.shape[2], deltas.shape[2]
+    return by_gram(inputs, deltas) if gram_is_cheaper(*sizes) else by_product(inputs, deltas)
 
 
 def bias_norms2(deltas: Tensor) -> Tensor:
@@ -54,15 +52,25 @@ def gram_is_cheaper(positions: int, features: int, outputs: int) -> bool:
     return positions * (features + outputs) < features * outputs
 
 
-def gram_norms2(inputs: Tensor, deltas: Tensor) -> Tensor:
-    """By Gram matrices of (B, T, d) and (B, T, p).
+def by_gram(inputs: Tensor, deltas: Tensor) -> Tensor:
+    """By Gram matrices of (B, T, d) and (B, T, p), shape (B,).
 
     Not below 0, which rounding could reach where a sum cancels. In float32 within 1e-6; where the deltas add up to
     nothing and the inputs' mean is m times their spread, within m^2 1e-7.
     """
-    return ((inputs @ inputs.mT) * (deltas @ deltas.mT)).sum((1, 2)).clamp_(min=0)
+
+    def norms2(inputs: Tensor, deltas: Tensor) -> Tensor:
+        return ((inputs @ inputs.mT) * (deltas @ deltas.mT)).sum((1, 2)).clamp_(min=0)
+
+    positions, features, outputs = inputs.shape[1], inputs.shape[2], deltas.shape[2]
+    return in_slices(norms2, inputs, deltas, max(positions * (features + outputs), positions**2))
 
 
-def product_norms2(inputs: Tensor, deltas: Tensor) -> Tensor:
-    """By each example's gradient, of (B, T, d) and (B, T, p)."""
-    return (deltas.mT @ inputs).square_().sum((1, 2))
+def by_product(inputs: Tensor, deltas: Tensor) -> Tensor:
+    """By each example's gradient, of (B, T, d) and (B, T, p), shape (B,)."""
+
+    def norms2(inputs: Tensor, deltas: Tensor) -> Tensor:
+        return (deltas.mT @ inputs).square_().sum((1, 2))
+
+    positions, features, outputs = inputs.shape[1], inputs.shape[2], deltas.shape[2]
+    return in_slices(norms2, inputs, deltas, max(positions * (features + outputs), features * outputs))
