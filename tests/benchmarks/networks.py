@@ -66,7 +66,7 @@ def _timed(scale: Scale, it: Subject) -> Iterator[Row]:
     """Of every way, of those that can't be timed, too."""
     alone = functools.partial(plain, copy.deepcopy(it.model), it.inputs, it.labels)
     ways: dict[str, Callable[[], Any]] = {PLAIN: alone}
-    said: dict[str, tuple[str, str]] = {PLAIN: ("right", "")}
+    said: dict[str, tuple[str, str]] = {}
     expected = _expected(it)
     for peer in _installed():
         if peer.holds and _held(it) > MOST_HELD:
@@ -76,10 +76,12 @@ def _timed(scale: Scale, it: Subject) -> Iterator[Row]:
         said[peer.name] = peers.standing(functools.partial(_built, peer, it, built), expected, TOLERANCE)
         if said[peer.name][0] != "refuses":
             ways[peer.name] = functools.partial(built[0], it.inputs, it.labels)
-    repeats = scale.repeats if it.name == "MLP" else 2 * scale.long_repeats + 1
+    repeats = scale.repeats if it.name == "mlp" else 2 * scale.long_repeats + 1
     timings = interleaved(ways, repeats, warm_up=1)
     rivals = [timings.ratios(name, PLAIN).median for name in ways if name not in (PLAIN, OURS)]
     bar = min([it.most, *rivals]) if it.beats else it.most
+    whole, note = Quartiles.exactly(1.0), f"{it.name} is {it.built}"
+    yield Row(_path(it), PLAIN, it.size, whole, "x plain", timings.seconds(PLAIN).median, note=note)
     for candidate, (outcome, why) in said.items():
         note = "" if outcome == "right" else f"on {it.name}, {it.size}: {outcome}: {why}"
         if candidate not in ways:

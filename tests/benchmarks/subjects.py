@@ -1,14 +1,18 @@
-"""The networks on which scoring is timed: an MLP, a residual network, a vision transformer, texts by two kinds."""
+"""The networks on which scoring is timed: issgd's own, as a run builds them, and an LSTM, of which it has none."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from issgd_cli.networks import Network, Sizes
+from issgd_cli.registries import NETWORKS
 from tests.benchmarks import stage
 from tests.benchmarks.scale import Scale
 
-CLASSES, TOKENS, CHANNELS, SIDE = 10, 10_000, 3, 32
+CLASSES, TOKENS = 10, 10_000
+MOST = {"resnet18": 1.3, "vit": 1.0, "text": 1.0}
 
 
 class Subject(NamedTuple):
@@ -16,6 +20,7 @@ class Subject(NamedTuple):
 
     Attributes:
         name: For people.
+        built: Of what, for people.
         model: Initialised.
         inputs: Shape (B, ...).
         labels: Shape (B,).
@@ -24,6 +29,7 @@ class Subject(NamedTuple):
     """
 
     name: str
+    built: str
     model: nn.Module
     inputs: Tensor
     labels: Tensor
@@ -34,57 +40,6 @@ class Subject(NamedTuple):
     def size(self) -> str:
         """Of the minibatch."""
         return f"batch {len(self.labels)}"
-
-
-class Residual(nn.Module):
-    """Two convolutions, each normalised by groups, and a way around them."""
-
-    def __init__(self, channels: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(
-            *normed(channels, outputs, 3, stride), nn.ReLU(inplace=False), *normed(outputs, outputs, 3, 1)
-        )
-        same = channels == outputs and stride == 1
-        self.around = nn.Identity() if same else nn.Sequential(*normed(channels, outputs, 1, stride))
-        self.last = nn.ReLU()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Shape (B, outputs, side / stride, side / stride)."""
-        return self.last(self.inner(images) + self.around(images))  # type: ignore[no-any-return]
-
-
-class VisionTransformer(nn.Module):
-    """Patches, a class token, learned positions, blocks normalised first."""
-
-    def __init__(self, width: int, blocks: int, heads: int = 3, patch: int = 4) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(CHANNELS, width, patch, patch)
-        self.token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + (SIDE // patch) ** 2, width))
-        self.blocks = transformer(width, blocks, heads)
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, CLASSES)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
-        rows = self.patches(images).flatten(2).mT
-        rows = torch.cat([self.token.expand(len(rows), -1, -1), rows], 1) + self.positions
-        return self.head(self.norm(self.blocks(rows)[:, 0]))  # type: ignore[no-any-return]
-
-
-class TextTransformer(nn.Module):
-    """Embedded tokens, learned positions, blocks normalised first, the mean."""
-
-    def __init__(self, width: int, blocks: int, length: int, heads: int = 4) -> None:
-        super().__init__()
-        self.table = nn.Embedding(TOKENS, width)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, length, width))
-        self.blocks = transformer(width, blocks, heads)
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, CLASSES)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits."""
-        rows = self.table(tokens) + self.positions
-        return self.head(self.norm(self.blocks(rows).mean(1)))  # type: ignore[no-any-return]
 
 
 class Recurrent(nn.Module):
@@ -100,47 +55,43 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(self.table(tokens))[0].mean(1))  # type: ignore[no-any-return]
 
 
-def normed(channels: int, outputs: int, kernel: int, stride: int) -> tuple[nn.Module, nn.Module]:
-    """A convolution and its normalisation."""
-    return nn.Conv2d(channels, outputs, kernel, stride, kernel // 2, bias=False), nn.GroupNorm(8, outputs)
-
-
-def residual_network(width: int) -> nn.Sequential:
-    """Of three blocks, 7 convolutions and 2 around them."""
-    blocks = (Residual(width, width, 1), Residual(width, 2 * width, 2), Residual(2 * width, 4 * width, 2))
-    first = (*normed(CHANNELS, width, 3, 1), nn.ReLU())
-    return nn.Sequential(*first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, CLASSES))
-
-
-def transformer(width: int, blocks: int, heads: int) -> nn.Sequential:
-    """torch's own blocks, without dropout."""
-    options = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
-    return nn.Sequential(
-        *(nn.TransformerEncoderLayer(width, heads, 4 * width, **options) for _ in range(blocks))  # type: ignore[arg-type]
-    )
-
-
 def names(scale: Scale) -> list[str]:
     """Of all subjects."""
-    return [*(f"MLP, {size}" for size in scale.batches), "ResNet", "ViT", "transformer of texts", "LSTM"]
+    return [*(f"mlp, {size}" for size in scale.batches), *MOST, "LSTM"]
 
 
 def subject(scale: Scale, name: str) -> Subject:
     """The same each time."""
     small = scale.shrink
-    size, length, steps = 64 // small, 128 // small, 100 // small
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        if name.startswith("MLP"):
+        if name.startswith("mlp"):
             inputs, labels = stage.minibatch(scale, int(name.split()[1]))
-            return Subject("MLP", stage.network(scale), inputs, labels, 0.66, beats=False)
-        texts, labels = torch.randint(TOKENS, (size // 2, length)), torch.randint(CLASSES, (size,))
-        images = torch.randn(size, CHANNELS, SIDE, SIDE)
-        if name == "ResNet":
-            return Subject(name, residual_network(32 // small), images, labels, 1.3)
-        if name == "ViT":
-            return Subject(name, VisionTransformer(192 // small, max(1, 6 // small)), images, labels, 1.0)
+            built = f"issgd's own mlp (hidden = {list(scale.hidden)})"
+            return Subject("mlp", built, stage.network(scale), inputs, labels, 0.66, beats=False)
+        size, labels = 64 // small, torch.randint(CLASSES, (64 // small,))
+        texts = torch.randint(1, TOKENS, (size // 2, 128 // small))
         if name == "LSTM":
-            return Subject(name, Recurrent(128 // small, 256 // small), texts[:, :steps], labels[: size // 2], 1.0)
-        model = TextTransformer(256 // small, max(1, 4 // small), length)
-        return Subject(name, model, texts, labels[: size // 2], 1.0)
+            width, hidden, steps = 128 // small, 256 // small, 100 // small
+            built = f"an embedding of width {width}, nn.LSTM of {hidden}, the mean of {steps} outputs, a linear layer"
+            return Subject(name, built, Recurrent(width, hidden), texts[:, :steps], labels[: size // 2], 1.0)
+        if name == "text":
+            sizes = Sizes(tuple(texts.shape[1:]), CLASSES, TOKENS)
+            settings = {"width": 256 // small, "depth": max(1, 4 // small)}
+            return _own(scale, name, sizes, settings, texts, labels[: size // 2])
+        settings = {
+            "resnet18": {"width": 32 // small},
+            "vit": {"patch": 4, "width": 192 // small, "depth": max(1, 6 // small)},
+        }[name]
+        shape = 3, 32 // small, 32 // small
+        return _own(scale, name, Sizes(shape, CLASSES), settings, torch.randn(size, *shape), labels)
+
+
+def _own(scale: Scale, name: str, sizes: Sizes, settings: Mapping[str, int], inputs: Tensor, labels: Tensor) -> Subject:
+    """One of the registry, by its settings."""
+    config = stage.config(scale, f"model.network={name}", *(f"{name}.{key}={of}" for key, of in settings.items()))
+    network: Network = NETWORKS[name](config, sizes)
+    model = network.build()
+    network.initialise(model, 0)
+    built = f"issgd's own {name} ({', '.join(f'{key} = {of}' for key, of in settings.items())})"
+    return Subject(name, built, model, inputs, labels, MOST[name])
