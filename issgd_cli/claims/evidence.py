@@ -1,5 +1,6 @@
 """An experiment's runs as loaded from disk: what figures, tables and verdicts are made from."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FIRST_PAPER = "alain-2015"
 EXACT = "exact audits"  # on all examples
+# What the master says of it, whoever reads its parameters, and behind a barrier a worker whose scores are refused.
+DIVERGED = re.compile(r"not finite( at step| after step|\. The training may have diverged)|training has diverged")
 
 # Name, how much of it, the share for validation, the split's seed; labels that are wrong, classes of unequal sizes.
 Dataset = tuple[str, int | None, float, int, float, float]
@@ -55,8 +58,7 @@ class Run:
     def diverged(self) -> bool:
         """Whether it failed because its numbers were none any more."""
         failure = self.manifest.get("failure") or {}
-        reason = str(failure.get("reason"))
-        return self.state == "failed" and ("not finite at step" in reason or "not finite after step" in reason)
+        return self.state == "failed" and DIVERGED.search(str(failure.get("reason"))) is not None
 
     @property
     def examples(self) -> Dataset:

@@ -64,6 +64,25 @@ def test_stale_traces_of_audits_before_eq_9_are_never_read(tmp_path: Path, versi
     assert ("before 0.2" in finding.evidence()) != known
 
 
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("The loss is not finite at step 7 (largest importance weight possible: 3). Lower ...", True),
+        ("The parameters are not finite after step 12 (largest importance weight possible: 3). Lower ...", True),
+        # Gradients overflow before losses do: behind a barrier a worker is the first to see it.
+        ("... their norms hold a value that is negative or not finite. The training may have diverged by", True),
+        ("The scores of chunk 3 are not 36 values each. The training may have diverged by version 3", False),
+        ("The parameters of version 4 are not all finite: the training has diverged. Lower ...", True),
+        ("train:norms hold a value that is negative or not finite. Somebody else has written to it.", False),
+        ("out of memory", False),
+    ],
+)
+def test_a_run_that_diverged_is_known_by_whoever_saw_it_first(tmp_path: Path, reason: str, expected: bool) -> None:
+    folder = write_run(tmp_path, state="failed", until=0)
+    folder.update_manifest(failure={"actor": "worker-0", "reason": reason})
+    assert load([folder]).runs[0].diverged == expected
+
+
 def test_audits_on_a_sample_are_told_as_estimates(tmp_path: Path) -> None:
     (run,) = load([write(tmp_path, "")]).runs  # 19,000, 1,000 and 4,000 examples
     known = {examples: audited_on(run, examples) for examples in (None, 2_000, 18_999, 19_000)}
