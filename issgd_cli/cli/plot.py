@@ -47,10 +47,16 @@ def plot(
     track: Track = None,
 ) -> None:
     """Draw the paper's figures and table from the traces, and judge its claims; or draw one run."""
+    from issgd_cli.errors import RunError
     from issgd_cli.experiments import experiment as experiments
     from issgd_cli.runs.folder import find
 
-    if all(path.suffix == ".toml" for path in what):
+    plain = [path for path in what if path.suffix != ".toml"]
+    if 0 < len(plain) < len(what):
+        raise RunError("Several TOML files are shown as one, each folder by itself. Name either files or folders.")
+    if len(plain) > 1 and out is not None:
+        raise RunError(f"Each folder has figures of its own, which {out} cannot hold. Name one folder with `--out`.")
+    if not plain:
         plans = [experiments.read(path) for path in what]
         planned = [run for plan in plans for run in plan.runs()]
         place = results_dir / planned[0].config.name

@@ -46,6 +46,27 @@ def test_from_a_pack_everything_is_made_again_without_the_runs(
         assert (again / name).read_bytes() == (first / name).read_bytes(), name
 
 
+@pytest.mark.parametrize(
+    ("what", "more", "said"),
+    [
+        (("quick.toml", "quick"), (), "either files or folders"),
+        (("quick", "crossed"), ("--out", "there"), "Name one folder"),  # the second would overwrite the first
+    ],
+)
+def test_what_cannot_be_shown_together_is_refused(
+    what: tuple[str, ...],
+    more: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["issgd", "plot", *what, *more])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert said in capsys.readouterr().err
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the browser was asked to show."""
