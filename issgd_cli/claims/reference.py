@@ -66,7 +66,9 @@ def read(path: Path) -> dict[str, Any]:
         for claim in found["claims"]:
             if not isinstance(claim, dict) or not all(isinstance(claim.get(key), str) for key in ("id", "verdict")):
                 raise ValueError("one of its claims has no id or no verdict")
-            list(_numbers(claim.get("values") or {}))
+            if not isinstance(claim.get("values", {}), dict):
+                raise ValueError("one of its claims has values without names")
+            list(_numbers(claim.get("values", {})))
         if any("folders" not in claim for claim in found["claims"]):
             manifests = json.loads(read_text(path.with_name("manifests.json"), LONGEST))
             found["folders"] = sorted({name.split("/")[-2] for name in manifests})
@@ -101,9 +103,7 @@ def compared(
         if there != here:
             rows.append(replace(row, only_there=tuple(sorted(there - here)), only_here=tuple(sorted(here - there))))
         else:
-            rows.append(
-                _numbers_compared(row, dict(_numbers(claim.get("values") or {})), dict(_numbers(verdict.values)))
-            )
+            rows.append(_numbers_compared(row, dict(_numbers(claim.get("values", {}))), dict(_numbers(verdict.values))))
     adjusted = iter(holm([row.p for row in rows if row.p is not None]))
     return [row if row.p is None else replace(row, p=float(next(adjusted))) for row in rows]
 

@@ -164,7 +164,10 @@ def test_runs_that_diverged_are_read_back_as_such(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", '{"claims": 3}', "{", '{"claims": [3]}', '{"claims": [{"id": "C1"}]}', "BAD"],
+    [
+        *("", "[]", '{"claims": 3}', "{", '{"claims": [3]}', '{"claims": [{"id": "C1"}]}', "BAD"),
+        '{"claims": [{"id": "C1", "verdict": "holds", "folders": [], "values": [1]}]}',
+    ],
 )
 def test_a_reference_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "claims.json"
