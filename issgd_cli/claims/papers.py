@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from issgd_cli.claims import generalisation, optimisation, salaun2023, salaun2024, staleness, variance
+from issgd_cli.claims import generalisation, optimisation, reduction, salaun2023, salaun2024, staleness, variance
 from issgd_cli.claims.evidence import FIRST_PAPER, Runs
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Finding
@@ -33,7 +33,7 @@ PAPERS: dict[str, Paper] = {
             "C3": generalisation.finding_c3,
             "C4": generalisation.finding_c4,
             "C5": variance.finding_c5,
-            "C6": variance.finding_c6,
+            "C6": reduction.finding_c6,
             "C7": staleness.finding_c7,
             "C8": variance.finding_c8,
             "C9": staleness.finding_c9,

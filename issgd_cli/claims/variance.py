@@ -1,6 +1,5 @@
-"""Claims about the variance of the gradient: C5, C6, C8, C11."""
+"""Claims about the variance of the gradient: C5, C8, C11."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 
 from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers
 from issgd_cli.claims.loading import stale_is_in_use
-from issgd_cli.claims.paired import difference, early, late, per_seed, unpaired
-from issgd_cli.claims.settings import named, paper_settings, smoothing_label
+from issgd_cli.claims.paired import early, late, per_seed
+from issgd_cli.claims.settings import named, smoothing_label
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 from issgd_cli.equations.alain2015 import Float64s
@@ -21,7 +20,6 @@ C5 = Claim(
     "Generally Tr(ideal) <= Tr(stale) <= Tr(uniform), whether trained by importance sampling or not.",
     "Sec. 4.2, Fig. 4",
 )
-C6 = Claim("C6", "The variance reduction is clear in (b) and less convincing in (a).", "Fig. 4")
 C8 = Claim("C8", "Random probability weights break the inequality of C5.", "Sec. 4.2")
 C11 = Claim("C11", "Late in training the gradient is near zero, so that the reported traces are close to exact.", "B.2")
 
@@ -34,10 +32,6 @@ PROVED = (
 OLD = "Runs of issgd before 0.2 say nothing here: their audits' stale traces were of the table in use, not eq. 9."
 CLOSE = "where traces are close, chance may change their order."
 NOISY = "||g_TRUE||^2 is estimated without bias, and what its spread adds counts as an error of the bound."
-CROSSED = (
-    "The paper's reason, that +10 washes the reduction out in (a), is not judged: it needs both learning rates with "
-    "both constants, crossed."
-)
 
 
 def finding_c5(runs: Runs, thresholds: Thresholds) -> Finding:
@@ -64,39 +58,6 @@ def finding_c5(runs: Runs, thresholds: Thresholds) -> Finding:
     part = shares.part_at_least(f"{text}.", brief, of=thresholds.generally, test=thresholds.test)
     note = "\n".join(line for line in (_in_use_text(in_use), _sampled(papers, CLOSE), old) if line)
     return Finding(C5, [part], {**counts, "shares": shares.plain(), "in_use": in_use}, note)
-
-
-def finding_c6(runs: Runs, thresholds: Thresholds) -> Finding:
-    """The share of the possible reduction that the weights in use reach, in (b) against (a)."""
-    a, b = settings = paper_settings(runs) or ("", "")
-    in_a, in_b = groups = runs.of_first(a, "issgd"), runs.of_first(b, "issgd")
-    shares = [per_seed(group, reduction_share, worst=-math.inf) for group in groups]
-    roots = [per_seed(group, root_ratio, worst=math.inf) for group in groups]
-    if a == b or not all(len(share) for share in shares):
-        return Finding(C6, note="It needs ISSGD runs in two settings of one dataset with audits of the traces.")
-    # Where (a) diverged its reduction is the worse: the larger for the claim, as a difference wants it.
-    gap = difference(in_a, in_b, lambda left, right: _share_gap(right, left), (f"({a})", f"({b})"))
-    clear = (
-        f"({b}), {smoothing_label(in_b[0].config)}: sqrt Tr(in use) / sqrt Tr(uniform) "
-        f"{roots[1].text(of=thresholds.clear)}; in ({a}), {smoothing_label(in_a[0].config)}, {roots[0].told()}."
-    )
-    less = (
-        f"Share of the possible reduction reached: ({b}) {shares[1].told()}, ({a}) {shares[0].told()}; "
-        f"({b}) minus ({a}): {gap.text()}{unpaired(in_a, in_b)}."
-    )
-    briefs = (
-        f"({b}): sqrt Tr in use relative to the uniform one: {roots[1].told('.2f')}.",
-        f"Share of the possible reduction reached, ({b}) minus ({a}): {gap.told('.2g')}.",
-    )
-    parts = [
-        roots[1].part(clear, briefs[0], of=thresholds.clear, claimed=-1, test=thresholds.test),
-        gap.part(less, briefs[1], of=0.0, claimed=1, test=thresholds.test),
-    ]
-    values = {
-        setting: {"share": share.plain(), "root_ratio": root.plain()}
-        for setting, share, root in zip(settings, shares, roots, strict=True)
-    }
-    return Finding(C6, parts, {**values, "difference": gap.plain()}, CROSSED)
 
 
 def finding_c8(runs: Runs, thresholds: Thresholds) -> Finding:
@@ -162,7 +123,7 @@ def _others(runs: Runs, papers: Sequence[Run]) -> list[Run]:
 
 def _violations(run: Run) -> tuple[Float64s, NDArray[np.bool_], NDArray[np.bool_], Float64s]:
     """The audits' steps, whether each holds all three traces, whether it violates C5, and Tr(stale) / Tr(uniform)."""
-    steps, ideal, stale, uniform = _traces(run, "ideal", "stale", "uniform")
+    steps, ideal, stale, uniform = traces_of(run, "ideal", "stale", "uniform")
     known = np.isfinite(ideal + stale + uniform)
     bad = known & ((stale > uniform * (1 + ROUNDING)) | (ideal > stale + abs(stale) * ROUNDING))
     ratio = np.where(known & (uniform > 0), stale / np.where(uniform > 0, uniform, 1.0), -np.inf)
@@ -196,23 +157,7 @@ def _shares(runs: Sequence[Run]) -> PerSeed:
     return PerSeed(seeds, np.array([np.concatenate(found[seed]).mean() for seed in seeds]))
 
 
-def reduction_share(run: Run) -> float | None:
-    """(uniform - in use) / (uniform - ideal), median over the run's audits: 1 is ideal, 0 uniform, below 0 worse."""
-    _, uniform, in_use, ideal, dropped = _traces(run, "uniform", "in_use", "ideal", "uniform_in_use")
-    in_use = np.where(np.isfinite(dropped), np.nan, in_use)  # of other examples than ideal and uniform are
-    possible = uniform - ideal
-    known = np.isfinite(in_use) & (possible > 0)
-    return float(np.median((uniform - in_use)[known] / possible[known])) if known.any() else None
-
-
-def root_ratio(run: Run) -> float | None:
-    """sqrt Tr(in use) / sqrt Tr(uniform), the median over the run's audits."""
-    uniform, in_use = _uniform_and_in_use(run)
-    known = (in_use > 0) & (uniform > 0)
-    return float(np.median(np.sqrt(in_use[known] / uniform[known]))) if known.any() else None
-
-
-def _traces(run: Run, *names: str) -> tuple[Float64s, ...]:
+def traces_of(run: Run, *names: str) -> tuple[Float64s, ...]:
     """The audits' steps, and these traces at each, NaN where an audit lacks one, shape (audits,) each."""
     found = [run.series(f"audit/trace/{name}") for name in names]
     steps = np.unique(np.concatenate([series.positions for series in found]))
@@ -220,14 +165,14 @@ def _traces(run: Run, *names: str) -> tuple[Float64s, ...]:
     return steps, *(np.array([column.get(step, np.nan) for step in steps], np.float64) for column in columns)
 
 
-def _uniform_and_in_use(run: Run) -> tuple[Float64s, Float64s]:
+def uniform_and_in_use(run: Run) -> tuple[Float64s, Float64s]:
     """Both traces over the same examples: those that can be drawn, where a staleness limit leaves some out."""
-    _, uniform, in_use, dropped = _traces(run, "uniform", "in_use", "uniform_in_use")
+    _, uniform, in_use, dropped = traces_of(run, "uniform", "in_use", "uniform_in_use")
     return np.where(np.isfinite(dropped), dropped, uniform), in_use
 
 
 def _share_above_uniform(run: Run) -> float | None:
-    uniform, in_use = _uniform_and_in_use(run)
+    uniform, in_use = uniform_and_in_use(run)
     known = np.isfinite(in_use + uniform)
     return float((in_use > uniform * (1 + ROUNDING))[known].mean()) if known.any() else None
 
@@ -245,11 +190,6 @@ def _in_use_above_uniform(runs: Runs) -> dict[str, float]:
 def _in_use_text(shares: dict[str, float]) -> str:
     listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return f"The weights really drawn from were worse than uniform at this share of audits: {listed}." if listed else ""
-
-
-def _share_gap(left: Run, right: Run) -> float | None:
-    one, other = reduction_share(left), reduction_share(right)
-    return None if one is None or other is None else one - other
 
 
 def _error_of_bound(run: Run, when: str) -> float | None:

@@ -384,6 +384,28 @@ class TestC6:
     def test_is_untestable_with_one_setting(self) -> None:
         assert outcome("C6", experiment(lambda *_: traces(6, 6), settings="b")) == "untestable"
 
+    def test_the_papers_reason_is_told_where_each_rate_has_each_constant(self) -> None:
+        in_use = {"a": 7.0, "a-plus-1": 8.0, "b-plus-10": 6.0, "b": 5.0}  # of 9, where 4 is ideal: a fifth each
+        rates = {"a": 0.01, "a-plus-1": 0.01, "b-plus-10": 0.001, "b": 0.001}
+        found = []
+        for setting, value in in_use.items():
+            curves = {**traces(0, 6), "audit/trace/in_use": [value] * 2}
+            smoothing = {"smoothing": 10.0 if setting in ("a", "b-plus-10") else 1.0}
+            for run in (make(setting, "issgd", seed, curves, proposal=smoothing) for seed in range(ENOUGH)):
+                optimizer = run.config.optimizer.model_copy(update={"learning_rate": rates[setting]})
+                found.append(replace(run, config=run.config.model_copy(update={"optimizer": optimizer})))
+        verdict = verdict_on("C6", Runs("test", tuple(found), 40))
+        values = verdict.values["crossed"]
+        assert verdict.verdict == "holds"
+        assert values["at 0.01"]["median"] == pytest.approx(0.2)
+        assert values["at 0.001"]["median"] == pytest.approx(-0.2)
+        assert values["a-plus-1"]["share"]["median"] == pytest.approx(0.2)
+        assert set(values) == {"a-plus-1", "b-plus-10", "at 0.01", "at 0.001"}
+        assert "with +10 minus that with +1, by learning rate: at 0.01 0.2 (97.9% interval" in verdict.evidence
+        for fewer in ("a-plus-1", "b-plus-10"):
+            kept = tuple(run for run in found if run.setting != fewer)
+            assert "is not judged: it needs both" in verdict_on("C6", Runs("test", kept, 30)).evidence
+
 
 class TestC7:
     @staticmethod
