@@ -13,11 +13,12 @@ from issgd_cli.claims.paired import (
     difference,
     late,
     mean_difference,
+    pairs,
     per_seed,
     shared_range,
     unpaired,
 )
-from issgd_cli.claims.settings import named
+from issgd_cli.claims.settings import missing_issgd, named
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Claim, Finding, Part
 
@@ -30,6 +31,7 @@ C10 = Claim(
 )
 
 NO_PAIR = "No pair of the paper's ISSGD and SGD with the same seed and exact audits (monitor.audit_every_steps)."
+BOTH_DIVERGED = "ISSGD and SGD diverged in every pair: there is nothing to compare."
 NO_ERRORS = "The runs' audits hold no errors, which their loss knows none of: no number predicted is right or wrong."
 PLACE = (
     "The paper's minimum lies at a fifth of the run, after 30 minutes. How long ours last is our choice, so where "
@@ -78,7 +80,7 @@ def finding_c10(runs: Runs, thresholds: Thresholds) -> Finding:
             text += f"; still falling at the end of {falling} of {len(place)} runs, too short to tell."
             part = Part(text, brief, seeds=len(rise))
         parts.append(part)
-    note = PLACE if parts else "No finished ISSGD run with audits of the validation loss."
+    note = PLACE if parts else missing_issgd(runs, "audits of the validation loss")
     return Finding(C10, parts, values, note)
 
 
@@ -90,7 +92,9 @@ def _more_quickly(runs: Runs, quantity: str, what: str, thresholds: Thresholds) 
         left, right = runs.of_first(setting, "issgd"), runs.of_first(setting, "sgd")
         relative = difference(left, right, mean_difference(quantity, "steps", relative=True))
         if not len(relative):
-            parts.append(Part(f"{named(setting)}: {NO_PAIR}"))
+            compared = list(pairs(left, right))
+            both = compared and all(one.diverged and other.diverged for one, other in compared)
+            parts.append(Part(f"{named(setting)}: {BOTH_DIVERGED if both else NO_PAIR}"))
             continue
         gaps = {axis: difference(left, right, mean_difference(quantity, axis)) for axis in AXES}
         values[setting] = {"relative_difference": relative.plain()}
@@ -107,7 +111,7 @@ def _more_quickly(runs: Runs, quantity: str, what: str, thresholds: Thresholds) 
         brief = f"{named(setting)}: {beside(relative, f'mean {what}')}."
         parts.append(relative.part(text, brief, of=-thresholds.visible, claimed=-1, test=thresholds.test))
     if not values:
-        return [Part(NO_PAIR)], {}
+        return [Part(NO_PAIR)] if all(NO_PAIR in part.text for part in parts) else parts, {}
     if len(runs.settings) == 1:
         parts.append(Part("Only one setting was run; the claim is about two."))
     return parts, values

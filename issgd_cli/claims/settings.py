@@ -1,6 +1,6 @@
 """What a text and a figure call a setting, and which two stand for the paper's (a) and (b)."""
 
-from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.evidence import Runs, is_papers
 from issgd_cli.config.config import Config
 from issgd_cli.config.values import parse_smoothing
 from issgd_cli.registries import METHODS
@@ -15,6 +15,14 @@ def smoothing_label(config: Config) -> str:
 def named(setting: str) -> str:
     """How a text calls a setting."""
     return f"({setting})" if setting else "All runs"
+
+
+def missing_issgd(runs: Runs, what: str) -> str:
+    """Why there is no run of the paper's ISSGD to judge: several methods may be it, or none has `what`."""
+    may_be = dict.fromkeys(run.method for run in runs.runs if is_papers(run) and run.config.proposal.method == "issgd")
+    if may_be and not runs.label("issgd"):
+        return f"Several methods may be the paper's ISSGD ({', '.join(may_be)}): call the one to be judged issgd."
+    return f"No finished run of the paper's ISSGD has {what}."
 
 
 def setting_title(runs: Runs, setting: str) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from issgd_cli.claims.evidence import Run, Runs, audits_told, is_papers
 from issgd_cli.claims.loading import stale_is_in_use
 from issgd_cli.claims.paired import early, late, per_seed
-from issgd_cli.claims.settings import named, smoothing_label
+from issgd_cli.claims.settings import missing_issgd, named, smoothing_label
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 from issgd_cli.equations.alain2015 import Float64s
@@ -106,7 +106,7 @@ def finding_c11(runs: Runs, thresholds: Thresholds) -> Finding:
         for numbers, text, brief in zip((norms["end"], errors["end"]), (near, exact), briefs, strict=True):
             parts.append(numbers.part(text, brief, of=thresholds.close, claimed=-1, test=thresholds.test))
     if not parts:
-        return Finding(C11, note="It needs ISSGD runs with audits and records of B.2's bound.")
+        return Finding(C11, note=missing_issgd(runs, "audits and records of B.2's bound"))
     return Finding(C11, parts, values, _sampled(runs.runs, NOISY))
 
 

@@ -1,6 +1,7 @@
 """Each verdict on each claim comes out of traces made for it: nothing is hard-coded."""
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -239,6 +240,14 @@ class TestC2:
         both = diverged(diverged(runs, "a", "issgd", range(9)), "a", "sgd", range(9))
         assert verdict_on("C2", both).values["a"]["relative_difference"]["seeds"] == [9]
         assert outcome("C2", both) == "undecided"
+
+    def test_where_both_diverged_in_every_pair_nobody_is_sent_to_look_for_audits(self) -> None:
+        runs = experiment(losses(lambda setting, seed: 0.1, quantity="audit/error/train"))
+        for setting, method in itertools.product("ab", ("issgd", "sgd")):
+            runs = diverged(runs, setting, method, range(10))
+        verdict = verdict_on("C1", runs)
+        assert verdict.evidence.startswith("(a): ISSGD and SGD diverged in every pair")
+        assert "audit_every_steps" not in verdict.evidence
 
 
 def final_errors(a: float, b: float, spread: float = 0.0) -> Any:
@@ -735,6 +744,14 @@ class TestTheRuns:
         assert Runs("test", (few, many), 2).label("issgd") == ""
         assert Runs("test", (few, many), 2).of_first("a", "issgd") == ()
         assert Runs("test", (few, many, make("a", "issgd", 0, {})), 3).label("issgd") == "issgd"
+
+    @pytest.mark.parametrize("claim", ["C10", "C11"])
+    def test_who_named_none_issgd_is_told_so_and_not_that_there_are_no_audits(self, claim: str) -> None:
+        curves = {"audit/loss/valid": [2.0, 1.0, 1.5]}
+        few, many = make("a", "issgd-few", 0, curves), make("a", "issgd-many", 0, curves)
+        several = verdict_on(claim, Runs("test", (few, many), 2))
+        assert several.brief.startswith("Several methods may be the paper's ISSGD (issgd-few, issgd-many): ")
+        assert "has audits" in verdict_on(claim, Runs("test", (make("a", "issgd", 0, {}),), 1)).brief
 
     def test_other_methods_are_compared_with_both_of_the_papers_and_not_judged(self) -> None:
         papers = experiment(losses(lambda setting, seed: 0.1), settings="a")
