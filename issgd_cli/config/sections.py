@@ -25,6 +25,7 @@ from issgd_cli.config.values import (
 from issgd_cli.registries import LOSSES, METHODS, NETWORKS, OPTIMIZERS
 
 PAPER_EXAMPLES = 570_000  # N, section 5.1; 574,168 in the original code
+ORIGINAL_CHUNK = 2048  # examples, in the original code
 
 
 class Data(Section):
@@ -106,7 +107,7 @@ class Worker(Section):
     """The actors that keep recomputing norms."""
 
     count: Annotated[Whole, Field(ge=0, le=10_000)]
-    chunk_size: Positive = 2048
+    chunk_size: Positive = ORIGINAL_CHUNK
     pull_every_chunks: Positive = 10
     shares: tuple[Positive, Positive, Positive] = (20, 1, 1)  # train : valid : test
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -1,8 +1,8 @@
 """What of the runs is not as in the papers that they reproduce, as far as configurations and manifests tell."""
 
 from issgd_cli.claims.evidence import FIRST_PAPER, Runs, audits_told, is_papers
-from issgd_cli.config.sections import PAPER_EXAMPLES
-from issgd_cli.figures.conditions import PAPER_PUBLISH, dataset_of, listed
+from issgd_cli.config.sections import ORIGINAL_CHUNK, PAPER_EXAMPLES
+from issgd_cli.figures.conditions import PAPER_MINIBATCH, PAPER_PUBLISH, dataset_of, listed
 
 # The first paper's. Source: section 5.1, Table 1, the original code.
 PAPER_HIDDEN, PAPER_SEEDS, PAPER_STD = (2048,) * 4, 50, 0.01
@@ -23,7 +23,7 @@ def _from_first(runs: Runs) -> list[str]:
     chosen = {(config.optimizer.learning_rate, config.proposal.smoothing) for config in issgd}
     if not chosen <= {(0.01, 10.0), (0.001, 1.0)}:
         lines.append("Learning rates or smoothings are not the paper's (0.01 with +10, 0.001 with +1).")
-    lines += _publishing_differs(runs)
+    lines += [*_steps_differ(runs), *_publishing_differs(runs), *_chunks_differ(runs)]
     seeds = len({run.seed for run in runs.runs})
     if seeds != PAPER_SEEDS:
         lines.append(f"Seeds: {seeds}, the paper has {PAPER_SEEDS}.")
@@ -105,6 +105,28 @@ def _model_differs(runs: Runs) -> list[str]:
             "in hidden layers after the first, which are narrower than 2048."
         )
     return lines
+
+
+def _steps_differ(runs: Runs) -> list[str]:
+    """What a step is made of."""
+    lines = []
+    kinds = {run.config.optimizer.kind for run in runs.runs}
+    if kinds != {"sgd"}:
+        lines.append(f"Optimiser: {listed(sorted(kinds))}, the paper's: sgd.")
+    sizes = {run.config.master.minibatch_size for run in runs.runs}
+    if sizes != {PAPER_MINIBATCH}:
+        told = listed([str(size) for size in sorted(sizes)])
+        lines.append(f"Minibatches: {told} examples, the original's {PAPER_MINIBATCH}.")
+    return lines
+
+
+def _chunks_differ(runs: Runs) -> list[str]:
+    """What B.2's bound is made of."""
+    sizes = {run.config.worker.chunk_size for run in runs.runs if run.by_scores}
+    if not sizes - {ORIGINAL_CHUNK}:
+        return []
+    told = listed([f"{size:,}" for size in sorted(sizes)])
+    return [f"Chunks that workers score: {told} examples, the original's {ORIGINAL_CHUNK:,}; B.2's bound is by chunks."]
 
 
 def _publishing_differs(runs: Runs) -> list[str]:

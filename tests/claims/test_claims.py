@@ -553,6 +553,18 @@ class TestC11:
 
         assert outcome("C11", experiment(curves)) == expected
 
+    @pytest.mark.parametrize(("chunk", "told"), [(72, True), (2048, False)])
+    def test_says_that_small_chunks_loosen_the_bound(self, chunk: int, told: bool) -> None:
+        curves = {
+            "audit/gradient_norm2": [2.0, 0.1],
+            "gradient_norm2/bound": [3.0, 3.0],
+            "audit/trace/ideal": [4.0, 4.0],
+        }
+        run = make("a", "issgd", 0, curves)
+        worker = run.config.worker.model_copy(update={"chunk_size": chunk})
+        run = replace(run, config=run.config.model_copy(update={"worker": worker}))
+        assert ("larger by as much" in verdict_on("C11", Runs("test", (run,), 1)).evidence) == told
+
     def test_is_untestable_without_the_bound(self) -> None:
         assert outcome("C11", experiment(lambda *_: {"audit/gradient_norm2": [1.0]})) == "untestable"
 

@@ -105,6 +105,19 @@ def test_publishing_that_is_not_the_originals(experiment: Runs) -> None:
     assert about(differences(often), "SGD publishes") == ["SGD publishes every 32 steps, the original every 512."]
 
 
+def test_steps_and_chunks_that_are_not_the_originals(experiment: Runs) -> None:
+    words = ("Optimiser", "Minibatches", "Chunks")
+    assert not [line for line in differences(experiment) if line.startswith(words)]
+    other = changed(experiment, master={"minibatch_size": 64}, worker={"chunk_size": 72}, optimizer={"kind": "adam"})
+    assert [line for line in differences(other) if line.startswith(words)] == [
+        "Optimiser: adam, the paper's: sgd.",
+        "Minibatches: 64 examples, the original's 128.",
+        "Chunks that workers score: 72 examples, the original's 2,048; B.2's bound is by chunks.",
+    ]
+    measuring = changed(experiment, method="sgd", worker={"chunk_size": 72})
+    assert not about(differences(measuring), "Chunks")
+
+
 @pytest.mark.parametrize(
     ("name", "test", "crops", "official"),
     [
