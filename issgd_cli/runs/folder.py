@@ -233,7 +233,7 @@ def hash_of(file: Path) -> str:
 def surroundings() -> dict[str, Any]:
     """What a result may depend on beside its configuration: code, packages, machine."""
     return {
-        "git": _git(),
+        "git": checkout(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": {"system": platform.platform(), "cpu": cpu_name(), "cores": os.cpu_count()},
@@ -256,8 +256,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
-    """Commit and dirty flag of the checkout that this code runs from; None when it is installed without one."""
+def checkout() -> dict[str, Any] | None:
+    """Commit of the checkout that this code runs from, and whether it is dirty; None when it is installed without one.
+
+    Results that are made again beside a run change nothing of it: they leave the checkout clean.
+    """
     here = Path(__file__).parent
     try:
         ours = subprocess.run(
@@ -266,7 +269,8 @@ def _git() -> dict[str, Any] | None:
         if ours.returncode:
             return None
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, check=False)
+        status = ["git", "status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)results"]
+        dirty = subprocess.run(status, cwd=here, capture_output=True, check=False)
     except OSError:
         return None
     return {"commit": commit.stdout.strip(), "dirty": bool(dirty.stdout)}

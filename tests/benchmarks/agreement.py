@@ -41,7 +41,7 @@ from issgd_cli.files import write_text
 from issgd_cli.runs import traces
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.clock import from_run
-from tests.benchmarks.report import checkout, machine
+from tests.benchmarks.report import commit, machine
 
 RESULTS = Path(__file__).parents[2] / "results" / "reference" / "agreement"
 BAND = 0.25  # how far the simulated cluster's figure may be from the local one's
@@ -223,7 +223,7 @@ def write(found: Sequence[Compared], loads: tuple[float, float], directory: Path
     content = {
         "command": "python -m tests.benchmarks.agreement",
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": checkout(),
+        "commit": commit(),
         "machine": machine(),
         "load": {"before": round(loads[0], 2), "after": round(loads[1], 2)},
         "settings": list(PROBLEM),

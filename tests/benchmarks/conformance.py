@@ -23,7 +23,7 @@ from issgd_cli.files import write_text
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.scores import score
 from tests.benchmarks.peers import PEERS, Found, Peer, Standing, Way, one_by_one, standing
-from tests.benchmarks.report import RESULTS, checkout
+from tests.benchmarks.report import RESULTS, commit
 from tests.benchmarks.situations import LAYERS, SITUATIONS, USES, Situation
 
 # Of the squares: float32 rounds these small networks' to a hundredth of that.
@@ -70,9 +70,9 @@ def answers(peers: Iterable[Peer], situations: Sequence[Situation] = tuple(SITUA
 
 
 def versions(peers: Iterable[Peer]) -> dict[str, str]:
-    """Of each way, the package that it is of, for people; ours is this checkout."""
+    """Of each way, the package that it is of, for people; ours is this commit."""
     return {
-        peer.name: f"commit {checkout()[:12]}" if peer is OURS else f"{peer.package} {peer.version or 'not installed'}"
+        peer.name: f"commit {commit()[:12]}" if peer is OURS else f"{peer.package} {peer.version or 'not installed'}"
         for peer in peers
     }
 
@@ -116,7 +116,7 @@ def markdown(found: Sequence[Answer], named: Mapping[str, str]) -> str:
 
 def write(directory: Path, found: Sequence[Answer], named: Mapping[str, str]) -> tuple[Path, Path]:
     """The page, and the same as JSON."""
-    when = {"date": datetime.now(UTC).date().isoformat(), "commit": checkout()}
+    when = {"date": datetime.now(UTC).date().isoformat(), "commit": commit()}
     content = {**when, "tolerance": TOLERANCE, "ways": dict(named), "answers": [answer._asdict() for answer in found]}
     directory.mkdir(parents=True, exist_ok=True)
     table, numbers = directory / f"{NAME}.md", directory / f"{NAME}.json"

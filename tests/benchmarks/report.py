@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from issgd_cli.runs.folder import checkout
 from tests.benchmarks.timing import Quartiles
 
 RESULTS = Path(__file__).parents[2] / "results" / "reference" / "bench"
@@ -133,16 +133,10 @@ def slug(description: dict[str, Any]) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def checkout() -> str:
+def commit() -> str:
     """The commit that is measured, `+` where files of it are changed but for results; empty outside of a checkout."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-        command = ["git", "status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)results"]
-        dirty = subprocess.run(command, cwd=here, capture_output=True, check=False)
-    except OSError:
-        return ""
-    return head.stdout.strip() + ("+" if dirty.stdout else "")
+    found = checkout()
+    return found["commit"] + ("+" if found["dirty"] else "") if found else ""
 
 
 def write(directory: Path, description: dict[str, Any], found: dict[str, Iterable[Row]]) -> tuple[Path, Path]:
@@ -157,7 +151,7 @@ def write(directory: Path, description: dict[str, Any], found: dict[str, Iterabl
     path = directory / f"{slug(description)}.json"
     content = json.loads(path.read_text()) if path.exists() else {"benchmarks": {}}
     content["machine"] = description
-    when = {"date": datetime.now(UTC).date().isoformat(), "commit": checkout()}
+    when = {"date": datetime.now(UTC).date().isoformat(), "commit": commit()}
     for name, rows in found.items():
         content["benchmarks"][name] = {**when, "rows": [{**asdict(row), "met": row.met} for row in rows]}
     content["benchmarks"] = dict(sorted(content["benchmarks"].items()))

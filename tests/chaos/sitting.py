@@ -14,7 +14,7 @@ import numpy as np
 from issgd_cli import datasets
 from issgd_cli.datasets import prepared
 from issgd_cli.files import write_text
-from tests.benchmarks.report import checkout, machine
+from tests.benchmarks.report import commit, machine
 from tests.chaos.faults import FAULTS
 from tests.chaos.remains import look_at
 from tests.chaos.run import Run
@@ -93,7 +93,7 @@ def sit(place: Path, seed: int, faults: int) -> Seed:
     if (known.seed, known.faults) != (seed, faults):
         raise SystemExit(f"{place} holds seed {known.seed} with {known.faults} faults: go on with it, or remove it.")
     copy = data(place)
-    known.commits = list(dict.fromkeys([*known.commits, checkout()]))
+    known.commits = list(dict.fromkeys([*known.commits, commit()]))
     known.machine, known.date = machine(), datetime.now(UTC).date().isoformat()
     before, started = known.seconds, time.monotonic()
 

@@ -379,6 +379,20 @@ class TestC6:
         runs = experiment(lambda s, m, seed: {**traces(0, 6), "audit/trace/in_use": [a if s == "a" else b] * 2})
         assert outcome("C6", runs) == expected
 
+    def test_what_is_convincing_is_the_reduction_that_one_sees_not_its_share_of_the_possible_one(self) -> None:
+        """(a) is reduced more, to 5 of 9 where (b) is to 6; of what was possible it reaches less."""
+        both = {"a": (5.0, 1.0), "b": (6.0, 5.5)}
+        runs = experiment(
+            lambda s, m, seed: {
+                **traces(0, 6),
+                "audit/trace/in_use": [both[s][0]] * 2,
+                "audit/trace/ideal": [both[s][1]] * 2,
+            }
+        )
+        verdict = verdict_on("C6", runs)
+        assert verdict.verdict == "fails"
+        assert verdict.values["difference_of_shares"]["median"] > 0
+
     def test_is_undecided_when_seeds_disagree(self) -> None:
         runs = experiment(
             lambda s, m, seed: {**traces(0, 6), "audit/trace/in_use": [7.0 + (s == "b") * (-1) ** seed] * 2}
@@ -554,16 +568,19 @@ class TestC11:
         assert outcome("C11", experiment(curves)) == expected
 
     @pytest.mark.parametrize(("chunk", "told"), [(72, True), (2048, False)])
-    def test_says_that_small_chunks_loosen_the_bound(self, chunk: int, told: bool) -> None:
+    def test_small_chunks_loosen_the_bound_which_is_told_not_judged(self, chunk: int, told: bool) -> None:
         curves = {
             "audit/gradient_norm2": [2.0, 0.1],
             "gradient_norm2/bound": [3.0, 3.0],
             "audit/trace/ideal": [4.0, 4.0],
         }
-        run = make("a", "issgd", 0, curves)
-        worker = run.config.worker.model_copy(update={"chunk_size": chunk})
-        run = replace(run, config=run.config.model_copy(update={"worker": worker}))
-        assert ("larger by as much" in verdict_on("C11", Runs("test", (run,), 1)).evidence) == told
+        runs = []
+        for run in (make("a", "issgd", seed, curves) for seed in range(ENOUGH)):
+            worker = run.config.worker.model_copy(update={"chunk_size": chunk})
+            runs.append(replace(run, config=run.config.model_copy(update={"worker": worker})))
+        verdict = verdict_on("C11", Runs("test", tuple(runs), ENOUGH))
+        assert verdict.verdict == ("holds" if told else "fails")
+        assert ("larger by as much" in verdict.evidence) == told
 
     def test_is_untestable_without_the_bound(self) -> None:
         assert outcome("C11", experiment(lambda *_: {"audit/gradient_norm2": [1.0]})) == "untestable"
