@@ -109,6 +109,16 @@ def test_every_verdict_is_one_of_todays_and_could_have_been_reached(name: str) -
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_of_one_commit_and_the_index_names_those_beside_which_something_was_changed(name: str) -> None:
+    manifests = json.loads((REFERENCE / name / "manifests.json").read_text()).values()
+    assert len({manifest["git"]["commit"] for manifest in manifests}) == 1
+    told = (RESULTS / "README.md").read_text().partition("figures of other experiments were made again")[0]
+    told = told.rpartition("made by one commit.")[2]
+    dirty = any(manifest["git"]["dirty"] for manifest in manifests)
+    assert dirty == bool(re.search(rf"\b{name.partition('/')[0]}\b", told))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_figure_names_its_runs_and_no_machine(name: str) -> None:
     folder = REFERENCE / name
     figures = sorted(folder.glob("figure-*.json"))
