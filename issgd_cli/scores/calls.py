@@ -68,7 +68,8 @@ class Call:
 
     def exits(self) -> dict[Node, list[Node]]:
         """The graph's nodes by which one enters this call from the loss -> those by which one leaves it."""
-        given = [each.grad_fn for each in self.tensors if each.grad_fn is not None]
+        # Of a parameter that is handed over as it is, the node AccumulateGrad.
+        given = [get_gradient_edge(each).node for each in self.tensors if each.requires_grad]
         # An output that is an input is no way into the call: who stopped there would see nothing of what is before it.
         return {edge.node: given for edge in self.edges.values() if edge.node not in given}
 

@@ -47,7 +47,7 @@ class Forward:
         with recorded(len(inputs), plan.hosts, plan.apart, plan.copied) as record, torch.enable_grad():
             outputs = model(inputs)
             losses = loss(outputs, targets)  # (B,)
-        plan.refuse_otherwise(record, losses)
+        plan = plan.of_pass(model, record, losses)
         trained = tuple(parameter for parameter in model.parameters() if parameter.requires_grad)
         detached = _pytree.tree_map_only(Tensor, Tensor.detach, outputs)
         return cls(detached, losses, plan, record, trained)
@@ -98,7 +98,7 @@ class Forward:
             deltas = waiting.pop(unit)
             if deltas:
                 found[unit] = self.squares(unit, [deltas.get(number) for number in range(len(edges[unit]))])
-            if not again:
+            if not again and unit.way != "copies":  # which need no call: another unit of the same host may
                 self.record.forget(unit.host)
 
         gradients = self._backward(edges, take, factors, with_gradient, again)
@@ -169,7 +169,8 @@ class Forward:
         calls = self.record.calls[unit.host]
         if unit.way == "fallback":
             return fallback.squared_norms(unit, calls, deltas)
-        live = [(call, delta) for call, delta in zip(calls, deltas, strict=True) if delta is not None]
+        of_edges = [call for call in calls for _ in call.edges]
+        live = [(call, delta) for call, delta in zip(of_edges, deltas, strict=True) if delta is not None]
         if len(live) != 1:
             raise LayerError(used_otherwise(unit))
         ((call, delta),) = live

@@ -92,8 +92,12 @@ class Plan:
         """What is to be given out as copies."""
         return [Copied(unit.host, name, unit.axes[name]) for unit in self.of("copies") for name in unit.parameters]
 
-    def refuse_otherwise(self, record: Record, losses: Tensor) -> None:
-        """Raises LayerError, naming the module, unless a pass used each parameter in the way that this plan is for."""
+    def of_pass(self, model: nn.Module, record: Record, losses: Tensor) -> "Plan":
+        """This plan for what a pass has done, where parameters without a part in the first look's loss may have one.
+
+        Raises:
+            LayerError: It has used a parameter in another way than this plan is for; names the module.
+        """
         closed = self.of("rule", "pieces")  # types that are known to use no parameters but their own
         calls = [call for unit in closed for call in record.calls.get(unit.host, [])]
         beside = reached(losses, calls, record.copies.values())
@@ -105,8 +109,15 @@ class Plan:
                     "(inplace=False) and the like, and `x = x + y` for `x += y`."
                 )
             around = beside if unit.way != "fallback" else reached(losses, own)
-            if (unit.way == "pieces" and len(own) > 1) or any(id(each) in around for each in unit.parameters.values()):
+            is_whole = unit.way == "pieces" and len(own) > 1
+            if is_whole or any(id(each) in around for each in unit.parameters.values()):
                 raise LayerError(used_otherwise(unit))
+        planned = {id(each) for unit in self.units for each in unit.parameters.values()}
+        new = {name: each for name, each in model.named_parameters() if id(each) in beside - planned}
+        if not new:
+            return self
+        why = f"they had no part in the loss when the model was looked at first ({', '.join(new)})"
+        return replace(self, units=(*self.units, Unit("the model itself", ref(model), "loop", new, why)))
 
 
 def used_otherwise(unit: Unit) -> str:
