@@ -28,18 +28,23 @@ class PerExample:
             LossError: It isn't.
         """
         losses = self.function(outputs, targets)
-        if not isinstance(losses, Tensor) or losses.shape != targets.shape[:1]:
-            given = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"a {type(losses).__name__}"
-            raise LossError(
-                f"The loss gave {given} for {len(targets)} examples: it must be one number an example, not averaged. "
-                'Torch\'s losses give that with reduction="none", and with .flatten(1).mean(1) where there is more '
-                "than one target an example."
-            )
+        require_one_each(losses, len(targets))
         return losses
 
     def errors(self, outputs: Any, targets: Tensor) -> Tensor | None:
         """1 where the prediction is wrong, else 0, shape (B,); None where that is unknown."""
         return None if self.wrong is None else self.wrong(outputs, targets)
+
+
+def require_one_each(losses: object, examples: int) -> None:
+    """Raises LossError unless the losses are so many numbers."""
+    if not isinstance(losses, Tensor) or losses.shape != (examples,):
+        given = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"a {type(losses).__name__}"
+        raise LossError(
+            f"The loss gave {given} for {examples} examples: it must be one number an example, not averaged. Torch's "
+            'losses give that with reduction="none", and with .flatten(1).mean(1) where there is more than one target '
+            "an example."
+        )
 
 
 def per_example(

@@ -99,5 +99,6 @@ def _of_examples(unit: Unit, call: Call) -> list[Tensor]:
 
 
 def _summed(gradients: Sequence[Tensor]) -> Tensor:
-    parts = [each.to(torch.promote_types(each.dtype, torch.float32)).square().sum() for each in gradients]
+    real = [each.abs() if each.is_complex() else each for each in gradients]
+    parts = [each.to(torch.promote_types(each.dtype, torch.float32)).square().sum() for each in real]
     return torch.stack(parts).sum()

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from issgd_cli.errors import LayerError
+from issgd_cli.errors import LayerError, LossError
 from issgd_cli.losses import Loss
 from issgd_cli.scores.calls import Copied, recorded, weighed
-from issgd_cli.scores.forward import Forward, squared_rows
+from issgd_cli.scores.forward import Forward, run, squared_rows
 from issgd_cli.scores.plan import Plan, Unit, assigned, stricter
 from issgd_cli.scores.rules import PIECES, objection
 
@@ -52,6 +52,8 @@ def plan_of(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Pl
 def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
     """See the module. Draws nothing of the global generators' that it does not put back."""
     refuse_unsupported(model)
+    if not len(inputs):
+        raise LossError("There is no example to look at the model with: give a minibatch of one at least.")
     devices = [inputs.device] if inputs.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         plan = _planned(loss, model, inputs, targets, [])
@@ -91,14 +93,30 @@ def refuse_unsupported(model: nn.Module) -> None:
                 f"{name or 'the model itself'} ({type(layer).__name__}) mixes the examples of a minibatch, so no "
                 "example has a gradient of its own. Score the model in evaluation mode, or use nn.GroupNorm."
             )
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.weight.requires_grad:
+            for option in ("scale_grad_by_freq", "sparse"):  # so the others' tokens count; or it is not dense
+                if getattr(layer, option):
+                    raise LayerError(
+                        f"{name or 'the model itself'} ({type(layer).__name__}) has another gradient than its examples "
+                        f"make in sum, or in another form: {option}. Set {option}=False."
+                    )
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise LayerError(
+                f"{name or 'the model itself'} is a ScriptModule, in which layers can't be seen. Score the module that "
+                "it was made of; what is computed faster then, torch.compile may do as well."
+            )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise LayerError("No parameter of the model is trained, so no example has a gradient. Unfreeze a layer.")
 
 
 def _state(model: nn.Module) -> Hashable:
     """What a plan depends on of a model."""
-    return tuple(
-        (id(layer), layer.training, objection(layer), *((id(own), own.requires_grad) for own in owned))
+    hooks = tuple(nn.modules.module._global_forward_hooks)  # run before a layer's own, may change what it gives
+    return hooks, tuple(
+        (
+            *(id(layer), layer.training, objection(layer)),
+            *((id(own), own.requires_grad, bool(own._backward_hooks)) for own in owned),
+        )
         for layer in model.modules()
         if (owned := [own for own in layer._parameters.values() if own is not None]) or layer.training
     )
@@ -125,7 +143,7 @@ def _planned(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copi
     plans = []
     for size in SIZES:
         with recorded(len(inputs[:size]), hosts, apart, copied) as record, torch.enable_grad():
-            losses = loss(model(inputs[:size]), targets[:size])
+            _, losses = run(loss, model, inputs[:size], targets[:size])
         plans.append(assigned(model, record, copied, losses))
     return stricter(*plans)
 

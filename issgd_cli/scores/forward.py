@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.utils import _pytree
 
-from issgd_cli.errors import LayerError
+from issgd_cli.errors import LayerError, LossError
 from issgd_cli.losses import Loss
+from issgd_cli.losses.per_example import require_one_each
 from issgd_cli.scores import fallback
 from issgd_cli.scores.calls import Record, backmost, recorded
 from issgd_cli.scores.plan import Plan, Unit, used_otherwise
@@ -45,8 +46,7 @@ class Forward:
             LayerError: It isn't.
         """
         with recorded(len(inputs), plan.hosts, plan.apart, plan.copied) as record, torch.enable_grad():
-            outputs = model(inputs)
-            losses = loss(outputs, targets)  # (B,)
+            outputs, losses = run(loss, model, inputs, targets)
         plan = plan.of_pass(model, record, losses)
         trained = tuple(parameter for parameter in model.parameters() if parameter.requires_grad)
         detached = _pytree.tree_map_only(Tensor, Tensor.detach, outputs)
@@ -190,6 +190,23 @@ class Forward:
         return squares if factors is None else squares * factors.square()
 
 
+def run(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Any, Tensor]:
+    """The model's outputs and each example's loss, shape (B,), with its graph.
+
+    Raises:
+        LossError: It is something else, or nothing that is trained has a part in it.
+    """
+    outputs = model(inputs)
+    losses = loss(outputs, targets)
+    require_one_each(losses, len(inputs))
+    if not losses.requires_grad:
+        raise LossError(
+            "The losses have no gradient: nothing that is trained has a part in them. Between the parameters and the "
+            "loss, take out detach(), no_grad(), argmax and whatever else cannot be differentiated."
+        )
+    return outputs, losses
+
+
 def _come_by(
     take: Callable[[Unit, int, Tensor | None], None],
     unit: Unit,
@@ -201,7 +218,8 @@ def _come_by(
 
 
 def squared_rows(rows: Tensor) -> Tensor:
-    """Of each row, on whatever axes, the sum of squares, in float32 at least, shape (B,)."""
+    """Of each row, on whatever axes, the sum of (absolute) squares, in float32 at least, shape (B,)."""
+    rows = rows.abs() if rows.is_complex() else rows
     return rows.reshape(len(rows), -1).to(torch.promote_types(rows.dtype, torch.float32)).square().sum(1)
 
 

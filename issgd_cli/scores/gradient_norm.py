@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from issgd_cli.errors import LossError
 from issgd_cli.losses import Loss
 from issgd_cli.scores.first_look import plan_of
 from issgd_cli.scores.forward import Forward
@@ -77,7 +78,12 @@ def score(
     Raises:
         LayerError: An example has no gradient of its own, since the model mixes examples; or the norms differ from
             plain autograd's; or the model does something else than with the first minibatch.
+        LossError: The loss is not one number an example that depends on the parameters.
     """
+    if not hasattr(loss, "errors"):
+        raise LossError(
+            "The loss is a plain function, of which nobody knows its errors: score(per_example(loss), ...)."
+        )
     plan = plan_of(loss, model, inputs, targets)
     size, found = plan.slices(), []
     for first in range(0, max(1, len(inputs)), size):

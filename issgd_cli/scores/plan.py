@@ -116,8 +116,8 @@ class Plan:
         new = {name: each for name, each in model.named_parameters() if id(each) in beside - planned}
         if not new:
             return self
-        why = f"they had no part in the loss when the model was looked at first ({', '.join(new)})"
-        return replace(self, units=(*self.units, Unit("the model itself", ref(model), "loop", new, why)))
+        unit = _loop(model, new, "they had no part in the loss when the model was looked at first")
+        return replace(self, units=(*self.units, unit))
 
 
 def used_otherwise(unit: Unit) -> str:
@@ -148,8 +148,12 @@ def assigned(model: nn.Module, record: Record, copied: Sequence[Copied], losses:
     beside: dict[nn.Module, set[int]] = {}
     hosted: dict[tuple[nn.Module, bool], dict[str, nn.Parameter]] = {}
     lost: dict[str, nn.Parameter] = {}
+    hooked: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad or id(parameter) not in used:
+            continue
+        if parameter._backward_hooks:
+            hooked[name] = parameter
             continue
         around = holders[id(parameter)]
         if id(parameter) in record.copies and id(parameter) not in beside_copies:
@@ -172,8 +176,9 @@ def assigned(model: nn.Module, record: Record, copied: Sequence[Copied], losses:
         for (host, is_copied), own in hosted.items()
     ]
     if lost:
-        why = f"the rows that the model gives are not the examples ({', '.join(lost)})"
-        units.append(Unit("the model itself", ref(model), "loop", lost, why))
+        units.append(_loop(model, lost, "the rows that the model gives are not the examples"))
+    if hooked:
+        units.append(_loop(model, hooked, "hooks may change their gradients"))
     order = {module: place for place, module in enumerate(model.modules())}
     return Plan(tuple(sorted(units, key=lambda unit: order[unit.host])))
 
@@ -194,6 +199,10 @@ def stricter(one: Plan, other: Plan) -> Plan:
 
 def _both(one: tuple[bool, ...], other: tuple[bool, ...]) -> tuple[bool, ...]:
     return tuple(left and right for left, right in zip(one, other, strict=True))
+
+
+def _loop(model: nn.Module, own: Mapping[str, nn.Parameter], why: str) -> Unit:
+    return Unit("the model itself", ref(model), "loop", own, f"{why} ({', '.join(own)})")
 
 
 def _copies(name: str, host: nn.Module, own: Mapping[str, nn.Parameter], copied: Sequence[Copied]) -> Unit:
