@@ -57,7 +57,8 @@ def squared_norms(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | N
         size = sum(value.numel() * value.element_size() for value in values.values())
         slices = min(examples, max(1, BUDGET // size))
         try:
-            with warnings.catch_warnings():  # of what torch.func does one example after the other
+            # In the midst of a backward pass gradients are switched off, and an LSTM would keep nothing for its own.
+            with torch.enable_grad(), warnings.catch_warnings():  # of what is done one example after the other
                 warnings.filterwarnings("ignore", "There is a performance drop")
                 found: Tensor = torch.func.vmap(squares, chunk_size=slices)(given, live)
         except RuntimeError as error:

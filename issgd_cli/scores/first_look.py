@@ -115,7 +115,7 @@ def _state(model: nn.Module) -> Hashable:
     return hooks, tuple(
         (
             *(id(layer), layer.training, objection(layer)),
-            *((id(own), own.requires_grad, bool(own._backward_hooks)) for own in owned),
+            *((id(own), own.dtype, own.device, own.requires_grad, bool(own._backward_hooks)) for own in owned),
         )
         for layer in model.modules()
         if (owned := [own for own in layer._parameters.values() if own is not None]) or layer.training
@@ -161,16 +161,18 @@ def _settled(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan
 
 
 def _runnable(forward: Forward, unit: Unit) -> Unit:
-    """A unit, without torch.func where that does not bear what the host does."""
+    """A unit, without torch.func where that does not bear what the host does; or one that does not run it again."""
     if unit.way != "fallback":
         return unit
-    try:
-        replace(forward, plan=Plan((unit,))).parts(again=True)
-    except LayerError:
-        raise
-    except Exception:  # of whatever kind: the loop goes without torch.func, and its own errors are told
-        return replace(unit, vectorised=False)
-    return unit
+    for tried in (unit, replace(unit, vectorised=False)):
+        try:
+            replace(forward, plan=Plan((tried,))).parts(again=True)
+        except LayerError:
+            raise
+        except Exception:  # of whatever kind a module has for what it does not expect
+            continue
+        return tried
+    return replace(unit, way="loop", why=f"{unit.why}, and it can't be run again for an example alone")
 
 
 def _differing(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: Plan) -> list[Unit]:

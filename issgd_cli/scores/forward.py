@@ -165,7 +165,8 @@ class Forward:
             return _total(squared_rows(delta) for delta in deltas if delta is not None)
         if unit.way == "pieces":
             taps = self.record.taps[unit.host]
-            return _total(tap.squares(delta) for tap, delta in zip(taps, deltas, strict=True) if delta is not None)
+            pairs = zip(taps, deltas, strict=True)
+            return self._of_examples(unit, _total(tap.squares(delta) for tap, delta in pairs if delta is not None))
         calls = self.record.calls[unit.host]
         if unit.way == "fallback":
             return fallback.squared_norms(unit, calls, deltas)
@@ -174,9 +175,15 @@ class Forward:
         if len(live) != 1:
             raise LayerError(used_otherwise(unit))
         ((call, delta),) = live
-        squares = squared_norms(unit.host, call.tensors[0].detach(), delta)
+        return self._of_examples(unit, squared_norms(unit.host, call.tensors[0].detach(), delta))
+
+    def _of_examples(self, unit: Unit, squares: Tensor) -> Tensor:
         if squares.shape != self.losses.shape:
-            raise LayerError(used_otherwise(unit))
+            raise LayerError(
+                f"{unit.name} meets other rows than the examples: {len(squares)} for {len(self.losses)}. Its inputs' "
+                "first axis must be the minibatch's; or the second where batch_first is False, as it is by default for "
+                "attention, LSTM and GRU."
+            )
         return squares
 
     def one_by_one(self, unit: Unit, factors: Tensor | None) -> Tensor:

@@ -109,7 +109,8 @@ class Plan:
                     "(inplace=False) and the like, and `x = x + y` for `x += y`."
                 )
             around = beside if unit.way != "fallback" else reached(losses, own)
-            is_whole = unit.way == "pieces" and len(own) > 1
+            live = [call for call in own if call.edges]
+            is_whole = unit.way == "pieces" and bool(live) and (len(own) > 1 or unit.host not in record.taps)
             if is_whole or any(id(each) in around for each in unit.parameters.values()):
                 raise LayerError(used_otherwise(unit))
         planned = {id(each) for unit in self.units for each in unit.parameters.values()}
@@ -161,7 +162,7 @@ def assigned(model: nn.Module, record: Record, copied: Sequence[Copied], losses:
             continue
         for host in around:
             calls = record.calls.get(host, [])
-            is_apart = type(host) in PIECES and objection(host) is None and len(calls) == 1
+            is_apart = type(host) in PIECES and objection(host) is None and len(calls) == 1 and host in record.taps
             if not calls or not (is_apart or all(call.meets(len(losses)) for call in calls)):
                 continue
             if host not in beside:
@@ -172,7 +173,9 @@ def assigned(model: nn.Module, record: Record, copied: Sequence[Copied], losses:
         else:
             lost[name] = parameter
     units = [
-        _copies(names[host], host, own, copied) if is_copied else _unit(names[host], host, own, record.calls[host])
+        _copies(names[host], host, own, copied)
+        if is_copied
+        else _unit(names[host], host, own, record.calls[host], host in record.taps)
         for (host, is_copied), own in hosted.items()
     ]
     if lost:
@@ -211,11 +214,13 @@ def _copies(name: str, host: nn.Module, own: Mapping[str, nn.Parameter], copied:
     return Unit(label, ref(host), "copies", own, why, axes)
 
 
-def _unit(name: str, host: nn.Module, own: Mapping[str, nn.Parameter], calls: Sequence[Call]) -> Unit:
+def _unit(name: str, host: nn.Module, own: Mapping[str, nn.Parameter], calls: Sequence[Call], is_tapped: bool) -> Unit:
     label = f"{name} ({type(host).__name__})"
     # Pieces have a rule for each parameter, a layer has one for all of its own together.
     everything = {name for name, each in host.named_parameters() if each.requires_grad or type(host) not in PIECES}
     why = objection(host)
+    if why is None and type(host) in PIECES and not is_tapped:
+        why = "it is not given a minibatch of one row an example"
     if why is None and type(host) not in PIECES and len(calls[0].tensors) != 1:
         why = f"it is given {len(calls[0].tensors)} tensors"
     if why is None and len(calls) > 1:
@@ -226,6 +231,8 @@ def _unit(name: str, host: nn.Module, own: Mapping[str, nn.Parameter], calls: Se
         return Unit(
             label, ref(host), "pieces" if type(host) in PIECES else "rule", own, f"the rule for {type(host).__name__}"
         )
+    if len({len(call.arguments) for call in calls}) > 1:
+        return replace(_loop(host, own, f"{why}, each time with other arguments"), name=label)
     rows = next(iter(calls[0].rows.values()))
     by_example = tuple(isinstance(each, Tensor) and each.shape[:1] == (rows,) for each in calls[0].arguments)
     return Unit(label, ref(host), "fallback", own, why, by_example=by_example)

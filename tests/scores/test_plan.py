@@ -1,5 +1,6 @@
 """Plans against autograd in float64, where a model does not do the same with every minibatch, or with every call."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from issgd_cli.errors import LayerError
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.losses.per_example import per_example
 from issgd_cli.scores import score, weighted_backward
@@ -103,3 +105,97 @@ def test_a_weight_that_is_given_to_another_layer_is_seen() -> None:
 
     model = Model(through, first=nn.Linear(6, 6), other=nn.Linear(6, 6), last=nn.Linear(6, CLASSES))
     check(model, normal(8, 6))
+
+
+def packed(model: Any, inputs: Tensor) -> Any:
+    lengths = (inputs[:, 0, 0].abs() * 2).long().clamp(1, 4)
+    rows = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+    _, last = model.part(rows)
+    return model.last((last[0] if isinstance(last, tuple) else last)[-1])
+
+
+def one_after_the_other(model: Any, inputs: Tensor) -> Any:
+    return model.last(torch.stack([model.part(example)[0][-1] for example in inputs]))
+
+
+def attending_alone(model: Any, inputs: Tensor) -> Any:
+    return model.last(torch.stack([model.part(example, example, example)[0].mean(0) for example in inputs]))
+
+
+def stepping(model: Any, inputs: Tensor) -> Any:
+    state = None  # then two tensors
+    for at_step in inputs.unbind(1):
+        state = model.part(at_step, state)
+    assert state is not None
+    return model.last(state[0])
+
+
+def from_a_learned_state(model: Any, inputs: Tensor) -> Any:
+    state = model.state.expand(1, len(inputs), 6).contiguous()
+    return model.last(model.part(inputs, (state, torch.zeros_like(state)))[0][:, -1])
+
+
+def beside_its_arguments(model: Any, inputs: Tensor) -> Any:
+    model.part.given = model.first(inputs.mean(1))
+    return model.last(model.part(inputs.mean(1)))
+
+
+class Secretive(nn.Module):
+    """Is told of the examples by another way than its call."""
+
+    given: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(normal(6, 6))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs @ self.weight).tanh() + self.given
+
+
+@pytest.mark.parametrize(
+    ("does", "build"),
+    [
+        (packed, lambda: nn.LSTM(6, 6, batch_first=True)),
+        (packed, lambda: nn.GRU(6, 6, batch_first=True)),
+        (one_after_the_other, lambda: nn.LSTM(6, 6)),
+        (one_after_the_other, lambda: nn.GRU(6, 6)),
+        (attending_alone, lambda: nn.MultiheadAttention(6, 2)),
+        (stepping, lambda: nn.LSTMCell(6, 6)),
+        (from_a_learned_state, lambda: nn.LSTM(6, 6, batch_first=True)),
+        (beside_its_arguments, Secretive),
+    ],
+)
+def test_what_is_given_no_plain_minibatch_is_right_all_the_same(
+    does: Callable[..., Any], build: Callable[[], nn.Module]
+) -> None:
+    torch.manual_seed(0)
+    parts = {"first": nn.Linear(6, 6), "part": build(), "last": nn.Linear(6, CLASSES)}
+    if does is from_a_learned_state:
+        parts["state"] = nn.Parameter(normal(1, 1, 6))  # type: ignore[assignment]
+    model, inputs = Model(does, **parts), normal(8, 4, 6)
+    expected = squares_one_by_one(copy.deepcopy(model).double(), inputs.double(), LABELS).float()
+    found = score(cross_entropy, model, inputs, LABELS).squared_norms  # float32: torch has LSTMs of its own for it
+    torch.testing.assert_close(found, expected, rtol=2e-5, atol=0)
+    check(model, inputs)
+
+
+def test_sequences_that_are_packed_only_later_are_refused() -> None:
+    def sometimes(model: Any, inputs: Tensor) -> Any:
+        return packed(model, inputs) if model.on else model.last(model.part(inputs)[1][0][-1])
+
+    model, inputs = Model(sometimes, part=nn.LSTM(6, 6, batch_first=True), last=nn.Linear(6, CLASSES)), normal(8, 4, 6)
+    check(model, inputs)
+    model.on = True
+    with pytest.raises(LayerError, match=r"part \(LSTM\) is not used as it was"):
+        check(model, inputs)
+
+
+@pytest.mark.parametrize("part", [nn.LSTM(6, 6), nn.MultiheadAttention(6, 2)])
+def test_a_part_that_takes_time_for_the_minibatch_is_refused_with_the_remedy(part: nn.Module) -> None:
+    def forgot_batch_first(model: Any, inputs: Tensor) -> Any:
+        given = [inputs] * (1 if isinstance(model.part, nn.LSTM) else 3)
+        return model.last(model.part(*given)[0].mean(1))
+
+    with pytest.raises(LayerError, match=r"part \(\w+\) meets other rows than the examples: 4 for 3.*batch_first"):
+        check(Model(forgot_batch_first, part=part, last=nn.Linear(6, CLASSES)), normal(8, 4, 6))

@@ -36,8 +36,13 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """What nn.MultiheadAttention computes, for the same arguments.
 
-    `is_causal` is only a hint there, beside the mask that it describes: the mask is what counts.
+    `is_causal` is only a hint there, beside the mask that it describes: the mask is what counts. Of a single example,
+    without an axis for more, nothing is tapped.
     """
+    if query.dim() != 3:  # no minibatch
+        return type(layer).forward(
+            layer, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+        )
     if not layer.batch_first:
         query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
     heads, width = layer.num_heads, layer.head_dim

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
 
 from issgd_cli.scores.rules.attention import Tap
 from issgd_cli.scores.rules.linear import bias_norms2, weight_norms2
@@ -102,17 +103,25 @@ def _zeros(layer: nn.RNNBase, inputs: Tensor) -> Tensor:
 
 
 def lstm(layer: nn.LSTM, tap: Tap, input: Tensor, hx: State | None = None) -> tuple[Tensor, State]:
-    """What nn.LSTM computes, for the same arguments."""
+    """What nn.LSTM computes, for the same arguments; of packed sequences, or a single one, nothing is tapped."""
+    if not _is_minibatch(input):
+        return type(layer).forward(layer, input, hx)  # type: ignore[arg-type]
     first = hx if hx is not None else (_zeros(layer, input),) * 2
     output, last = _recurrent(layer, tap, lstm_cell, input, first)
     return output, tuple(last)
 
 
 def gru(layer: nn.GRU, tap: Tap, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """What nn.GRU computes, for the same arguments."""
+    """What nn.GRU computes, likewise."""
+    if not _is_minibatch(input):
+        return type(layer).forward(layer, input, hx)
     first = (hx if hx is not None else _zeros(layer, input),)
     output, (last,) = _recurrent(layer, tap, gru_cell, input, first)
     return output, last
+
+
+def _is_minibatch(given: Tensor | PackedSequence) -> bool:
+    return isinstance(given, Tensor) and given.dim() == 3
 
 
 def _names(layer: nn.RNNBase) -> Iterator[str]:
