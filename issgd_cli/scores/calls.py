@@ -2,7 +2,7 @@
 autograd graph.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +29,7 @@ class Call:
         edges: Of those outputs that have a gradient, by their place among all outputs: where they stand in the graph.
             An edge stays what it was where the output is changed in place later, as by nn.ReLU(inplace=True).
         rows: Of each such output, likewise by its place, the first length.
+        outputs: Of each such output, likewise, what it was, and its version; none where nobody will ask.
     """
 
     module: nn.Module
@@ -37,10 +38,11 @@ class Call:
     versions: Mapping[int, int]
     edges: Mapping[int, GradientEdge]
     rows: Mapping[int, int]
+    outputs: Mapping[int, tuple[Tensor, int]]
 
     @classmethod
-    def of(cls, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> "Call":
-        """A call that has just returned."""
+    def of(cls, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, kept: bool) -> "Call":
+        """A call that has just returned, with its outputs if they are to be kept."""
         arguments, spec = _pytree.tree_flatten((args, kwargs))
         outputs = [(place, each) for place, each in enumerate(_pytree.tree_leaves(output)) if _has_gradient(each)]
         return cls(
@@ -50,6 +52,7 @@ class Call:
             {place: each._version for place, each in enumerate(arguments) if isinstance(each, Tensor)},
             {place: get_gradient_edge(each) for place, each in outputs},
             {place: each.shape[0] if each.dim() else 0 for place, each in outputs},
+            {place: (each.detach(), each._version) for place, each in outputs} if kept else {},
         )
 
     @property
@@ -129,6 +132,7 @@ def recorded(
     modules: Iterable[nn.Module],
     apart: Mapping[nn.Module, Pieces],
     copied: Iterable[Copied],
+    kept: Container[nn.Module] = (),
 ) -> Iterator[Record]:
     """Within, a forward pass is recorded.
 
@@ -137,11 +141,12 @@ def recorded(
         modules: Whose calls.
         apart: Modules that compute what they do in pieces of which each is tapped -> how.
         copied: What is given out as a copy an example.
+        kept: Modules whose outputs are kept.
     """
     record = Record()
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        record.calls.setdefault(module, []).append(Call.of(module, args, kwargs, output))
+        record.calls.setdefault(module, []).append(Call.of(module, args, kwargs, output, module in kept))
 
     def tap(module: nn.Module, output: Tensor, squares: Squares) -> Tensor:
         if output.requires_grad:

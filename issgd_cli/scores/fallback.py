@@ -2,7 +2,8 @@
 
 The module is run again, on what it was given and for what it has computed, one example at a time: by torch.func for
 many examples at once where the module can be so computed, else in a loop. It costs more than a rule, and never
-approximates. Only this module is run again, nothing before or behind it.
+approximates. Only this module is run again, nothing before or behind it; and where it does not compute again what it
+has computed, of the same, there are no norms.
 """
 
 import warnings
@@ -18,6 +19,8 @@ from issgd_cli.scores.plan import Unit
 
 # Gradients of so many bytes are held at once.
 BUDGET = 64 * 2**20
+# Further off than half precision's rounding, relative: what is run again computes something else.
+FAR = 0.1
 
 Values = Mapping[str, Tensor]
 Rows = Sequence[Sequence[Tensor]]  # of each call, what it was given of one example, or of each
@@ -36,7 +39,8 @@ def squared_norms(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | N
         Shape (B,), in float32 at least.
 
     Raises:
-        LayerError: The host draws at random, so that run again it is not what it was.
+        LayerError: Run again the host is not what it was: it draws at random, looks at the other examples, or has
+            changed.
     """
     live = [delta for delta in deltas if delta is not None]
     given = [[each.detach() for each in _of_examples(unit, call)] for call in calls]
@@ -49,9 +53,15 @@ def squared_norms(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | N
         every = [output for call, own in zip(calls, given, strict=True) for output in _again(unit, call, own, values)]
         return tuple(output for output, delta in zip(every, deltas, strict=True) if delta is not None)
 
-    def squares(given: Rows, live: list[Tensor]) -> Tensor:
-        _, pull, *_ = torch.func.vjp(lambda values: outputs(given, values), values)
-        return _summed(list(pull(tuple(live))[0].values()))
+    def squares(given: Rows, live: list[Tensor], known: list[Tensor]) -> tuple[Tensor, Tensor]:
+        found, pull, *_ = torch.func.vjp(lambda values: outputs(given, values), values)
+        return _summed(list(pull(tuple(live))[0].values())), _distance(found, places, known)
+
+    each = [call.outputs[place] for call in calls for place in call.edges]
+    of_live = [output for output, delta in zip(each, deltas, strict=True) if delta is not None]
+    # What was changed in place since, as by nn.ReLU(inplace=True), can't be compared with.
+    places = [place for place, (output, version) in enumerate(of_live) if output._version == version]
+    known = [of_live[place][0] for place in places]
 
     if unit.vectorised:
         size = sum(value.numel() * value.element_size() for value in values.values())
@@ -60,25 +70,47 @@ def squared_norms(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | N
             # In the midst of a backward pass gradients are switched off, and an LSTM would keep nothing for its own.
             with torch.enable_grad(), warnings.catch_warnings():  # of what is done one example after the other
                 warnings.filterwarnings("ignore", "There is a performance drop")
-                found: Tensor = torch.func.vmap(squares, chunk_size=slices)(given, live)
+                found, far = torch.func.vmap(squares, chunk_size=slices)(given, live, known)
         except RuntimeError as error:
             if "randomness" not in str(error):
                 raise
-            raise LayerError(
-                f"{unit.name} draws at random in training mode, and has no rule ({unit.why}): run again for its norms "
-                "it would draw otherwise. Score the model in evaluation mode, or set its dropout to 0."
-            ) from None
+            raise _other(unit) from None
+        _refuse_others(unit, far)
         return found
-    alone = []
+    alone, distances = [], []
     for number in range(examples):
         leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
         with torch.enable_grad():
             of_one = outputs([[each[number] for each in own] for own in given], leaves)
-        gradients = torch.autograd.grad(
-            of_one, list(leaves.values()), [delta[number] for delta in live], allow_unused=True
-        )
+        distances.append(_distance(of_one, places, [output[number] for output in known]))
+        pairs = [(output, delta[number]) for output, delta in zip(of_one, live, strict=True) if output.requires_grad]
+        ends, ways = [output for output, _ in pairs], [delta for _, delta in pairs]
+        gradients = torch.autograd.grad(ends, list(leaves.values()), ways, allow_unused=True) if ends else ()
         alone.append(_summed([gradient for gradient in gradients if gradient is not None]))
+    _refuse_others(unit, torch.stack(distances))
     return torch.stack(alone)
+
+
+def _distance(found: Sequence[Tensor], places: Sequence[int], known: Sequence[Tensor]) -> Tensor:
+    """How far outputs are from those that are known, which stand at these places: in the mean, relative."""
+    if not known:
+        return torch.zeros((), device=found[0].device)
+    pairs = [(found[place].detach(), then) for place, then in zip(places, known, strict=True)]
+    apart = torch.stack([(again - then).abs().float().sum() for again, then in pairs]).sum()
+    return apart / torch.stack([then.abs().float().sum() for then in known]).sum().clamp(min=1e-30)
+
+
+def _refuse_others(unit: Unit, distances: Tensor) -> None:
+    if bool((distances > FAR).any()):
+        raise _other(unit)
+
+
+def _other(unit: Unit) -> LayerError:
+    return LayerError(
+        f"{unit.name} has no rule ({unit.why}), and run again for its norms it computes something else: it draws at "
+        "random, changes itself as it is called, or looks at the other examples. Score the model in evaluation mode, "
+        "set its dropout to 0, or let it compute the same of the same each time."
+    )
 
 
 def _again(unit: Unit, call: Call, given: Sequence[Tensor], values: Values) -> list[Tensor]:
@@ -88,7 +120,9 @@ def _again(unit: Unit, call: Call, given: Sequence[Tensor], values: Values) -> l
         next(own).unsqueeze(0) if is_row else each for each, is_row in zip(call.arguments, unit.by_example, strict=True)
     ]
     args, kwargs = _pytree.tree_unflatten(filled, call.spec)
-    leaves = _pytree.tree_leaves(torch.func.functional_call(unit.host, dict(values), args, kwargs))
+    # What a call changes, such as running statistics, is changed by the forward pass alone.
+    buffers = {name: buffer.clone() for name, buffer in unit.host.named_buffers()}
+    leaves = _pytree.tree_leaves(torch.func.functional_call(unit.host, {**buffers, **values}, args, kwargs))
     return [leaves[place].squeeze(0) for place in call.edges]
 
 
@@ -100,6 +134,8 @@ def _of_examples(unit: Unit, call: Call) -> list[Tensor]:
 
 
 def _summed(gradients: Sequence[Tensor]) -> Tensor:
+    if not gradients:
+        return torch.zeros(())
     real = [each.abs() if each.is_complex() else each for each in gradients]
     parts = [each.to(torch.promote_types(each.dtype, torch.float32)).square().sum() for each in real]
     return torch.stack(parts).sum()

@@ -45,7 +45,8 @@ class Forward:
         Raises:
             LayerError: It isn't.
         """
-        with recorded(len(inputs), plan.hosts, plan.apart, plan.copied) as record, torch.enable_grad():
+        again = {unit.host for unit in plan.of("fallback")}
+        with recorded(len(inputs), plan.hosts, plan.apart, plan.copied, again) as record, torch.enable_grad():
             outputs, losses = run(loss, model, inputs, targets)
         plan = plan.of_pass(model, record, losses)
         trained = tuple(parameter for parameter in model.parameters() if parameter.requires_grad)
