@@ -30,6 +30,7 @@ class Call:
             An edge stays what it was where the output is changed in place later, as by nn.ReLU(inplace=True).
         rows: Of each such output, likewise by its place, the first length.
         outputs: Of each such output, likewise, what it was, and its version; none where nobody will ask.
+        buffers: Of the module, by their names, as they were before, likewise.
     """
 
     module: nn.Module
@@ -39,10 +40,18 @@ class Call:
     edges: Mapping[int, GradientEdge]
     rows: Mapping[int, int]
     outputs: Mapping[int, tuple[Tensor, int]]
+    buffers: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, kept: bool) -> "Call":
-        """A call that has just returned, with its outputs if they are to be kept."""
+    def of(
+        cls,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        buffers: Mapping[str, Tensor] | None,
+    ) -> "Call":
+        """A call that has just returned; with the buffers from before it, its outputs are kept, too."""
         arguments, spec = _pytree.tree_flatten((args, kwargs))
         outputs = [(place, each) for place, each in enumerate(_pytree.tree_leaves(output)) if _has_gradient(each)]
         return cls(
@@ -52,7 +61,8 @@ class Call:
             {place: each._version for place, each in enumerate(arguments) if isinstance(each, Tensor)},
             {place: get_gradient_edge(each) for place, each in outputs},
             {place: each.shape[0] if each.dim() else 0 for place, each in outputs},
-            {place: (each.detach(), each._version) for place, each in outputs} if kept else {},
+            {} if buffers is None else {place: (each.detach(), each._version) for place, each in outputs},
+            buffers or {},
         )
 
     @property
@@ -141,12 +151,16 @@ def recorded(
         modules: Whose calls.
         apart: Modules that compute what they do in pieces of which each is tapped -> how.
         copied: What is given out as a copy an example.
-        kept: Modules whose outputs are kept.
+        kept: Modules whose outputs, and buffers from before, are kept.
     """
     record = Record()
+    before: dict[nn.Module, dict[str, Tensor]] = {}
+
+    def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
+        before[module] = {name: buffer.clone() for name, buffer in module.named_buffers()}
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        record.calls.setdefault(module, []).append(Call.of(module, args, kwargs, output, module in kept))
+        record.calls.setdefault(module, []).append(Call.of(module, args, kwargs, output, before.pop(module, None)))
 
     def tap(module: nn.Module, output: Tensor, squares: Squares) -> Tensor:
         if output.requires_grad:
@@ -166,6 +180,8 @@ def recorded(
             stack.callback(each.owner._parameters.__setitem__, each.name, parameter)
         for module in modules:
             # Before all other hooks, which may return something else than what the layer has computed.
+            if module in kept:
+                stack.callback(module.register_forward_pre_hook(keep).remove)
             stack.callback(module.register_forward_hook(note, prepend=True, with_kwargs=True).remove)
         yield record
 

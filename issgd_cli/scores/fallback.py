@@ -120,8 +120,8 @@ def _again(unit: Unit, call: Call, given: Sequence[Tensor], values: Values) -> l
         next(own).unsqueeze(0) if is_row else each for each, is_row in zip(call.arguments, unit.by_example, strict=True)
     ]
     args, kwargs = _pytree.tree_unflatten(filled, call.spec)
-    # What a call changes, such as running statistics, is changed by the forward pass alone.
-    buffers = {name: buffer.clone() for name, buffer in unit.host.named_buffers()}
+    # Again from where the call began, as spectral norm wants it; what it changes is changed by the forward pass alone.
+    buffers = {name: buffer.clone() for name, buffer in call.buffers.items()}
     leaves = _pytree.tree_leaves(torch.func.functional_call(unit.host, {**buffers, **values}, args, kwargs))
     return [leaves[place].squeeze(0) for place in call.edges]
 

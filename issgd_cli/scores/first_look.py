@@ -3,11 +3,13 @@
 A few of the examples are run, in minibatches of two sizes. What has no rule and is not a whole layer's, such as a class
 token, is tried as a copy an example. The squares of each unit of the plan are held against a backward pass for each
 example alone; where they differ, the copy is given up for the fallback, and everything else is an error, which names
-the layer.
+the layer. Where there is no gradient yet, as behind weights that begin at 0, there is nothing to compare: the next
+minibatch is looked at, too. An example's loss must not depend on which others it comes with.
 """
 
 import copy
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from weakref import WeakKeyDictionary
@@ -44,7 +46,7 @@ def plan_of(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Pl
     known = _plans.get(model)
     if known is None or known[0] != state:
         known = (state, look(loss, model, inputs, targets))
-        if len(inputs) >= SIZES[0]:  # a look at one example sees no mixing
+        if len(inputs) >= SIZES[0] and known[1].is_seen:  # a look at one example sees no mixing
             _plans[model] = known
     return known[1]
 
@@ -55,7 +57,7 @@ def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
     if not len(inputs):
         raise LossError("There is no example to look at the model with: give a minibatch of one at least.")
     devices = [inputs.device] if inputs.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), _unchanged(model), _named_checkpoints():
         plan = _planned(loss, model, inputs, targets, [])
         copies = _to_copy(plan)
         if not _borne(loss, model, inputs, targets, copies):
@@ -68,9 +70,37 @@ def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
         if copies:
             plan = _planned(loss, model, inputs, targets, copies)
         plan = _settled(loss, model, inputs, targets, plan)
-        if wrong := _differing(loss, model, inputs, targets, plan):
-            raise LayerError(_complaint(wrong))
-        return plan
+        wrong, is_seen = _differing(loss, model, inputs, targets, plan)
+        complaint = _complaint(wrong) if wrong else _company(loss, model, inputs, targets)
+        if complaint and not _is_rounding(loss, model, inputs, targets, wrong):
+            raise LayerError(complaint)
+        return replace(plan, is_seen=is_seen)
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Puts buffers back to what they were: running statistics, or spectral norm's vectors."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, values in before:
+                buffer.copy_(values)
+
+
+@contextmanager
+def _named_checkpoints() -> Iterator[None]:
+    """Says what torch.utils.checkpoint does not, where it can't be differentiated so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "utils.checkpoint" not in str(error):
+            raise
+        raise LayerError(
+            "The model recomputes a part of itself by torch.utils.checkpoint, which does not bear that norms are found "
+            "there. Give checkpoint use_reentrant=False; around attention, LSTM and GRU, take it out."
+        ) from error
 
 
 def _borne(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copies: Sequence[Copied]) -> bool:
@@ -79,7 +109,7 @@ def _borne(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copies
         return True
     try:
         plan = _settled(loss, model, inputs, targets, _planned(loss, model, inputs, targets, copies))
-        wrong = _differing(loss, model, inputs, targets, plan)
+        wrong, _ = _differing(loss, model, inputs, targets, plan)
     except Exception:  # of whatever kind a model has for shapes that it does not expect
         return False
     return len(plan.copied) == len(copies) and not any(unit.way == "copies" for unit in wrong)
@@ -175,29 +205,60 @@ def _runnable(forward: Forward, unit: Unit) -> Unit:
     return replace(unit, way="loop", why=f"{unit.why}, and it can't be run again for an example alone")
 
 
-def _differing(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: Plan) -> list[Unit]:
-    """The units whose squares are not what plain autograd finds."""
+def _differing(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: Plan) -> tuple[list[Unit], bool]:
+    """The units whose squares are not what plain autograd finds; and whether it finds something for all the others."""
     inputs, targets = inputs[: SIZES[0]], targets[: SIZES[0]]
     forward = Forward.of(loss, model, inputs, targets, plan)
-    wrong = _off(forward)
+    wrong, is_seen = _off(forward)
     if not wrong and plan.of("pieces", "copies"):
         with torch.no_grad():
             plain, again = (loss(model(inputs), targets) for _ in range(2))
         relative, _ = TOLERANCES.get(plain.dtype, COARSE)
         # What draws at random can't be compared with what it would have been.
         if torch.equal(plain, again) and not torch.allclose(forward.losses, plain, relative, relative):
-            return plan.of("copies") or plan.of("pieces")
-    if not wrong or any(unit.way == "copies" for unit in wrong) or forward.losses.dtype != torch.float32:
-        return wrong
-    try:  # it may be rounding alone, of which there is little in float64
+            return plan.of("copies") or plan.of("pieces"), is_seen
+    return wrong, is_seen
+
+
+def _company(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> str | None:
+    """How an example's loss depends on which others it comes with, in words; None: it doesn't, or nobody can tell."""
+    inputs, targets = inputs[: SIZES[0]], targets[: SIZES[0]]
+    if len(inputs) < SIZES[0]:
+        return None
+    others = [1, 0]  # the third is missing, and these two are in another order
+    with torch.no_grad():
+        together, again = (loss(model(inputs), targets) for _ in range(2))
+        if not torch.equal(together, again):  # it draws at random
+            return None
+        apart = loss(model(inputs[others]), targets[others])
+    relative, _ = TOLERANCES.get(together.dtype, COARSE)
+    difference = (together[others] - apart).abs()
+    if not bool((difference > relative * together.abs().max()).any()):
+        return None
+    return (
+        "An example's loss is another one when the minibatch is another: the model or the loss mixes or reorders "
+        "examples, or divides by their number, so that none has a gradient of its own. Take that out; a loss is not "
+        "to be averaged over examples, nor its targets, of shape (B,), broadcast against outputs of shape (B, 1)."
+    )
+
+
+def _is_rounding(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, wrong: Sequence[Unit]) -> bool:
+    """Whether nothing is wrong in float64, of what float32 alone may be too coarse for."""
+    is_single = all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    if not is_single or any(unit.way == "copies" for unit in wrong):
+        return False
+    try:
         look(loss, copy.deepcopy(model).double(), _wide(inputs), _wide(targets))
     except Exception:  # the norms differ there, too, or the model can't be copied so: then it is this look that counts
-        return wrong
-    return []
+        return False
+    return True
 
 
-def _off(forward: Forward) -> list[Unit]:
-    """The units whose squares are not what a backward pass for each example alone gives, on the same graph."""
+def _off(forward: Forward) -> tuple[list[Unit], bool]:
+    """The units whose squares are not what a backward pass for each example alone gives, on the same graph.
+
+    Also whether all others' are finite, and not all 0.
+    """
     owner = {id(own): unit for unit in forward.plan.units for own in unit.parameters.values()}
     expected = {unit: torch.zeros_like(forward.losses) for unit in forward.plan.units}
     for number, loss in enumerate(forward.losses):
@@ -214,7 +275,8 @@ def _off(forward: Forward) -> list[Unit]:
         difference = (found.get(unit, torch.zeros_like(right)) - right).abs()
         if not bool((difference <= relative * right + absolute * whole).all()) and bool(right.isfinite().all()):
             off.append(unit)
-    return off
+    is_seen = all(bool(right.isfinite().all() and right.any()) for right in expected.values())
+    return off, is_seen
 
 
 def _precision(forward: Forward, unit: Unit, deltas: Sequence[Tensor | None]) -> torch.dtype:

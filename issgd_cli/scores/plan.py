@@ -64,10 +64,12 @@ class Plan:
     Attributes:
         units: In the model's order.
         bytes: What a forward pass saves of an example for its backward pass.
+        is_seen: Whether each unit has had a gradient, and a finite one, when it was compared with autograd's.
     """
 
     units: tuple[Unit, ...]
     bytes: int = 0
+    is_seen: bool = True
 
     def slices(self, passes: int = 1) -> int:
         """How many examples fit into memory at once, where what a forward pass saves is kept so many times."""

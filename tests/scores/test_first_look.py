@@ -1,5 +1,6 @@
 """What the first look at a model sees, what it leaves behind, and what is refused by name."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from issgd_cli.errors import LayerError, LossError
 from issgd_cli.losses.cross_entropy import cross_entropy
@@ -14,7 +16,7 @@ from issgd_cli.losses.per_example import per_example
 from issgd_cli.scores import score
 from issgd_cli.scores.first_look import plan_of
 from tests.loops import normal, squares_one_by_one
-from tests.scores.test_plan import CLASSES, LABELS, check
+from tests.scores.test_plan import CLASSES, LABELS, Model, check
 
 
 def two_layers() -> nn.Sequential:
@@ -131,3 +133,108 @@ def test_no_example_is_too_few_for_a_look() -> None:
     check(model, normal(8, 6))
     none = score(cross_entropy, model, normal(0, 6).double(), LABELS[:0])
     assert none.squared_norms.shape == (0,)
+
+
+def centred(values: Tensor) -> Tensor:
+    return values - values.mean(0)
+
+
+@pytest.mark.parametrize(
+    "mixes",
+    [centred, lambda values: values.roll(1, 0), lambda values: values.flip(0), lambda values: values / values.norm()],
+)
+@pytest.mark.parametrize("place", ["inputs", "detached", "outputs"])
+def test_a_loss_that_depends_on_which_others_are_there_is_refused(
+    mixes: Callable[[Tensor], Tensor], place: str
+) -> None:
+    """Before the first parameter, or without a gradient, it is no gradient that tells."""
+
+    def mixing(model: Any, inputs: Tensor) -> Any:
+        if place == "inputs":
+            return model.last(model.first(mixes(inputs)).tanh())
+        found = model.last(model.first(inputs).tanh())
+        return mixes(found) if place == "outputs" else found + (mixes(found) - found).detach()
+
+    with pytest.raises(LayerError, match="mixes or reorders"):
+        check(Model(mixing, first=nn.Linear(6, 6), last=nn.Linear(6, CLASSES)), normal(8, 6))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda outputs, labels: cross_entropy(outputs, labels) / len(labels),
+        lambda outputs, labels: cross_entropy(outputs, labels) / torch.bincount(labels, minlength=CLASSES)[labels],
+        lambda outputs, labels: (outputs[:, :1] - labels).square().mean(1),  # (B, 1) against (B,)
+    ],
+)
+def test_a_loss_that_counts_the_examples_is_refused(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    labels = torch.tensor([0, 1, 0, 2, 3, 4, 0, 1])  # the third's class is the first's, too
+    with pytest.raises(LayerError, match=r"An example's loss is another one.*broadcast"):
+        score(per_example(loss), two_layers(), normal(8, 6), labels)
+
+
+@pytest.mark.parametrize("mixes", [centred, lambda values: values.roll(1, 0)])
+def test_what_is_behind_weights_of_0_is_looked_at_when_it_has_a_gradient(mixes: Callable[[Tensor], Tensor]) -> None:
+    def gated(model: Any, inputs: Tensor) -> Any:
+        return model.last(inputs + model.scale * mixes(model.first(inputs)))
+
+    parts = {"first": nn.Linear(6, 6), "last": nn.Linear(6, CLASSES)}
+    model, inputs = Model(gated, **parts, scale=nn.Parameter(torch.zeros(6))), normal(8, 6)
+    score(per_example(lambda outputs, labels: outputs[:, 0] * 0), model, inputs, LABELS)  # nothing is seen at all
+    nn.init.ones_(model.scale)  # type: ignore[arg-type]
+    with pytest.raises(LayerError, match=r"mixes or reorders"):
+        score(cross_entropy, model, inputs, LABELS)
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_first_look_that_saw_nothing_is_not_the_last(value: float) -> None:
+    model, inputs = two_layers(), normal(8, 6)
+    assert not plan_of(per_example(lambda outputs, labels: outputs[:, 0] * value), model, inputs, LABELS).is_seen
+    plan = plan_of(cross_entropy, model, inputs, LABELS)
+    assert plan.is_seen
+    assert plan_of(cross_entropy, model, inputs, LABELS) is plan
+
+
+def test_the_first_look_leaves_buffers_as_they_were() -> None:
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv1d(2, 4, 3), nn.InstanceNorm1d(4, affine=True, track_running_stats=True)
+    linear = nn.utils.parametrizations.spectral_norm(nn.Linear(16, CLASSES))
+    model, inputs = nn.Sequential(convolution, norm, nn.Flatten(), linear).train(), normal(8, 2, 6)
+    before = [buffer.clone() for buffer in model.buffers()]
+    plan_of(cross_entropy, model, inputs, LABELS)
+    assert all(torch.equal(buffer, then) for buffer, then in zip(model.buffers(), before, strict=True))
+
+
+def test_spectral_norm_is_right_in_training_mode_where_each_call_changes_it() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(30, 20)), nn.Tanh(), nn.Linear(20, CLASSES))
+    model, inputs = model.double().train(), normal(8, 30).double()
+    for _ in range(3):
+        with torch.no_grad():
+            model.get_parameter("0.parametrizations.weight.original").copy_(torch.randn(20, 30))
+        before = copy.deepcopy(model)
+        found = score(cross_entropy, model, inputs, LABELS).squared_norms
+        expected = []
+        for loss in cross_entropy(before(inputs), LABELS):
+            gradients = torch.autograd.grad(loss, list(before.parameters()), retain_graph=True)
+            expected.append(torch.stack([gradient.square().sum() for gradient in gradients]).sum())
+        torch.testing.assert_close(found, torch.stack(expected), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(("is_reentrant", "is_attention"), [(True, False), (False, True)])
+def test_a_checkpoint_that_does_not_bear_it_is_refused_with_the_remedy(is_reentrant: bool, is_attention: bool) -> None:
+    def checkpointed(model: Any, inputs: Tensor) -> Any:
+        return model.last(checkpoint(model.part, model.first(inputs), use_reentrant=is_reentrant).mean(1))
+
+    part = nn.TransformerEncoderLayer(6, 2, 12, 0.0, batch_first=True) if is_attention else nn.Linear(6, 6)
+    model = Model(checkpointed, first=nn.Linear(6, 6), part=part, last=nn.Linear(6, CLASSES))
+    with pytest.raises(LayerError, match=r"torch.utils.checkpoint.*use_reentrant=False"):
+        score(cross_entropy, model, normal(8, 4, 6), LABELS)
+
+
+def test_layers_with_rules_may_be_checkpointed() -> None:
+    def checkpointed(model: Any, inputs: Tensor) -> Any:
+        return model.last(checkpoint(model.part, model.first(inputs), use_reentrant=False))
+
+    parts = {"first": nn.Linear(6, 6), "part": two_layers(), "last": nn.Linear(CLASSES, CLASSES)}
+    check(Model(checkpointed, **parts), normal(8, 6))
