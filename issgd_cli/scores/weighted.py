@@ -30,7 +30,8 @@ def weighted_backward(
         Losses and norms of each example's own loss, as if it had no factor; both shape (B,), without a graph.
 
     Raises:
-        LossError: The loss is not one number an example, or not everything is a tensor with a row an example.
+        LossError: The loss is not one number an example, not everything is a tensor with a row an example, or a factor
+            is not positive.
         LayerError: See `score`.
     """
     for name, given in (("inputs", inputs), ("targets", targets), ("factors", factors)):
@@ -40,15 +41,22 @@ def weighted_backward(
                 f"The {name} {shape}; they must be a tensor with a row for each of the minibatch's examples. A model "
                 "of several arguments, or of named ones, is wrapped in a module that takes one tensor apart for it."
             )
+    if not bool(((factors > 0) & factors.isfinite()).all()):
+        raise LossError("A factor is 0, negative or not finite, of which no example's norm can be told. Leave it out.")
     passed = forward(PerExample(loss), model, inputs, targets)
     squares, gradients = passed.backward(factors.to(passed.losses) / len(factors))
     assert gradients is not None
     used = {id(parameter) for unit in passed.plan.units for parameter in unit.parameters.values()}
+    taken: set[int] = set()
     for parameter, gradient in zip(passed.parameters, gradients, strict=True):
         if id(parameter) not in used:
             continue  # as after backward(): momentum and decay leave what has no gradient alone
         if parameter.grad is None:
-            parameter.grad = gradient
+            # Clipping changes it in place: of a + b both have the same one, and of a sum it is one number, expanded.
+            place = gradient.untyped_storage().data_ptr()
+            is_its_own = place not in taken and gradient.is_contiguous()
+            taken.add(place)
+            parameter.grad = gradient if is_its_own else gradient.clone(memory_format=torch.contiguous_format)
         else:
             with torch.no_grad():
                 parameter.grad += gradient

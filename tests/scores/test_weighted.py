@@ -1,5 +1,6 @@
 """The weighted backward pass leaves what plain autograd leaves, and gives each example's own norm."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -138,3 +139,32 @@ def test_scores_of_a_model_with_auxiliary_outputs_are_those_of_its_loss() -> Non
     torch.testing.assert_close(scores.norms, norms, rtol=1e-9, atol=0)
     assert scores.errors is not None
     assert scores.errors.shape == (EXAMPLES,)
+
+
+def test_a_gradient_is_its_parameters_own_and_may_be_changed_in_place() -> None:
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = (nn.Parameter(torch.full((CLASSES, 3), each)) for each in (0.5, 0.25))
+            self.scale = nn.Parameter(torch.ones(2))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return functional.linear(inputs, self.one + self.other) * self.scale.sum()
+
+    model, inputs, labels = Summed(), torch.arange(12.0).reshape(4, 3), torch.arange(4)
+    other = copy.deepcopy(model)
+    for _ in range(2):
+        weighted_backward(cross_entropy, model, inputs, labels, torch.ones(4))
+        cross_entropy(other(inputs), labels).mean().backward()  # type: ignore[no-untyped-call]
+        for each in (model, other):
+            nn.utils.clip_grad_norm_(each.parameters(), 0.1)
+        for own, right in zip(model.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(own.grad, right.grad)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_factor_that_tells_no_norm_is_refused(factor: float) -> None:
+    images, labels, factors = minibatch()
+    factors[2] = factor
+    with pytest.raises(LossError, match="A factor is 0, negative or not finite"):
+        weighted_backward(cross_entropy, Network(False).double(), images, labels, factors)
