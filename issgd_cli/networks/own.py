@@ -144,10 +144,10 @@ def _trouble(model: object) -> str | None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return "has no parameter to train."
     for name, layer in model.named_modules():
-        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+        if _drops_out(layer):
             return (
                 f"drops out activations ({name or type(layer).__name__}): workers could not score what is trained, and "
-                "issgd draws nothing but from the run's seed. Set p = 0."
+                "issgd draws nothing but from the run's seed. Set p, or dropout, to 0."
             )
         if not isinstance(layer, nn.modules.batchnorm._BatchNorm):
             continue
@@ -158,3 +158,9 @@ def _trouble(model: object) -> str | None:
                 "momentum."
             )
     return None
+
+
+def _drops_out(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.MultiheadAttention | nn.RNNBase):  # of their own, without a layer for it
+        return layer.dropout > 0
+    return isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0

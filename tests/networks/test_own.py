@@ -40,6 +40,8 @@ def double(shape, outputs): return nn.Linear(shape[0], outputs).double()
 def frozen(shape, outputs): return nn.Linear(shape[0], outputs).requires_grad_(False)
 def fails(shape, outputs): return 1 / 0
 def drops(shape, outputs): return nn.Sequential(nn.Linear(shape[0], outputs), nn.Dropout(0.5))
+def drops_attention(shape, outputs): return nn.MultiheadAttention(4, 2, dropout=0.1)
+def drops_between(shape, outputs): return nn.ModuleDict({"rnn": nn.GRU(4, 4, num_layers=2, dropout=0.1)})
 def drops_nothing(shape, outputs): return nn.Sequential(nn.Linear(shape[0], outputs), nn.Dropout(0.0))
 def cumulative(shape, outputs):
     return nn.Sequential(nn.BatchNorm1d(shape[0], momentum=None), nn.Linear(shape[0], outputs))
@@ -149,6 +151,8 @@ def test_its_shapes_take_no_memory() -> None:
         ("frozen", "has no parameter to train"),
         ("fails", "has failed: ZeroDivisionError"),
         ("drops", r"drops out activations \(1\)"),
+        ("drops_attention", r"drops out activations \(MultiheadAttention\)"),
+        ("drops_between", r"drops out activations \(rnn\)"),
         ("cumulative", r"has a BatchNorm \(0\) .* with a cumulative average"),
         ("of_the_minibatch", r"has a BatchNorm \(0\) without running statistics"),
     ],
