@@ -211,8 +211,8 @@ def _differing(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, pl
     forward = Forward.of(loss, model, inputs, targets, plan)
     wrong, is_seen = _off(forward)
     if not wrong and plan.of("pieces", "copies"):
-        with torch.no_grad():
-            plain, again = (loss(model(inputs), targets) for _ in range(2))
+        with torch.enable_grad():  # some models do other things without
+            plain, again = (loss(model(inputs), targets).detach() for _ in range(2))
         relative, _ = TOLERANCES.get(plain.dtype, COARSE)
         # What draws at random can't be compared with what it would have been.
         if torch.equal(plain, again) and not torch.allclose(forward.losses, plain, relative, relative):
@@ -226,11 +226,11 @@ def _company(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> s
     if len(inputs) < SIZES[0]:
         return None
     others = [1, 0]  # the third is missing, and these two are in another order
-    with torch.no_grad():
-        together, again = (loss(model(inputs), targets) for _ in range(2))
+    with torch.enable_grad():
+        together, again = (loss(model(inputs), targets).detach() for _ in range(2))
         if not torch.equal(together, again):  # it draws at random
             return None
-        apart = loss(model(inputs[others]), targets[others])
+        apart = loss(model(inputs[others]), targets[others]).detach()
     relative, _ = TOLERANCES.get(together.dtype, COARSE)
     difference = (together[others] - apart).abs()
     if not bool((difference > relative * together.abs().max()).any()):

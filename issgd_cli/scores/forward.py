@@ -124,18 +124,24 @@ class Forward:
         ends += self.parameters if with_gradient else ()
         if not ends:
             return None
+        seen: set[tuple[Unit, int]] = set()
+
+        def come_by(unit: Unit, number: int, output: int, gradients: tuple[Tensor | None, ...]) -> None:
+            seen.add((unit, number))
+            take(unit, number, gradients[output])
+
         with ExitStack() as stack, torch.enable_grad():
             for unit, number, edge in places:
-                if edge.node not in last:
-                    hook = partial(_come_by, take, unit, number, edge.output_nr)
-                    stack.callback(edge.node.register_prehook(hook).remove)
+                stack.callback(edge.node.register_prehook(partial(come_by, unit, number, edge.output_nr)).remove)
             # Of a sum: for the gradient of each loss torch would load half a second of libraries.
             whole = (self.losses if factors is None else self.losses * factors).sum()
             gradients = torch.autograd.grad(whole, ends, retain_graph=again, allow_unused=True)
         given = iter(gradients)
         for unit, number, edge in places:
-            if edge.node in last:
-                take(unit, number, next(given))
+            # What runs after all, for the parameters behind it, has come by, as hooks on the layer's output leave it:
+            # autograd gives that what it was before them.
+            if edge.node in last and (delta := next(given, None)) is not None and (unit, number) not in seen:
+                take(unit, number, delta)
         if not with_gradient:
             return None
         pairs = zip(self.parameters, given, strict=True)
@@ -213,16 +219,6 @@ def run(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[
             "loss, take out detach(), no_grad(), argmax and whatever else cannot be differentiated."
         )
     return outputs, losses
-
-
-def _come_by(
-    take: Callable[[Unit, int, Tensor | None], None],
-    unit: Unit,
-    number: int,
-    output: int,
-    gradients: tuple[Tensor | None, ...],
-) -> None:
-    take(unit, number, gradients[output])
 
 
 def squared_rows(rows: Tensor) -> Tensor:

@@ -115,8 +115,8 @@ class Plan:
             is_whole = unit.way == "pieces" and bool(live) and (len(own) > 1 or unit.host not in record.taps)
             if is_whole or any(id(each) in around for each in unit.parameters.values()):
                 raise LayerError(used_otherwise(unit))
-        planned = {id(each) for unit in self.units for each in unit.parameters.values()}
-        new = {name: each for name, each in model.named_parameters() if id(each) in beside - planned}
+        left = beside - {id(each) for unit in self.units for each in unit.parameters.values()}
+        new = {name: each for name, each in model.named_parameters() if id(each) in left} if left else {}
         if not new:
             return self
         unit = _loop(model, new, "they had no part in the loss when the model was looked at first")

@@ -238,3 +238,12 @@ def test_layers_with_rules_may_be_checkpointed() -> None:
 
     parts = {"first": nn.Linear(6, 6), "part": two_layers(), "last": nn.Linear(CLASSES, CLASSES)}
     check(Model(checkpointed, **parts), normal(8, 6))
+
+
+def test_a_model_that_does_not_bear_a_pass_without_gradients_is_given_none() -> None:
+    def watched(model: Any, inputs: Tensor) -> Any:
+        hidden = model.first(inputs)
+        hidden.register_hook(lambda gradient: 3 * gradient)
+        return model.last(hidden.tanh())
+
+    check(Model(watched, first=nn.Linear(6, 6), last=nn.Linear(6, CLASSES)), normal(8, 6))
