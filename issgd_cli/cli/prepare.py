@@ -16,15 +16,15 @@ def prepare(
         str,
         typer.Argument(
             help="svhn, svhn-train, cifar10, cifar100, cifar10n-worse (-aggre, -random1 to 3), flowers-102, mnist, "
-            "fashion-mnist, house-numbers, trec, sst2, mr, modelnet40, modelnet10, polynomial, image, or your own "
-            "FILE.npz."
+            "fashion-mnist, house-numbers, trec, sst2, mr, modelnet40, modelnet10, polynomial, toy, image, or your "
+            "own FILE.npz."
         ),
     ] = "svhn",
     source: Annotated[
         Path | None, typer.Option("--from", help="Official files: their folder; of image, FILE.png.")
     ] = None,
     data_dir: Annotated[Path, typer.Option(help="Where prepared datasets go.")] = Path("data"),
-    size: Annotated[int | None, typer.Option(help="Examples to make (house-numbers, polynomial).")] = None,
+    size: Annotated[int | None, typer.Option(help="Examples to make (house-numbers, polynomial, toy).")] = None,
     validation_fraction: Annotated[float, typer.Option(help="Held out for validation.")] = 0.05,
     split_seed: Annotated[int, typer.Option(help="Of the split and of the stored order.")] = 42,
     force: Annotated[bool, typer.Option(help="Make it anew even if it is there.")] = False,

@@ -21,6 +21,7 @@ from issgd_cli.datasets import (
     prepared,
     sentences,
     svhn,
+    toy,
     user,
     writing,
 )
@@ -48,6 +49,7 @@ DATASETS: dict[str, Callable[[Request], Recipe]] = {
     "modelnet40": modelnet.modelnet40,
     "modelnet10": modelnet.modelnet10,
     "polynomial": polynomial.recipe,
+    "toy": toy.recipe,
     "image": image.recipe,
 }
 NAMES = tuple(DATASETS)
@@ -74,7 +76,7 @@ def prepare(
         name: One of NAMES, or the path of a .npz file (see `datasets.user`), or what such a file's data are called.
         data_dir: Folder of all datasets.
         source: Folder (or archive) with the official files; None downloads them.
-        size: Train and valid examples together, for house-numbers only.
+        size: Train and valid examples together, for data that are made on the spot only.
         validation_fraction: Share of the train part held out for validation.
         split_seed: Seed of the split and of the stored orders.
         force: Make it again in any case.

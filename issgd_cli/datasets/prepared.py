@@ -281,7 +281,7 @@ def _missing(directory: Path) -> str:
         "mnist": "MNIST",
         "fashion-mnist": "Fashion-MNIST",
     }
-    if name in ("house-numbers", "polynomial"):
+    if name in ("house-numbers", "polynomial", "toy"):
         return f"No {name} at {directory}. Make it with `issgd prepare {name}`; it needs no network."
     if name in ("trec", "sst2", "mr", "modelnet40", "image"):
         return f"No {name} at {directory}. Prepare it with `issgd prepare {name} --from PATH`, where it comes from."
