@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from issgd_cli.datasets.sources import Block, Dataset, Part, Progress, Recipe, Request, generated_size
 
 ARMS = 3
-TURN = 2.0  # radians by which the borders have turned at a distance of 1 from the centre
+TURN, START = 1.5, 0.7  # radians by which the borders turn from the centre to a distance of 1, and where they begin
 SIZE, TEST_SIZE = 2_000, 1_000
 VERSION = 1
 
@@ -37,7 +37,7 @@ def recipe(request: Request) -> Recipe:
 def classes(places: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
     """In which arm of the pinwheel points lie, shape (n,), of their places, shape (n, 2)."""
     x, y = places.astype(np.float64).T
-    angles = np.arctan2(y, x) + TURN * np.hypot(x, y)
+    angles = np.arctan2(y, x) + TURN * np.hypot(x, y) + START
     arms: NDArray[np.int32] = (np.floor(angles * ARMS / math.tau) % ARMS).astype(np.int32)
     return arms
 

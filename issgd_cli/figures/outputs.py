@@ -12,8 +12,10 @@ from issgd_cli.claims.evidence import FIRST_PAPER, Run
 from issgd_cli.claims.quantiles import Axis
 from issgd_cli.errors import RunError
 from issgd_cli.figures import figure_1, figure_2, figure_3, figure_4, figure_5, page, report, staleness, style, table_1
+from issgd_cli.figures import importances as importances_figure
 from issgd_cli.figures import run as run_figure
 from issgd_cli.figures.curves import PREFIX, Source, source_told
+from issgd_cli.figures.plane import data_of, made_of
 from issgd_cli.files import write_text, writing
 from issgd_cli.runs.folder import RunFolder, hash_of
 
@@ -156,14 +158,23 @@ def plot_timelines(timelines: Timelines, out: Path, command: Sequence[str] = ())
 
 
 def plot_run(folder: RunFolder, out: Path | None = None, command: Sequence[str] = ()) -> list[Path]:
-    """Writes run.{png,pdf,json} for one run, into its own folder unless told otherwise."""
+    """Writes run.{png,pdf,json} for one run, into its own folder unless told otherwise.
+
+    On points of a plane, in classes, importances.{png,pdf,json} too.
+    """
     run = load_run(folder)
     out = folder.path if out is None else out
     with writing(out, style.ELSEWHERE):
         out.mkdir(parents=True, exist_ok=True)
+    told = f"1 run, {run.state}"
     with style.style():
         paths = style.save(run_figure.figure(run), out / "run")
-    return [*paths, _write_provenance(out / "run", [run], f"1 run, {run.state}", command, {"axis": "steps"})]
+    paths.append(_write_provenance(out / "run", [run], told, command, {"axis": "steps"}))
+    if (data := data_of(run)) is not None:
+        with style.style():
+            paths += style.save(importances_figure.figure(run, data), out / "importances")
+        paths.append(_write_provenance(out / "importances", [run], told, command, made_of(run, data)))
+    return paths
 
 
 def found_timelines(runs: Runs) -> dict[figure_1.Mode, RunFolder | None]:

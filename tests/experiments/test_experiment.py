@@ -480,6 +480,7 @@ RUNS = {
         "a-issgd-4fdea786 a-sgd-da5fca8c a-issgd-variance-optimal-261399e4 b-issgd-3ee92b31 b-sgd-c97c271b "
         "b-issgd-variance-optimal-651d7cc3 timeline-exact-94844cf7 timeline-relaxed-7ecc038d"
     ),
+    "toy.toml": "online-d60c6698",
     "threshold.toml": (
         "b-limit-1s-a6831ad8 b-limit-4s-87774856 b-limit-20s-ada86f90 b-no-limit-e12d214f b-shuffled-45992530"
     ),

@@ -8,13 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from issgd_cli.claims import Run, Runs, load
+from issgd_cli import datasets
+from issgd_cli.claims import Run, Runs, load, load_run
+from issgd_cli.config.layers import assignments
 from issgd_cli.config.validation import resolve
 from issgd_cli.database.records import Event
+from issgd_cli.datasets import Prepared
+from issgd_cli.figures.plane import data_of
+from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 from issgd_cli.runs.folder import RunFolder, run_folder
+from issgd_cli.runs.parameters import save_parameters
 from issgd_cli.runs.traces import Row, TraceWriter
+
+PlaneRun = Callable[..., tuple[Run, Prepared]]
 
 SETTINGS = {"a": (0.01, 10.0), "b": (0.001, 1.0)}
 STEPS = 3000
@@ -224,6 +233,26 @@ def hash_of(*words: str) -> int:
 def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
     """Writes one run's folder; arguments as write_run's."""
     return functools.partial(write_run, tmp_path)
+
+
+@pytest.fixture
+def plane_run(tmp_path: Path) -> PlaneRun:
+    """Writes a run on points of a plane whose final parameters are its initial ones; `toy`, 60 of them, unless told."""
+
+    def of(*settings: str, state: str = "finished") -> tuple[Run, Prepared]:
+        given = ["data.name=toy", f"data.dir={tmp_path / 'data'}", "master.steps=5", "model.hidden=[5]", *settings]
+        config = resolve(assignments([*given, "model.initial_weight_std=0.7"]), "a test")
+        if config.data.name == "toy":
+            datasets.prepare("toy", tmp_path / "data", size=60)
+        folder = run_folder(tmp_path / "results", config, "", "issgd")
+        begin_folder(folder, config, "", "issgd", state)
+        data = data_of(load_run(folder))
+        assert data is not None
+        folder.update_manifest(dataset={"name": data.name, "fingerprint": data.fingerprint})
+        save_parameters(folder.parameters, Problem(config, data).initial_network(0, torch.device("cpu")))
+        return load_run(folder), data
+
+    return of
 
 
 @pytest.fixture(scope="session")
