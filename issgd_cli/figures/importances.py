@@ -118,5 +118,6 @@ def _draw_dots(axes: Axes, plane: Plane, column: int, norm: PowerNorm) -> None:
     values = plane.importances[order, column]
     sizes = SMALLEST_DOT + (LARGEST_DOT - SMALLEST_DOT) * values / norm.vmax
     x, y = plane.points[order].T
-    axes.scatter(x, y, s=sizes, c=values, cmap=HEAT, norm=norm, edgecolors="#555555", linewidths=0.25)
+    look: dict[str, Any] = {"edgecolors": "#555555", "linewidths": 0.25}
+    axes.scatter(x, y, s=sizes, c=values, cmap=HEAT, norm=norm, rasterized=True, **look)  # else a path each in a PDF
     axes.set_xlabel(f"half of it in {half(values):.1%} of examples" if values.any() else "all are 0")
