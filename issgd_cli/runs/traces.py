@@ -48,7 +48,7 @@ QUANTITIES = {
     "gradient_norm2/bound": "||g_TRUE||^2, B.2's upper bound from chunks of worker.chunk_size examples",
     "gradient_norm2/unbiased": "||g_TRUE||^2, unbiased estimate from the same chunks, unclipped",
     "audit/gradient_norm2": "||g_TRUE||^2, exact",
-    "audit/{quantity}/standard_error": "of an audit's estimate, where audits are on a sample (actors/sampling.py); none of ranks",
+    "audit/{quantity}/standard_error": "of an audit's estimate, where audits are on a sample; none of ranks",
     "proposal/entropy": "of the sampling distribution in use, nats",
     "proposal/effective_sample_size": "(sum omega)^2 / sum omega^2",
     "proposal/kept_fraction": "usable examples / N",

@@ -617,7 +617,7 @@ def test_audits_on_a_sample_are_on_the_same_examples_at_every_audit_of_a_run(
     audits = table[table.quantity.str.startswith("audit/")]
     estimates = {name for name in audits.quantity if not name.endswith("/standard_error")}
     of_means = estimates - {"audit/rank_correlation"}
-        assert set(audits.quantity) - estimates == {f"{name}/standard_error" for name in of_means}
+    assert set(audits.quantity) - estimates == {f"{name}/standard_error" for name in of_means}
     assert "audit/trace/stale+1" in estimates
     assert "audit/estimator/error_ratio" not in estimates
     assert set(audits.groupby("step").quantity.last()) == {"audit/trace/in_use"}  # ends the block
