@@ -54,8 +54,15 @@ def verdicts() -> list[list[str]]:
 def quoted(text: str) -> Iterator[tuple[str, float, float]]:
     """Each quoted number as it stands there, its value, and what claims.json has rounded to as many digits."""
     for match in QUOTED.finditer(text):
-        claim, *place = match["place"].split(" / ")
-        found: Any = next(each for each in EXPERIMENTS[match["name"]]["claims"] if each["id"] == claim)["values"]
+        content, (claim, *place) = EXPERIMENTS[match["name"]], match["place"].split(" / ")
+        found: Any
+        if claim == "others":  # other methods: others / setting / method / against
+            keys, place = place[:3], place[3:]
+            told = content["other_methods"]
+            found = next(each for each in told if [each["setting"], each["method"], each["against"]] == keys)
+            found = found["relative_difference"]
+        else:
+            found = next(each for each in content["claims"] if each["id"] == claim)["values"]
         for key in place:
             found = found[int(key)] if isinstance(found, list) else found[key]
         digits = len(match["number"].partition(".")[2])
