@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
 from issgd_cli.methods.method import Gradient, Needs, Seen
+from issgd_cli.networks import LinearAtLast
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.optimizers import Descent
 from issgd_cli.optimizers.schedules import learning_rate
@@ -73,7 +75,9 @@ class Learner:
             return Pass(scored.losses, self._seen(scored.losses, scored.outputs, targets), scored)
         outputs = self.model(inputs)
         losses = self.problem.loss(outputs, targets)
-        return Pass(losses, self._seen(losses, outputs, targets))
+        model: Any = self.model
+        tells = needs != "nothing" and isinstance(model, LinearAtLast)
+        return Pass(losses, self._seen(losses, outputs, targets, model.last_inputs(inputs) if tells else None))
 
     @torch.no_grad()
     def look(self, inputs: Tensor, targets: Tensor) -> Seen:
@@ -83,8 +87,8 @@ class Learner:
         self.model.train()
         return self._seen(self.problem.loss(outputs, targets), outputs, targets)
 
-    def _seen(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> Seen:
-        return Seen(losses.detach(), outputs.detach(), targets, self.problem.loss)
+    def _seen(self, losses: Tensor, outputs: Tensor, targets: Tensor, last_inputs: Tensor | None = None) -> Seen:
+        return Seen(losses.detach(), outputs.detach(), targets, self.problem.loss, last_inputs)
 
     def backward(self, forward: Pass, coefficients: Tensor) -> tuple[list[Gradient], Tensor | None]:
         """The gradients of the losses, weighted by each row of the coefficients, shape (J, B).

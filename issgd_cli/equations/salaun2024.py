@@ -22,9 +22,9 @@ from issgd_cli.equations.alain2015 import Float64s
 Vector = TypeVar("Vector")  # NumPy's or torch's
 
 
-def counts(size: int, proposals: int) -> tuple[int, ...]:
-    """n_j: M draws by J proposals, as even as can be, the first of them one more, shape (J,). (Which: ours.)"""
-    return tuple(size // proposals + (number < size % proposals) for number in range(proposals))
+def counts(size: int, proposals: int) -> list[int]:
+    """n_j: M draws by J proposals, as even as can be, the first of them one more, J numbers. (Which: ours.)"""
+    return [size // proposals + (number < size % proposals) for number in range(proposals)]
 
 
 def mixture(chances: Vector, counts: Vector) -> Vector:

@@ -42,22 +42,25 @@ class Seen:
         outputs: The network's, shape (B, ...).
         targets: The examples'.
         loss: What compares the two.
+        last_inputs: What the last layer was given, shape (B, F), of a network that tells (networks.LinearAtLast).
     """
 
     losses: Tensor
     outputs: Tensor
     targets: Tensor
     loss: Objective
+    last_inputs: Tensor | None = None
+
+    def output_gradients(self) -> Tensor:
+        """dL/dm, of each loss by the network's outputs m, shape (B, K). Analytic, without a backward pass."""
+        return self.loss.output_gradients(self.outputs, self.targets).flatten(1)
 
     def importances(self) -> Tensor:
-        """||dL/dm||, the norm of each loss's gradient by the network's outputs m, float64, shape (B,).
-
-        Analytic, without a backward pass.
+        """||dL/dm||, the norm of each loss's gradient by the network's outputs, float64, shape (B,).
 
         Source: Salaun et al. 2023.
         """
-        gradients = self.loss.output_gradients(self.outputs, self.targets).flatten(1)
-        norms: Tensor = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
+        norms: Tensor = torch.linalg.vector_norm(self.output_gradients(), dim=1, dtype=torch.float64)
         return norms
 
 

@@ -65,9 +65,14 @@ class Online(Method):
         return Drawn(indices, (inverse / self.drawable).float())  # 1 / (N p)
 
     def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
-        self.importances.change(drawn.indices, self.renewed(drawn.indices, seen.importances()))
+        alpha = self.settings.alpha if self.is_filled else 0.0
+        self.importances.renew(drawn.indices, self.found(seen), alpha, FLOOR * self.settings.epsilon)
         if (epochs := self.ended(step)) > 0:
             self.end(step, epochs)
+
+    def found(self, seen: Seen) -> Tensor:
+        """What a minibatch shows of its examples' importances, float64, shape (B,)."""
+        return seen.importances()
 
     def ended(self, step: int) -> int:
         """How many epochs end with this step."""
@@ -78,13 +83,6 @@ class Online(Method):
         """So many epochs end with this step."""
         self.importances.add(epochs * self.settings.epsilon)
         self.is_filled = True
-
-    def renewed(self, indices: Tensor, found: Tensor) -> Tensor:
-        """q of these examples after this was found, float64, shapes (B,). What is no number is left out: a loss that is
-        none ends the run at the end of its block."""
-        old, alpha = self.importances.values[indices], self.settings.alpha if self.is_filled else 0.0
-        mixed = (alpha * old + (1 - alpha) * found).clamp_(min=FLOOR * self.settings.epsilon)
-        return torch.where(mixed.isfinite(), mixed, old)
 
     def weights_in_use(self) -> Float64s:
         return self.importances.values.cpu().numpy().copy() if self.is_filled else np.ones(self.examples)
@@ -107,7 +105,7 @@ class Online(Method):
 
     def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:
         values = learned["importances"]
-        if values.min() < 0 or (learned["is_filled"] and not values.sum() > 0):
+        if values.min() < 0 or (learned["is_filled"] and not values.sum(-1).min() > 0):
             raise ValueError("its importances define no proposal")
         self.importances = Importances(torch.from_numpy(values).to(self.device))
         self.is_filled = bool(learned["is_filled"])

@@ -1,10 +1,10 @@
 """Networks and their initialisation. A new one is one file, and one line in registries.py."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,11 @@ class Network(Protocol):
 
     def initialise(self, model: "nn.Module", seed: int) -> None:
         """Draws the parameters from the run's seed alone."""
+
+
+@runtime_checkable
+class LinearAtLast(Protocol):
+    """A network that tells what its last layer, which is linear, is given: of few outputs, and many weights there."""
+
+    def last_inputs(self, inputs: "Tensor") -> "Tensor":
+        """Of these inputs, shape (B, F)."""

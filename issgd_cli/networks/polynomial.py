@@ -34,10 +34,13 @@ class PolynomialModel(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Numbers, shape (B,) or (B, 1), to outputs, shape (B, outputs)."""
-        x = inputs.reshape(-1, 1)
-        powers = torch.cat([x**power for power in range(self.order + 1)], 1)  # (B, order + 1)
-        outputs: Tensor = self.coefficients(powers)
+        outputs: Tensor = self.coefficients(self.last_inputs(inputs))
         return outputs
+
+    def last_inputs(self, inputs: Tensor) -> Tensor:
+        """The powers of these numbers, shape (B, order + 1)."""
+        x = inputs.reshape(-1, 1)
+        return torch.cat([x**power for power in range(self.order + 1)], 1)
 
 
 class Polynomial:

@@ -176,6 +176,7 @@ def lasting(folder: RunFolder) -> list[tuple[Any, ...]]:
         (9, ["proposal.method=adaptive", "master.minibatch_size=20"]),
         (9, ["proposal.method=pruning", "pruning.reduction=0.2", "master.minibatch_size=20"]),
         (6, ["proposal.method=infobatch", "master.minibatch_size=20"]),
+        (6, ["proposal.method=mis", "master.minibatch_size=20"]),
         (6, ["proposal.method=dlis", "dlis.threshold=0.5"]),
         (6, ["proposal.method=low"]),
         (9, ["optimizer.kind=adam", "optimizer.schedule.kind=cosine", "optimizer.weight_decay=0.01"]),

@@ -49,6 +49,24 @@ def test_changes_leave_the_sums_that_a_new_table_would_have() -> None:
             assert torch.equal(ours, anew)
 
 
+def test_several_proposals_have_what_each_would_have_alone() -> None:
+    random = np.random.default_rng(0)
+    values = torch.from_numpy(random.exponential(1.0, (3, 200)))
+    together, alone = Importances(values), [Importances(own) for own in values]
+    places = torch.from_numpy(random.random(50))
+    for _ in range(5):
+        indices, found = torch.from_numpy(random.integers(0, 200, 20)), torch.from_numpy(random.exponential(1, (3, 20)))
+        together.renew(indices, found[:, indices % 20], 0.25, 0.1)
+        together.add(0.01)
+        for number, one in enumerate(alone):
+            one.renew(indices, found[number, indices % 20], 0.25, 0.1)
+            one.add(0.01)
+            for ours, theirs in zip(together.draw(places, number), one.draw(places), strict=True):
+                assert torch.equal(ours, theirs)
+            torch.testing.assert_close(together.chances(indices)[number], one.chances(indices))
+            assert float(together.chances()[number].sum()) == pytest.approx(1)
+
+
 def test_all_but_those_who_have_left_get_more() -> None:
     table = Importances(torch.tensor([0.0, 1.0, 2.0]))
     table.add(0.5)
