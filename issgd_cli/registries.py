@@ -80,6 +80,7 @@ METHODS = Registry(
         "adaptive": Part("issgd_cli.methods.adaptive:Adaptive", True, BASELINE, paper="salaun-2023"),
         "pruning": Part("issgd_cli.methods.pruning:Pruning", True, BASELINE, paper="salaun-2023"),
         "mis": Part("issgd_cli.methods.multiple:Multiple", True, BASELINE, paper="salaun-2024"),
+        "omis": Part("issgd_cli.methods.optimal:Optimal", True, BASELINE, paper="salaun-2024"),
         "dlis": Part("issgd_cli.methods.dlis:DLIS", has_settings=True, defaults=BASELINE),
         "low": Part("issgd_cli.methods.low:LOW", has_settings=True, defaults=BASELINE),
         "infobatch": Part("issgd_cli.methods.infobatch:InfoBatch", has_settings=True, defaults=BASELINE),

@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 
 from issgd_cli.config.config import Config
-from issgd_cli.errors import RunError
+from issgd_cli.errors import LayerError, RunError
 from issgd_cli.methods.method import Gradient, Needs, Seen
 from issgd_cli.networks import LinearAtLast
 from issgd_cli.networks.flat import flatten_parameters
+from issgd_cli.networks.layers import batch_normalised
 from issgd_cli.optimizers import Descent
 from issgd_cli.optimizers.schedules import learning_rate
 from issgd_cli.problem import Problem
 from issgd_cli.registries import OPTIMIZERS
 from issgd_cli.runs.checkpoints import Checkpoint
+from issgd_cli.scores import rows
 from issgd_cli.scores.forward import Forward
 from issgd_cli.scores.gradient_norm import forward
+from issgd_cli.scores.rows import is_by_layers, is_linear
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class Pass:
         losses: Each example's own, with their graph, shape (B,).
         seen: What it shows, without.
         scored: The same pass, where the norms are to be taken along.
+        layered: The same pass, where several gradients are to be taken of it, and one backward pass gives them.
     """
 
     losses: Tensor
     seen: Seen
     scored: Forward | None = None
+    layered: Forward | None = None
 
 
 class Learner:
@@ -45,6 +50,7 @@ class Learner:
         parameters: Its numbers, flat, shape (P,): the model's tensors are views of it (networks/flat.py).
         trained, tensors: The parameters that descend, T of the P numbers; flat, shape (T,), and in their shapes.
         optimizer: How they descend.
+        is_linear: Whether several gradients may be had by one backward pass (scores/rows.py).
     """
 
     def __init__(self, config: Config, problem: Problem, device: torch.device, checkpoint: Checkpoint | None) -> None:
@@ -55,6 +61,7 @@ class Learner:
         self.tensors: list[Tensor] = [one for one in self.model.parameters() if one.requires_grad]
         self.trained = self.parameters[: problem.trained_size]
         self.optimizer: Descent = OPTIMIZERS[config.optimizer.kind](config, self.trained, self.tensors)
+        self.is_linear = is_linear(self.model) and not batch_normalised(self.model)
         self.step = 0
         if checkpoint is not None:
             self.step = checkpoint.step
@@ -70,14 +77,21 @@ class Learner:
     def forward(self, inputs: Tensor, targets: Tensor, needs: Needs = "nothing") -> Pass:
         """Each example's loss, augmented where the run is; what the backward pass gives besides is told by `needs`."""
         inputs = self.problem.augmentation(inputs, self.step)
-        if needs == "norms":
-            scored = forward(self.problem.loss, self.model, inputs, targets)
-            return Pass(scored.losses, self._seen(scored.losses, scored.outputs, targets), scored)
-        outputs = self.model(inputs)
-        losses = self.problem.loss(outputs, targets)
         model: Any = self.model
-        tells = needs != "nothing" and isinstance(model, LinearAtLast)
-        return Pass(losses, self._seen(losses, outputs, targets, model.last_inputs(inputs) if tells else None))
+        last_inputs = model.last_inputs(inputs) if needs != "nothing" and isinstance(model, LinearAtLast) else None
+        if needs == "norms" or (needs == "rows" and self.is_linear):
+            try:
+                passed = forward(self.problem.loss, model, inputs, targets)
+            except LayerError:
+                if needs == "norms":
+                    raise
+                self.is_linear = False  # examples mix, or a layer is used twice: one gradient after the other
+            else:
+                seen = self._seen(passed.losses, passed.outputs, targets, last_inputs)
+                return Pass(passed.losses, seen, **{"scored" if needs == "norms" else "layered": passed})
+        outputs = model(inputs)
+        losses = self.problem.loss(outputs, targets)
+        return Pass(losses, self._seen(losses, outputs, targets, last_inputs))
 
     @torch.no_grad()
     def look(self, inputs: Tensor, targets: Tensor) -> Seen:
@@ -90,22 +104,27 @@ class Learner:
     def _seen(self, losses: Tensor, outputs: Tensor, targets: Tensor, last_inputs: Tensor | None = None) -> Seen:
         return Seen(losses.detach(), outputs.detach(), targets, self.problem.loss, last_inputs)
 
-    def backward(self, forward: Pass, coefficients: Tensor) -> tuple[list[Gradient], Tensor | None]:
+    def backward(self, forward: Pass, coefficients: Tensor) -> tuple[Gradient, Tensor | None]:
         """The gradients of the losses, weighted by each row of the coefficients, shape (J, B).
 
         Returns:
             J gradients; squared norms of each example's own gradient, shape (B,), where they were asked for.
         """
         *others, last = coefficients
+        if others and forward.layered is not None and is_by_layers(forward.layered):
+            return rows.gradients(forward.layered, coefficients), None
         # Of sums: for the gradient of each loss torch would load half a second of libraries.
-        gradients: list[Gradient] = [
+        found: list[Gradient] = [
             torch.autograd.grad((forward.losses * row).sum(), self.tensors, retain_graph=True) for row in others
         ]
+        squared_norms = None
         if forward.scored is None:
-            return [*gradients, torch.autograd.grad((forward.losses * last).sum(), self.tensors)], None
-        squared_norms, gradient = forward.scored.backward(last)
-        assert gradient is not None
-        return [*gradients, gradient], squared_norms
+            found.append(torch.autograd.grad((forward.losses * last).sum(), self.tensors))
+        else:
+            squared_norms, gradient = forward.scored.backward(last)
+            assert gradient is not None
+            found.append(gradient)
+        return [torch.stack(parts) if others else parts[0][None] for parts in zip(*found, strict=True)], squared_norms
 
     def descend(self, gradient: Gradient) -> None:
         """One step of the optimiser, in place, at the schedule's rate."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.learner import Learner
 from issgd_cli.actors.publishing import Publishing
-from issgd_cli.actors.saving import Saving, recalled
+from issgd_cli.actors.saving import Saving, recalled, room
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Master as Limits
 from issgd_cli.database import Database, Published
@@ -113,8 +113,9 @@ class Master:
         if method.needs == "norms":
             problem.refuse_batch_statistics(f"proposal.method = '{config.proposal.method}'")
         learner = Learner(config, problem, device, checkpoint)
+        method.remembered = torch.zeros((method.remembers, problem.trained_size), device=device)
         if checkpoint is not None:
-            recalled(method, checkpoint.learned, folder.checkpoint)
+            recalled(method, checkpoint.learned, checkpoint.remembered, folder.checkpoint)
         version, seconds = (1, None) if checkpoint is None else (checkpoint.version, checkpoint.seconds)
         saving = Saving(config, database, folder, version)
         return cls(config, learner, method, examples, database, saving, version, seconds)
@@ -239,9 +240,10 @@ class Master:
             self.checkpoint(self.database.seconds())
 
     def status(self) -> dict[str, Any]:
-        """Step, and the last block's mean weighted loss."""
+        """Step, the last block's mean weighted loss, and how much room its method takes, where it is much."""
         loss = None if np.isnan(self.loss) else self.loss
-        return {"step": self.learner.step, "version": self.publishing.version - 1, "loss": loss}
+        told = room(self.config.proposal.method, self.method)
+        return {"step": self.learner.step, "version": self.publishing.version - 1, "loss": loss, "notices": told}
 
     def _refuse_diverged(self, losses: Tensor | None = None) -> None:
         """Stops the run where it has diverged, so that nothing is published or saved that holds a number that is none.

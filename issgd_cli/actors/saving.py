@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.learner import Learner
 from issgd_cli.config.config import Config
 from issgd_cli.database import Database, Document, Records, Split
+from issgd_cli.database.records import Float32s
 from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.methods.method import Method
 from issgd_cli.runs.arrays import START_AGAIN, Arrays
@@ -76,6 +79,7 @@ class Saving:
             optimizer={name: vector.cpu().numpy() for name, vector in learner.optimizer.vectors.items()},
             moment=self.moment,
             learned=method.learned(),
+            remembered=method.remembered.cpu().numpy(),
             **vars(kept),
         )
         self.keeping = None
@@ -114,12 +118,12 @@ class Saving:
         return Kept(proposal, total_work(work), self.database.records())
 
 
-def recalled(method: Method, learned: Arrays, checkpoint: Path) -> None:
-    """Gives a method back what it had learned.
+def recalled(method: Method, learned: Arrays, remembered: Float32s, checkpoint: Path) -> None:
+    """Gives a method back what it had learned, and remembered.
 
     Args:
         method: Made anew.
-        learned: What a checkpoint holds.
+        learned, remembered: What a checkpoint holds.
         checkpoint: Where it lies.
 
     Raises:
@@ -129,6 +133,24 @@ def recalled(method: Method, learned: Arrays, checkpoint: Path) -> None:
     try:
         if expected != held:
             raise ValueError(f"what its method has learned is {held}, not {expected}")
+        if len(remembered) != method.remembers or (method.remembers and remembered.shape != method.remembered.shape):
+            raise ValueError(
+                f"what its method remembers is of shape {remembered.shape}, not {tuple(method.remembered.shape)}"
+            )
         method.recall(learned)
+        if method.remembers:
+            method.remembered.copy_(torch.from_numpy(remembered))
     except ValueError as error:
         raise DamagedError(checkpoint, error, START_AGAIN) from None
+
+
+def room(name: str, method: Method) -> list[str]:
+    """What a method of this name keeps beside parameters and optimiser, for people, a line; none of most methods."""
+    gradients, numbers = method.remembered.shape
+    if not gradients:
+        return []
+    size = 4 * gradients * numbers / 1e6
+    return [
+        f"{name} keeps {gradients} gradients of {numbers:,} numbers: {size:,.1f} MB of memory, and {2 * size:,.1f} MB "
+        "of disk, with the last checkpoint and with the one before it"
+    ]

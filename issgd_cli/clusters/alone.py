@@ -129,6 +129,7 @@ class _Alone:
         checkpoint = last_checkpoint(folder, self.notices)
         set_back(self.database, folder, config, problem, checkpoint)
         master = Master.of(config, problem, self.database, folder, device, checkpoint)
+        self.notices += master.status()["notices"]
         self.monitor = Monitor(config, problem, self.database, folder, device)
         self.lives = _Life("master", master, self.database), _Life("monitor", self.monitor, self.database)
 

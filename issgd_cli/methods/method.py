@@ -21,9 +21,10 @@ from issgd_cli.methods.proposal import Proposal, usable_norms
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.methods.table import Float32s, Table
 
-# Of a minibatch's own examples: what its forward pass shows anyway, or each one's gradient norm, which costs some more.
-Needs = Literal["nothing", "outputs", "norms"]
-Gradient = Sequence[Tensor]  # one part for each parameter of the network, in its shape
+# Of a minibatch's own examples: what its forward pass shows anyway ("rows": and several gradients, of losses weighted
+# each time otherwise); or each one's gradient norm, which costs some more.
+Needs = Literal["nothing", "outputs", "rows", "norms"]
+Gradient = Sequence[Tensor]  # one part for each parameter of the network, in its shape; of J of them, (J, *shape)
 
 
 class Drawn(NamedTuple):
@@ -103,9 +104,13 @@ class Method(ABC):
         in_use: What it draws from; None before the first look at the table, while draws are uniform.
         proposal: Its distribution.
         examples: N.
+        remembers: How many gradients it keeps from step to step; 0: none, as most.
+        remembered: These, T numbers each, float32, shape (remembers, T). The master makes room for them; checkpoints
+            have them in a file of their own.
     """
 
     needs: Needs = "nothing"
+    remembers = 0
 
     def __init__(self, config: Config, examples: int, device: torch.device) -> None:
         """Of N examples, for a master on this device."""
@@ -114,6 +119,7 @@ class Method(ABC):
         self.reads_pairs = config.proposal.smoothing == "variance-optimal"
         self.in_use: Refreshed | None = None
         self.proposal = Proposal.uniform(examples).on(device)
+        self.remembered = torch.zeros((0, 0), device=device)
 
     @abstractmethod
     def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
@@ -151,10 +157,9 @@ class Method(ABC):
         """
         return drawn.factors[None] * (1 / len(seen.losses))
 
-    def combine(self, gradients: Sequence[Gradient]) -> Gradient:
-        """The direction to descend, of J gradients; the only one there is."""
-        (gradient,) = gradients
-        return gradient
+    def combine(self, gradients: Gradient) -> Gradient:
+        """The direction to descend, of J gradients, parts of shape (J, *its shape); the only one there is."""
+        return [part.squeeze(0) for part in gradients]
 
     def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:  # noqa: B027
         """Takes in what the minibatch of a step has given, norms where it needs them, shape (B,). Most don't care."""

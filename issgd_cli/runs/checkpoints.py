@@ -15,7 +15,7 @@ from issgd_cli.database.documents import read_topic
 from issgd_cli.database.records import FIELDS, Float32s, flaw
 from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.files import writing
-from issgd_cli.runs.arrays import START_AGAIN, Arrays, load_arrays, number, save_arrays, vector, whole
+from issgd_cli.runs.arrays import START_AGAIN, Arrays, load_arrays, number, save_arrays, told, vector, whole
 
 PREVIOUS = "previous.npz"  # beside a checkpoint: the one before it
 DAMAGED = "damaged.npz"  # and one that could not be read, kept for a look
@@ -41,6 +41,7 @@ class Checkpoint:
         moment: What the simulated cluster goes on from (simulation/moment.py); empty on the local one, which begins the
             actors anew, and in checkpoints of older versions of issgd.
         learned: What the master's minibatches have taught its method, by name; finite.
+        remembered: Gradients that its method keeps, float32, shape (J, T), in a file of their own; mostly none, J = 0.
     """
 
     step: int
@@ -53,6 +54,7 @@ class Checkpoint:
     records: dict[Split, Records]
     moment: Arrays = field(default_factory=dict)
     learned: Arrays = field(default_factory=dict)
+    remembered: Float32s = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def renumbered(self, by: int) -> "Checkpoint":
         """The same with all versions that much higher, the next publication's and the records', so that ages stay."""
@@ -84,7 +86,8 @@ def total_work(work: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Replaces the checkpoint, and keeps the one before it as previous.npz.
 
-    At every moment one of the two is whole, the newest, and where `recover` finds it.
+    At every moment one of the two is whole, the newest, and where `recover` finds it. What a method remembers is
+    written first, under a name that the checkpoint tells; what belongs to neither of the two is removed.
     """
     arrays: dict[str, Any] = {
         "step": checkpoint.step,
@@ -99,7 +102,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     arrays |= {OPTIMIZER + name: array for name, array in checkpoint.optimizer.items()}
     arrays |= {MOMENT + name: array for name, array in checkpoint.moment.items()}
     arrays |= {LEARNED + name: array for name, array in checkpoint.learned.items()}
+    if checkpoint.remembered.size:
+        arrays["remembered"] = f"remembered-{checkpoint.step:08d}-{checkpoint.version}.npz"
+        save_arrays(path.with_name(arrays["remembered"]), {"gradients": checkpoint.remembered})
     save_arrays(path, arrays, older=path.with_name(PREVIOUS))
+    if checkpoint.remembered.size:
+        kept = {arrays["remembered"], told(path.with_name(PREVIOUS), "remembered")}
+        for other in path.parent.glob("remembered-*.npz"):
+            if other.name not in kept:
+                other.unlink(missing_ok=True)
 
 
 def recover(path: Path) -> list[str]:
@@ -170,6 +181,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             records={split: _records(arrays, split, version) for split in SPLITS},
             moment={name.removeprefix(MOMENT): array for name, array in arrays.items() if name.startswith(MOMENT)},
             learned={name.removeprefix(LEARNED): _numbers(arrays, name) for name in arrays if name.startswith(LEARNED)},
+            **({"remembered": _remembered(path, str(arrays["remembered"]))} if "remembered" in arrays else {}),
         )
         if checkpoint.proposal:
             read_topic("proposal")(str(arrays["proposal"]).encode())
@@ -202,6 +214,21 @@ def _records(arrays: Arrays, split: Split, version: int) -> Records:
     if wrong := flaw(found, version - 1):
         raise ValueError(f"{split}/{wrong}")
     return Records(**found)
+
+
+def _remembered(path: Path, name: str) -> Float32s:
+    """What lies beside a checkpoint in a file of this name, finite, shape (J, T).
+
+    Raises:
+        ValueError: It is not what was saved with it, or gone.
+    """
+    beside = path.with_name(name)  # which refuses what leads elsewhere
+    if not beside.exists():
+        raise ValueError(f"{name}, which lay beside it, is gone")
+    found = load_arrays(beside)["gradients"]
+    if found.ndim != 2 or found.dtype != np.float32 or not np.isfinite(found).all():
+        raise ValueError(f"{name} holds {found.dtype} of shape {found.shape}, or what are no finite numbers")
+    return found
 
 
 def _numbers(arrays: Arrays, name: str) -> NDArray[Any]:

@@ -80,6 +80,8 @@ def test_a_run_ends_with_its_audits_and_goes_on_to_the_same_bits_when_it_was_sto
     assert work.is_monotonic_increasing
     assert (0.7 if method == "infobatch" else 1) * 800 <= work.iloc[-1] <= 800  # which leaves some out
     assert ("work/examples_looked_at" in set(trace.quantity)) == (method == "dlis")
+    keeps = "omis keeps 3 gradients of"  # told from the beginning
+    assert [line.startswith(keeps) for line in shown[0].notices] == ([True] if method == "omis" else [])
     assert shown[-1].processes == {"master": "finished", "monitor": "finished"}
     events = traces.read_events(whole.events)
     assert {"publish", "refresh", "train", "checkpoint", "audit"} <= set(events.event)

@@ -4,7 +4,7 @@ import io
 import os
 import shutil
 import zipfile
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from issgd_cli.database import SPLITS, Layout, Records
 from issgd_cli.database.records import FIELDS
 from issgd_cli.errors import DamagedError, RunError
-from issgd_cli.runs.arrays import save_arrays
+from issgd_cli.runs.arrays import load_arrays, save_arrays
 from issgd_cli.runs.checkpoints import Checkpoint, load_checkpoint, recover, save_checkpoint, total_work
 from tests import disks
 
@@ -314,3 +314,76 @@ def test_a_checkpoint_of_issgd_0_1_has_its_momentum_read(tmp_path: Path) -> None
     arrays["momentum"] = arrays.pop("optimizer/momentum")
     save_as_ours(path, arrays)
     assert_same(load_checkpoint(path), checkpoint())
+
+
+# What a method remembers, in a file of its own
+
+
+def remembering(step: int) -> Checkpoint:
+    gradients = np.random.default_rng(step).standard_normal((3, 17)).astype(np.float32)
+    return replace(checkpoint(step), remembered=gradients)
+
+
+def test_what_a_method_remembers_lies_beside_the_checkpoint_and_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, checkpoint(1))
+    assert not list(tmp_path.glob("remembered-*"))
+    for step in (2, 3, 4):
+        save_checkpoint(path, remembering(step))
+        np.testing.assert_array_equal(load_checkpoint(path).remembered, remembering(step).remembered)
+        # The first of them has none before it that remembers.
+        assert len(list(tmp_path.glob("remembered-*"))) == min(2, step - 1)
+    before = load_checkpoint(tmp_path / "previous.npz")
+    np.testing.assert_array_equal(before.remembered, remembering(3).remembered)
+    assert path.stat().st_size == (tmp_path / "previous.npz").stat().st_size
+    assert "gradients" not in np.load(path)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "other"])
+def test_a_checkpoint_without_what_was_remembered_is_damaged_and_the_one_before_is_gone_on_from(
+    tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "checkpoint.npz"
+    for step in (2, 3):
+        save_checkpoint(path, remembering(step))
+    beside = tmp_path / "remembered-00000003-5.npz"
+    if damage == "gone":
+        beside.unlink()
+    elif damage == "cut":
+        beside.write_bytes(beside.read_bytes()[:100])
+    else:
+        save_arrays(beside, {"gradients": np.full((3, 17), np.nan, np.float32)})
+    with pytest.raises(DamagedError, match="remembered-00000003"):
+        load_checkpoint(path)
+    (line,) = recover(path)
+    assert "of step 2" in line
+    np.testing.assert_array_equal(load_checkpoint(path).remembered, remembering(2).remembered)
+    save_checkpoint(path, remembering(4))  # and goes on
+    assert len(list(tmp_path.glob("remembered-*"))) == 2
+    np.testing.assert_array_equal(load_checkpoint(tmp_path / "previous.npz").remembered, remembering(2).remembered)
+
+
+def test_a_kill_between_the_two_files_leaves_the_checkpoint_before_whole(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    for step in (2, 3):
+        save_checkpoint(path, remembering(step))
+    save_arrays(tmp_path / "remembered-00000004-5.npz", {"gradients": remembering(4).remembered})
+    assert recover(path) == []
+    assert load_checkpoint(path).step == 3
+    save_checkpoint(path, remembering(5))
+    assert sorted(each.name for each in tmp_path.glob("remembered-*")) == [
+        "remembered-00000003-5.npz",
+        "remembered-00000005-5.npz",
+    ]
+
+
+def test_a_name_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    path = folder / "checkpoint.npz"
+    save_checkpoint(path, remembering(2))
+    arrays = load_arrays(path)
+    (folder / "remembered-00000002-5.npz").rename(tmp_path / "elsewhere.npz")
+    save_arrays(path, {**arrays, "remembered": "../elsewhere.npz"})
+    with pytest.raises(DamagedError, match="Invalid name"):
+        load_checkpoint(path)

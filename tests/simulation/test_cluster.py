@@ -130,6 +130,7 @@ KINDS = {
     "pruning": (*RELAXED, "proposal.method=pruning", "pruning.reduction=0.1", "worker.count=1"),
     "infobatch": (*RELAXED, "proposal.method=infobatch", "worker.count=1"),
     "mis": (*RELAXED, "proposal.method=mis", "worker.count=1"),
+    "omis": (*RELAXED, "proposal.method=omis", "worker.count=1"),
     "dlis": (*RELAXED, "proposal.method=dlis", "dlis.threshold=0.5", "worker.count=1"),
     "Adam, a cosine": (
         *RELAXED,
