@@ -14,6 +14,7 @@ import torch
 from issgd_cli.actors.actor import Operation
 from issgd_cli.actors.auditing import exact_quantities, traces_of
 from issgd_cli.actors.sampling import audit_sample, sampled_quantities
+from issgd_cli.actors.several import own_quantities, restored
 from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
 from issgd_cli.database.records import NO_ERROR, Event
@@ -125,6 +126,11 @@ class Monitor:
             values = yield from exact_quantities(*looked_at, point, smoothings, draws)
         else:
             values = yield from sampled_quantities(*looked_at, self.sample_of_audits, point, smoothings)
+        several = restored(self.config, point, self.device)
+        if several is not None:
+            rows = np.arange(self.layout.train) if self.sample_of_audits is None else self.sample_of_audits["train"]
+            own = self.problem.loss, model, self.examples["train"], several, point.step, rows, values
+            values |= yield from own_quantities(*own)
         self.problem.data.refuse_changed()  # nothing of other examples is written
         values["trace/in_use"] = values.pop("trace/in_use")  # ends the block
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])

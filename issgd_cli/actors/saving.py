@@ -13,7 +13,8 @@ from issgd_cli.config.config import Config
 from issgd_cli.database import Database, Document, Records, Split
 from issgd_cli.database.records import Float32s
 from issgd_cli.errors import DamagedError, RunError
-from issgd_cli.methods.method import Method
+from issgd_cli.methods.method import Method, relearn
+from issgd_cli.methods.multiple import Multiple
 from issgd_cli.runs.arrays import START_AGAIN, Arrays
 from issgd_cli.runs.audits import Audit, save_audit
 from issgd_cli.runs.checkpoints import Checkpoint, save_checkpoint, total_work
@@ -102,6 +103,7 @@ class Saving:
             weights=method.weights_in_use(),
             previous=method.in_use.previous,
             smoothing=method.in_use.smoothing,
+            learned=method.learned() if isinstance(method, Multiple) else {},
         )
         save_audit(self.folder.audits, point)
 
@@ -129,19 +131,16 @@ def recalled(method: Method, learned: Arrays, remembered: Float32s, checkpoint: 
     Raises:
         DamagedError: No such method can have learned that.
     """
-    expected, held = ({name: (a.dtype, a.shape) for name, a in each.items()} for each in (method.learned(), learned))
     try:
-        if expected != held:
-            raise ValueError(f"what its method has learned is {held}, not {expected}")
         if len(remembered) != method.remembers or (method.remembers and remembered.shape != method.remembered.shape):
             raise ValueError(
                 f"what its method remembers is of shape {remembered.shape}, not {tuple(method.remembered.shape)}"
             )
-        method.recall(learned)
-        if method.remembers:
-            method.remembered.copy_(torch.from_numpy(remembered))
+        relearn(method, learned)
     except ValueError as error:
         raise DamagedError(checkpoint, error, START_AGAIN) from None
+    if method.remembers:
+        method.remembered.copy_(torch.from_numpy(remembered))
 
 
 def room(name: str, method: Method) -> list[str]:

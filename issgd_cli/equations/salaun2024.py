@@ -152,3 +152,18 @@ def trace_of_covariance(
     s, g2 = np.asarray(mixture, np.float64), np.asarray(squared_norms, np.float64)
     n, between = np.asarray(counts, np.float64), np.asarray(mean_norms2, np.float64)
     return float((g2 / s).sum() / len(g2) ** 2 - n @ between)
+
+
+def trace_of_fixed_counts(
+    mixture_trace: float, true_gradient_norm2: float, counts: ArrayLike, mean_norms2: ArrayLike
+) -> float:
+    """M times `trace_of_covariance`, from eq. 6 of Alain et al. for M draws by the mixture S / M, which is no less.
+
+    Args:
+        mixture_trace: Eq. 6, with the weights S.
+        true_gradient_norm2: ||g_TRUE||^2, of which g_TRUE = sum_j n_j E_j.
+        counts: n_j, shape (J,).
+        mean_norms2: ||E_j||^2, as there, shape (J,).
+    """
+    n = np.asarray(counts, np.float64)
+    return float(mixture_trace + true_gradient_norm2 - n.sum() * (n @ np.asarray(mean_norms2, np.float64)))

@@ -228,6 +228,18 @@ class Method(ABC):
             self.adopt(Refreshed.restored(state["in_use"], self.device))
 
 
+def relearn(method: Method, learned: Mapping[str, NDArray[Any]]) -> None:
+    """Gives a method, made anew, back what it had learned.
+
+    Raises:
+        ValueError: No such method can have learned that.
+    """
+    expected, held = ({name: (a.dtype, a.shape) for name, a in each.items()} for each in (method.learned(), learned))
+    if expected != held:
+        raise ValueError(f"what its method has learned is {held}, not {expected}")
+    method.recall(learned)
+
+
 def epoch_of(step: int, size: int, examples: int) -> int:
     """Which epoch a step begins in, from 0 on, where one is as many draws as there are examples."""
     return step * size // examples

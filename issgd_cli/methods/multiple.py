@@ -38,7 +38,7 @@ class Multiple(online.Online):
     the gradients by that layer's weights: |dL/dm| |x|^j. (Ours.)
 
     Bias: given the parameters and all q_j, the expected gradient is the mean of all N; in the first epoch as of
-    `reshuffled`.
+    `reshuffled`. `trace/in_use` of its audits is by its own formula, that of draws of fixed numbers.
 
     Source: Salaun et al. 2024, multiple importance sampling with the balance heuristic.
     """

@@ -40,7 +40,8 @@ class Optimal(multiple.Multiple):
     does a bias, at any beta: a ratio estimator's, which more draws or a ridge make smaller; and for beta > 0 b lags
     behind the parameters, as momentum does. With `correction = "unbiased"` a is of the minibatches before this one, and
     the gradient sum_j a_j + sum_i (g_i - sum_j a_j p_j(i)) / S(i), over N: given the parameters, all q_j and a, its
-    expectation is the mean of all N. In the first epoch as of `reshuffled`.
+    expectation is the mean of all N. In the first epoch as of `reshuffled`. `trace/in_use` of its audits is by Monte
+    Carlo: see actors/several.py.
 
     Source: Salaun et al. 2024, algorithm 2; the correction is ours.
     """
@@ -52,7 +53,7 @@ class Optimal(multiple.Multiple):
         self.is_corrected = self.settings.correction == "unbiased"
         if self.settings.beta > 0 or self.is_corrected:
             self.remembers, self.needs = self.count, "rows"  # b
-        self.matrix, self.minibatches = np.zeros((self.count, self.count)), 0  # A, of so many
+        self.forget(0)
         self._shares: Float64s | None = None  # W of the minibatch under way, shape (J, B)
 
     def own_settings(self) -> Settings:
@@ -100,6 +101,11 @@ class Optimal(multiple.Multiple):
         for old, new in zip(_parts(self.remembered, [part.shape for part in gradients]), gradients, strict=True):
             old.lerp_(new, rate)
         self.minibatches += 1
+
+    def forget(self, numbers: int) -> None:
+        """Begins anew, with room for gradients of so many numbers, T."""
+        self.matrix, self.minibatches = np.zeros((self.count, self.count)), 0
+        self.remembered = torch.zeros((self.remembers, numbers), device=self.device)
 
     def learned(self) -> dict[str, NDArray[Any]]:
         return {**super().learned(), "matrix": self.matrix.copy(), "minibatches": np.array(self.minibatches)}

@@ -152,3 +152,16 @@ def number(arrays: Arrays, name: str, finite: bool = True) -> float:
     if array.shape != () or array.dtype.kind not in "iuf" or np.isnan(array) or (finite and np.isinf(array)):
         raise ValueError(f"{name} is {array!r:.60}")
     return float(array)
+
+
+def numbers(arrays: Arrays, name: str) -> NDArray[Any]:
+    """The array, if it holds finite numbers, or truths.
+
+    Raises:
+        KeyError: There is no such array.
+        ValueError: It does not.
+    """
+    array = arrays[name]
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise ValueError(f"{name} holds what are no finite numbers")
+    return array

@@ -1,6 +1,6 @@
 """Audit points: what the monitor needs to recompute every quantity exactly, saved on the way and read at the end."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,9 @@ import numpy as np
 from issgd_cli.database.records import Float32s
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.errors import DamagedError
-from issgd_cli.runs.arrays import load_arrays, number, save_arrays, vector, whole
+from issgd_cli.runs.arrays import Arrays, load_arrays, number, numbers, save_arrays, vector, whole
+
+LEARNED = "learned/"  # what the names of what a method has learned begin with
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Audit:
         previous: The norms before those that the weights are made of, NaN for examples not scored at two versions,
             shape (N,).
         smoothing: The constant in use.
+        learned: What a method that draws by more than these weights has learned, by name; finite. Empty of all others.
     """
 
     step: int
@@ -30,13 +33,14 @@ class Audit:
     weights: Float64s
     previous: Float32s
     smoothing: float
+    learned: Arrays = field(default_factory=dict)
 
 
 def save_audit(directory: Path, audit: Audit) -> None:
     """Writes audits/step-00000123.npz."""
-    save_arrays(
-        directory / f"step-{audit.step:08d}.npz", {each.name: getattr(audit, each.name) for each in fields(Audit)}
-    )
+    arrays = {each.name: getattr(audit, each.name) for each in fields(Audit) if each.name != "learned"}
+    arrays |= {LEARNED + name: array for name, array in audit.learned.items()}
+    save_arrays(directory / f"step-{audit.step:08d}.npz", arrays)
 
 
 def load_audit(path: Path) -> Audit:
@@ -64,6 +68,7 @@ def load_audit(path: Path) -> Audit:
             weights=weights,
             previous=previous,
             smoothing=number(arrays, "smoothing", finite=False),
+            learned={name.removeprefix(LEARNED): numbers(arrays, name) for name in arrays if name.startswith(LEARNED)},
         )
     except (KeyError, ValueError, TypeError) as error:
         raise DamagedError(path, error, remedy) from None

@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from issgd_cli.database import SPLITS, Layout, Records, Split
 from issgd_cli.database.documents import read_topic
 from issgd_cli.database.records import FIELDS, Float32s, flaw
 from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.files import writing
-from issgd_cli.runs.arrays import START_AGAIN, Arrays, load_arrays, number, save_arrays, told, vector, whole
+from issgd_cli.runs.arrays import START_AGAIN, Arrays, load_arrays, number, numbers, save_arrays, told, vector, whole
+from issgd_cli.runs.audits import LEARNED
 
 PREVIOUS = "previous.npz"  # beside a checkpoint: the one before it
 DAMAGED = "damaged.npz"  # and one that could not be read, kept for a look
 OPTIMIZER = "optimizer/"  # what the names of an optimiser's vectors begin with
 MOMENTUM = "momentum"  # the one of them in checkpoints of issgd 0.1
 MOMENT = "moment/"  # what the names of a moment's arrays begin with
-LEARNED = "learned/"  # and of those that a method has learned
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             work=_counts(json.loads(str(arrays["work"]))),
             records={split: _records(arrays, split, version) for split in SPLITS},
             moment={name.removeprefix(MOMENT): array for name, array in arrays.items() if name.startswith(MOMENT)},
-            learned={name.removeprefix(LEARNED): _numbers(arrays, name) for name in arrays if name.startswith(LEARNED)},
+            learned={name.removeprefix(LEARNED): numbers(arrays, name) for name in arrays if name.startswith(LEARNED)},
             **({"remembered": _remembered(path, str(arrays["remembered"]))} if "remembered" in arrays else {}),
         )
         if checkpoint.proposal:
@@ -229,18 +228,6 @@ def _remembered(path: Path, name: str) -> Float32s:
     if found.ndim != 2 or found.dtype != np.float32 or not np.isfinite(found).all():
         raise ValueError(f"{name} holds {found.dtype} of shape {found.shape}, or what are no finite numbers")
     return found
-
-
-def _numbers(arrays: Arrays, name: str) -> NDArray[Any]:
-    """The array, if it holds finite numbers, or truths.
-
-    Raises:
-        ValueError: It does not.
-    """
-    array = arrays[name]
-    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-        raise ValueError(f"{name} holds what are no finite numbers")
-    return array
 
 
 def _counts(document: Any) -> dict[str, float]:

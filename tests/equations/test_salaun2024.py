@@ -63,6 +63,9 @@ def test_the_balance_heuristic_is_unbiased_with_the_trace_that_is_told(seed: int
     assert told == pytest.approx(trace)
     of_mixture = alain2015.trace_of_covariance((gradients**2).sum(1), s, (gradients.mean(0) ** 2).sum())
     assert told <= of_mixture / sum(n) + 1e-12
+    g2 = float((gradients.mean(0) ** 2).sum())
+    by_mixture = salaun2024.trace_of_fixed_counts(of_mixture, g2, n, (means**2).sum(1))
+    assert by_mixture == pytest.approx(sum(n) * told, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

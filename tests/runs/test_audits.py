@@ -27,6 +27,21 @@ def test_an_audit_point_is_read_as_it_was_saved_and_named_by_its_step(tmp_path: 
         assert getattr(again, name).dtype == getattr(audit(), name).dtype
 
 
+def test_what_a_method_has_learned_is_read_as_it_was_saved_and_must_be_finite(tmp_path: Path) -> None:
+    assert audit().learned == {}
+    learned = {"importances": np.random.default_rng(0).random((2, 9)), "is_filled": np.array(True)}
+    save_audit(tmp_path, replace(audit(), learned=learned))
+    path = tmp_path / "step-00000123.npz"
+    again = load_audit(path).learned
+    assert set(again) == set(learned)
+    for name, array in learned.items():
+        np.testing.assert_array_equal(again[name], array)
+        assert again[name].dtype == array.dtype
+    save_arrays(path, {**load_arrays(path), "learned/importances": np.full((2, 9), np.nan)})
+    with pytest.raises(DamagedError, match="finite"):
+        load_audit(path)
+
+
 def test_audit_points_sort_by_step(tmp_path: Path) -> None:
     for step in (1000, 20, 3):
         save_audit(tmp_path, replace(audit(), step=step))
