@@ -21,6 +21,7 @@ NAMES = (
     "networks",
     "choosing",
     "stepping",
+    "methods",
     "publishing",
     "refreshing",
     "drawing",
