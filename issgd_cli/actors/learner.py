@@ -50,6 +50,7 @@ class Learner:
         parameters: Its numbers, flat, shape (P,): the model's tensors are views of it (networks/flat.py).
         trained, tensors: The parameters that descend, T of the P numbers; flat, shape (T,), and in their shapes.
         optimizer: How they descend.
+        tells_last_inputs: Whether the network is a LinearAtLast.
         is_linear: Whether several gradients may be had by one backward pass (scores/rows.py).
     """
 
@@ -61,6 +62,7 @@ class Learner:
         self.tensors: list[Tensor] = [one for one in self.model.parameters() if one.requires_grad]
         self.trained = self.parameters[: problem.trained_size]
         self.optimizer: Descent = OPTIMIZERS[config.optimizer.kind](config, self.trained, self.tensors)
+        self.tells_last_inputs = isinstance(self.model, LinearAtLast)
         self.is_linear = is_linear(self.model) and not batch_normalised(self.model)
         self.step = 0
         if checkpoint is not None:
@@ -78,7 +80,7 @@ class Learner:
         """Each example's loss, augmented where the run is; what the backward pass gives besides is told by `needs`."""
         inputs = self.problem.augmentation(inputs, self.step)
         model: Any = self.model
-        last_inputs = model.last_inputs(inputs) if needs != "nothing" and isinstance(model, LinearAtLast) else None
+        last_inputs = model.last_inputs(inputs) if needs != "nothing" and self.tells_last_inputs else None
         if needs == "norms" or (needs == "rows" and self.is_linear):
             try:
                 passed = forward(self.problem.loss, model, inputs, targets)

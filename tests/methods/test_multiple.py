@@ -8,18 +8,26 @@ import numpy as np
 import pytest
 import torch
 
+from issgd_cli.actors.master import Master
 from issgd_cli.config.config import Config
+from issgd_cli.database import Split as SplitName
+from issgd_cli.database.memory import MemoryDatabase
+from issgd_cli.datasets.prepared import Prepared, Split
 from issgd_cli.equations.alain2015 import Float64s
-from issgd_cli.errors import ConfigError
+from issgd_cli.errors import ConfigError, RunError
 from issgd_cli.losses.squared import squared
 from issgd_cli.methods.method import Drawn, Seen
 from issgd_cli.methods.multiple import Multiple
 from issgd_cli.methods.online import Online
 from issgd_cli.methods.proposal import FLOOR
 from issgd_cli.methods.reshuffled import Reshuffled
+from issgd_cli.problem import Problem
+from issgd_cli.runs.folder import RunFolder
 from tests.draws import fixed, seen_of
+from tests.masters import Hired, refresh, relaxed, train
 
 Configured = Callable[..., Config]
+NewFolder = Callable[[str], RunFolder]
 
 CPU = torch.device("cpu")
 EXAMPLES = 4
@@ -132,6 +140,20 @@ def test_a_loss_that_is_no_number_leaves_the_tables_alone(configured: Configured
 # What the proposals are for
 
 
+@pytest.fixture
+def points() -> Prepared:
+    """Of a line with noise, 95 for training."""
+    random = np.random.default_rng(0)
+
+    def of(count: int) -> Split:
+        x = random.uniform(-2, 2, (count, 1)).astype(np.float32)
+        return Split(x, (1 - x + 0.3 * random.standard_normal((count, 1))).astype(np.float32))
+
+    splits: dict[SplitName, Split] = {"train": of(95), "valid": of(5), "test": of(23)}
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
+    return Prepared("points", splits, zero, one, 1, "points", (1,), targets="numbers")
+
+
 def of_one_output(last_inputs: Float64s | None) -> Seen:
     outputs, targets = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [5.0]])
     given = None if last_inputs is None else torch.from_numpy(last_inputs)
@@ -155,6 +177,54 @@ def test_more_proposals_than_outputs_are_refused(configured: Configured) -> None
         method(configured).found(of_one_output(None))
     with pytest.raises(ConfigError, match=r"mis\.proposals = 3 is more than the network's 2 outputs"):
         method(configured, "mis.proposals=3").found(of_one_output(np.ones((2, 2))))
+
+
+def test_a_polynomials_proposals_are_by_its_powers_in_a_run(
+    configured: Configured, points: Prepared, begun: Callable[[Config], MemoryDatabase], new_folder: NewFolder
+) -> None:
+    """By what its network tells, with mis and omis alike; the first step without it is refused."""
+    for name in ("mis", "omis"):
+        of_points = "model.network=polynomial", "model.loss=squared", "polynomial.order=3", f"proposal.method={name}"
+        config = relaxed(configured, *of_points, f"{name}.proposals=4", f"{name}.outputs=first")
+        master = Master.of(config, Problem(config, points), begun(config), new_folder(name), CPU)
+        refresh(master)
+        drawn = master.method.draw(0, 8)
+        before = master.learner.parameters.clone()
+        train(master)
+        inputs, targets = master.examples[drawn.indices]
+        powers = inputs.reshape(-1, 1) ** torch.arange(4)
+        expected = 2 * (powers @ before[:, None] - targets.reshape(-1, 1)).abs() * powers.abs()
+        found = master.method.learned()["importances"][:, drawn.indices]
+        np.testing.assert_allclose(found, expected.T, rtol=1e-4, atol=1e-6)
+        for _ in range(30):
+            assert train(master).isfinite()
+        five = relaxed(configured, *of_points, f"{name}.proposals=5")
+        other = Master.of(five, Problem(five, points), begun(five), new_folder(f"{name}-5"), CPU)
+        refresh(other)
+        with pytest.raises(ConfigError, match=rf"{name}\.proposals = 5 is more than the network's 4 outputs"):
+            train(other)
+
+
+def test_a_run_with_more_proposals_than_classes_is_refused_at_its_first_step(
+    hired: Hired, configured: Configured
+) -> None:
+    master = hired(relaxed(configured, "proposal.method=omis", "omis.proposals=4"))
+    refresh(master)
+    with pytest.raises(ConfigError, match=r"omis\.proposals = 4 is more than the network's 3 outputs.*= 3 or lower"):
+        train(master)
+
+
+@pytest.mark.parametrize("name", ["mis", "omis"])
+def test_a_loss_that_is_no_number_ends_the_run(hired: Hired, configured: Configured, name: str) -> None:
+    master = hired(relaxed(configured, f"proposal.method={name}"))
+    refresh(master)
+    for _ in range(15):
+        loss = train(master)
+    master.learner.parameters[0] = float("nan")
+    loss = train(master)
+    with pytest.raises(RunError, match="not finite at step 16"):
+        master._refuse_diverged(loss[None])
+    assert np.isfinite(master.method.weights_in_use()).all()
 
 
 def test_more_proposals_than_a_minibatch_has_draws_are_refused(configured: Configured) -> None:
