@@ -90,7 +90,8 @@ class Learner:
                 self.is_linear = False  # examples mix, or a layer is used twice: one gradient after the other
             else:
                 seen = self._seen(passed.losses, passed.outputs, targets, last_inputs)
-                return Pass(passed.losses, seen, **{"scored" if needs == "norms" else "layered": passed})
+                scored, layered = (passed, None) if needs == "norms" else (None, passed)
+                return Pass(passed.losses, seen, scored, layered)
         outputs = model(inputs)
         losses = self.problem.loss(outputs, targets)
         return Pass(losses, self._seen(losses, outputs, targets, last_inputs))

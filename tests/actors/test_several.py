@@ -81,11 +81,11 @@ def test_the_trace_of_mis_is_its_formula(configured: Configured, data: Prepared)
     assert found["trace/in_use"] <= values["trace/in_use"]
     # And what minibatches that are drawn show.
     sums = []
-    for step in range(4000):
+    for step in range(1500):
         drawn = one.draw(step, SIZE)
         sums.append((drawn.factors.double().numpy() / SIZE) @ gradients[drawn.indices.numpy()])
     shown = SIZE * ((np.array(sums) - gradients.mean(0)) ** 2).sum(1).mean()
-    assert found["trace/in_use"] == pytest.approx(shown, rel=0.1)
+    assert found["trace/in_use"] == pytest.approx(shown, rel=0.2)
 
 
 def test_on_a_sample_what_is_taken_from_eq_6_is_unbiased(configured: Configured, data: Prepared) -> None:
@@ -96,7 +96,7 @@ def test_on_a_sample_what_is_taken_from_eq_6_is_unbiased(configured: Configured,
     chances, _, mixture = parts_of(one)
     np.testing.assert_allclose(exact, ((chances / mixture @ gradients / EXAMPLES) ** 2).sum(1), rtol=1e-4)
     random, found = np.random.default_rng(0), []
-    for _ in range(300):
+    for _ in range(150):
         rows = np.sort(random.choice(EXAMPLES, 20, replace=False))
         found.append(result(several._mean_norms2(cross_entropy, model, examples, one, rows)))
     error = np.std(found, axis=0) / np.sqrt(len(found))

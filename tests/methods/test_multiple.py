@@ -91,8 +91,8 @@ def test_the_mixture_is_what_a_minibatch_is_of_on_average(configured: Configured
     assert one.weights_in_use().tolist() == [1] * EXAMPLES
     chances = IMPORTANCES / IMPORTANCES.sum(1, keepdims=True)
     np.testing.assert_allclose(filled(one).weights_in_use(), 2 * chances[0] + chances[1])
-    many = np.concatenate([one.draw(step, 3).indices for step in range(3000)])
-    np.testing.assert_allclose(np.bincount(many, minlength=4) / 3000, one.weights_in_use(), atol=0.05)
+    many = np.concatenate([one.draw(step, 3).indices for step in range(1500)])
+    np.testing.assert_allclose(np.bincount(many, minlength=4) / 1500, one.weights_in_use(), atol=0.08)
 
 
 # The tables
