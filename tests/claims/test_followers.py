@@ -208,3 +208,35 @@ def test_the_folders_behind_a_claim_are_those_without_which_its_numbers_are_othe
     assert made_of["D1"] == ["online-0", "sgd-0"]
     assert made_of["D4"] == []
     assert [verdict.claim.id for verdict in judge(runs)] == [f"D{number}" for number in range(1, 7)]
+
+
+def polynomial(label: str, times: float, **more: Any) -> list[Run]:
+    """Ten runs on polynomial regression."""
+    model = {"network": "polynomial", "loss": "squared"}
+    return group(label, times, data={"name": "polynomial"}, model=model, **more)
+
+
+@pytest.mark.parametrize(
+    ("omis", "online", "expected"), [(1.01, 1.2, "holds"), (1.1, 1.2, "fails"), (1.01, 1.02, "fails")]
+)
+def test_m1_is_an_order_with_omis_as_good_as_the_exact_gradient(omis: float, online: float, expected: str) -> None:
+    exact = polynomial("reshuffled:exact", 1.0, master={"minibatch_size": 1_000})
+    rest = (polynomial("mis", 1.3), polynomial("sgd", 1.5))
+    runs = runs_of(polynomial("omis", omis), polynomial("online", online), exact, *rest)
+    assert outcome("M1", runs) == expected
+
+
+@pytest.mark.parametrize(("pace", "expected"), [(1.0, "holds"), (3.0, "fails")])
+def test_m2_is_along_both_axes(pace: float, expected: str) -> None:
+    groups = [group(*each, "error/test") for each in (("online", 0.8), ("dlis", 1.0))]
+    assert outcome("M2", runs_of(group("omis", 0.6, "error/test", pace=pace), *groups)) == expected
+
+
+def test_m3_and_m4_are_told_elsewhere_and_judged_on_their_networks() -> None:
+    def groups(**more: Any) -> Runs:
+        return runs_of(group("omis", 0.8, pace=3.0, **more), group("online", 0.9, **more), group("sgd", 1.0, **more))
+
+    assert outcome("M3", groups(model={"network": "pointnet"})) == "holds"
+    assert outcome("M4", groups(model={"network": "siren"})) == "holds"
+    assert {outcome(claim, groups()) for claim in ("M3", "M4")} == {"untestable"}
+    assert [verdict.claim.id for verdict in judge(groups())] == ["M1", "M2", "M3", "M4"]
