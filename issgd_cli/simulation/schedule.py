@@ -75,8 +75,8 @@ class _Counting:
     def forward(self, inputs: None, targets: None, needs: Needs) -> Pass:
         return Pass(self.loss, Seen(self.loss, self.loss, self.loss, squared))
 
-    def backward(self, forward: Pass, coefficients: Tensor) -> tuple[list[Gradient], None]:
-        return [()], None
+    def backward(self, forward: Pass, coefficients: Tensor) -> tuple[Gradient, None]:
+        return (), None
 
     def descend(self, gradient: Gradient) -> None:
         self.step += 1
