@@ -18,7 +18,7 @@ from issgd_cli.figures.figure_4 import rooted
 TITLE = "Methods side by side: losses, errors and the variance of what is drawn from"
 AXES: tuple[Axis, ...] = ("steps", "examples", "seconds")
 ROW_COUNT = 3
-LOGARITHMIC_FROM = 30.0  # the loss's fall
+LOGARITHMIC_FROM = 30.0  # a loss's fall, or how many times as long one method's curve is as another's
 
 
 def load(runs: Runs, axis: Axis = "steps", source: Source = "audit", interval: bool = False) -> list[list[Panel]]:
@@ -44,13 +44,16 @@ def load(runs: Runs, axis: Axis = "steps", source: Source = "audit", interval: b
 
 
 def draw(axes: Sequence[Sequence[Axes]], panels: list[list[Panel]], axis: Axis = "steps") -> None:
-    """Draws the panels; a row's share their vertical axis, logarithmic where a loss falls far."""
+    """Draws the panels; axes are logarithmic where a loss falls far, or a method goes much further than another."""
     for places, row in zip(axes, panels, strict=True):
         values = np.concatenate([curve.bands.median for panel in row for curve in panel.curves] or [np.empty(0)])
         values = values[np.isfinite(values)]
         far = len(values) > 0 and values.min() > 0 and values.max() > LOGARITHMIC_FROM * values.min()
         for number, (place, panel) in enumerate(zip(places, row, strict=True)):
             draw_panel(place, panel, AXES[number % len(AXES)])
+            ends = [float(line.get_xdata()[-1]) for line in place.lines if len(line.get_xdata()) > 1]  # type: ignore[index,arg-type]
+            if ends and 0 < LOGARITHMIC_FROM * min(ends) < max(ends):
+                place.set_xscale("symlog", linthresh=min(ends) / 10)
             if far:
                 place.set_yscale("log")
             elif panel.curves:
