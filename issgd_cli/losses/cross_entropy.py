@@ -41,6 +41,16 @@ def _losses_and_gradients(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tenso
     return losses, (others / total).scatter(1, column, -sum_of_others / total)
 
 
+def _beyond(labels: Tensor, classes: int) -> str:
+    """What is said of labels of which some are no class."""
+    places = ((labels < 0) | (labels >= classes)).nonzero().flatten().tolist()
+    return (
+        f"{len(places)} of {len(labels)} labels are none of the {classes} classes that the model has outputs for, 0 to "
+        f"{classes - 1}; the first is {int(labels[places[0]])}, at place {places[0]} of the minibatch. Count classes "
+        "from 0, give the model an output for each, and leave out examples that have none, as -100 marks them."
+    )
+
+
 class CrossEntropy:
     """Softmax cross-entropy."""
 
@@ -57,7 +67,8 @@ class CrossEntropy:
             Shape (B,), >= 0.
 
         Raises:
-            LossError: Outputs or targets are something else.
+            LossError: Outputs or targets are something else, or, on a CPU, a label is no class: elsewhere torch says
+                so itself, later.
         """
         if not isinstance(outputs, Tensor) or outputs.dim() != 2:
             given = f"of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
@@ -72,7 +83,12 @@ class CrossEntropy:
                 "labels.argmax(1) of one-hot rows."
             )
         targets = targets.long()
-        return _CrossEntropy.apply(outputs, targets)  # type: ignore[no-any-return,no-untyped-call]
+        try:
+            return _CrossEntropy.apply(outputs, targets)  # type: ignore[no-any-return,no-untyped-call]
+        except RuntimeError as error:  # asked only then: on a device, to ask would be to wait for it
+            if "out of bounds" not in str(error):
+                raise
+            raise LossError(_beyond(targets, outputs.shape[1])) from error
 
     def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Where the largest logit is not the label's, boolean, shape (B,)."""

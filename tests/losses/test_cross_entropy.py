@@ -141,6 +141,18 @@ def test_what_are_no_logits_and_class_numbers_is_refused_with_the_remedy(
         cross_entropy(outputs, labels)
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, 4, 1, 9], r"2 of 4 labels are none of the 4 classes.*0 to 3; the first is 4, at place 1"),
+        ([0, 1, -100, 3], r"1 of 4 labels.*the first is -100, at place 2.*leave out examples"),
+    ],
+)
+def test_a_label_that_is_no_class_is_refused_by_its_place(labels: list[int], words: str) -> None:
+    with pytest.raises(LossError, match=words):
+        cross_entropy(torch.zeros(4, 4), torch.tensor(labels))
+
+
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32])
 def test_class_numbers_may_be_of_any_integer_type(kind: torch.dtype) -> None:
     logits, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 3, 1, 2, 2, 0])
