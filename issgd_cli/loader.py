@@ -86,8 +86,9 @@ class ImportanceLoader:
                 f"{type(dataset).__name__} has no examples that could be drawn by their index: use a dataset with "
                 "__getitem__ and a positive __len__, not a stream."
             )
-        if batch_size < 1 or (refresh_every is not None and refresh_every < 1):
-            raise ConfigError(f"batch_size ({batch_size}) and refresh_every ({refresh_every}) must be positive.")
+        _require_whole("batch_size", batch_size, 1)
+        _require_whole("refresh_every", 1 if refresh_every is None else refresh_every, 1)
+        _require_whole("seed", seed, 0)
         self.dataset = dataset
         self._draws = _Draws(len(dataset), batch_size, smoothing, refresh_every, seed)
         # With a generator of its own, a DataLoader leaves the global one alone.
@@ -135,6 +136,11 @@ class ImportanceLoader:
             ConfigError: The state is of another dataset's length, batch size or seed.
         """
         self._draws.restore(state)
+
+
+def _require_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} ({value!r}) must be a whole number of {least} at least.")
 
 
 class _Draws:

@@ -296,8 +296,13 @@ class Stream(IterableDataset[int]):
         (range(3), {"sampler": [0], "drop_last": True}, "take out sampler, drop_last"),
         (Stream(), {}, "Stream has no examples"),
         (range(0), {}, "range has no examples"),
-        (range(3), {"batch_size": 0}, r"batch_size \(0\)"),
+        (range(3), {"batch_size": 0}, r"batch_size \(0\) must be a whole number of 1 at least"),
+        (range(3), {"batch_size": 8.5}, r"batch_size \(8\.5\)"),
+        (range(3), {"batch_size": True}, r"batch_size \(True\)"),
         (range(3), {"refresh_every": 0}, r"refresh_every \(0\)"),
+        (range(3), {"refresh_every": 1.5}, r"refresh_every \(1\.5\)"),
+        (range(3), {"seed": -1}, r"seed \(-1\) must be a whole number of 0 at least"),
+        (range(3), {"seed": None}, r"seed \(None\)"),
         (range(3), {"smoothing": "much"}, "'much' is unknown"),
     ],
 )
@@ -321,6 +326,14 @@ def test_norms_that_cannot_be_true_are_refused_and_change_nothing(norms: list[fl
     with pytest.raises(WeightError, match=words):
         loader.update(drawn, torch.tensor(norms))
     assert torch.as_tensor(loader.state_dict()["norms"]).isnan().all()
+
+
+def test_norms_that_are_all_0_ask_for_smoothing_by_the_name_that_it_has_here() -> None:
+    loader = ImportanceLoader(range(3), 3, smoothing=0.0)
+    (_, drawn), *_ = loader
+    loader.update(drawn, torch.zeros(3))
+    with pytest.raises(WeightError, match=r"norms are zero.*Set `smoothing`"):
+        next(iter(loader))
 
 
 def test_the_state_of_another_loader_is_refused() -> None:

@@ -135,8 +135,8 @@ def proposal(
     mean = kept.mean()
     if mean == 0:
         raise WeightError(
-            f"All {count} usable gradient norms are zero, so they define no proposal. Set a positive "
-            "`proposal.smoothing`, for instance 1.0, to draw uniformly there."
+            f"All {count} usable gradient norms are zero, so they define no proposal. Set `smoothing` (of a run: "
+            "`proposal.smoothing`) to a positive number, for instance 1.0, to draw uniformly there."
         )
     kept, low = floored(kept)
     weights = np.full(usable.size, kept.mean() if limit_mode == "fill" else 0.0)
