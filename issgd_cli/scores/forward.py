@@ -65,6 +65,16 @@ class Forward:
         Raises:
             LayerError: A rule met something else than what it is for.
         """
+        squares, gradients = self.backward_of_used(factors, with_gradient)
+        if gradients is None:
+            return squares, None
+        pairs = zip(self.parameters, gradients, strict=True)
+        return squares, tuple(torch.zeros_like(own) if each is None else each for own, each in pairs)
+
+    def backward_of_used(
+        self, factors: Tensor | None = None, with_gradient: bool = True
+    ) -> tuple[Tensor, tuple[Tensor | None, ...] | None]:
+        """The same, but None where a parameter has no part in this pass's losses, as autograd has it."""
         wide = torch.promote_types(self.losses.dtype, torch.float32)
         total = torch.zeros(len(self.losses), dtype=wide, device=self.losses.device)
         parts, gradients = self.parts(factors, with_gradient)
@@ -76,7 +86,7 @@ class Forward:
 
     def parts(
         self, factors: Tensor | None = None, with_gradient: bool = False, again: bool = False
-    ) -> tuple[list[tuple[Unit, Tensor]], tuple[Tensor, ...] | None]:
+    ) -> tuple[list[tuple[Unit, Tensor]], tuple[Tensor | None, ...] | None]:
         """What each unit of the plan adds to the squares, times the factors' squares; and the gradient.
 
         Args:
@@ -114,7 +124,7 @@ class Forward:
         factors: Tensor | None,
         with_gradient: bool,
         again: bool,
-    ) -> tuple[Tensor, ...] | None:
+    ) -> tuple[Tensor | None, ...] | None:
         """One backward pass, which gives away each delta when it comes by, so that they are never held all at once."""
         places = [(unit, number, edge) for unit, own in edges.items() for number, edge in enumerate(own)]
         # Only what these need is computed: no weight gradient where no parameter is among them. Behind the last of the
@@ -142,10 +152,7 @@ class Forward:
             # autograd gives that what it was before them.
             if edge.node in last and (delta := next(given, None)) is not None and (unit, number) not in seen:
                 take(unit, number, delta)
-        if not with_gradient:
-            return None
-        pairs = zip(self.parameters, given, strict=True)
-        return tuple(torch.zeros_like(own) if each is None else each for own, each in pairs)
+        return tuple(given) if with_gradient else None
 
     def deltas(self) -> dict[Unit, list[Tensor | None]]:
         """The loss's gradients wherever a unit needs them, by a backward pass that keeps the graph: for a look at them.

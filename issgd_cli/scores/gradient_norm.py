@@ -78,12 +78,14 @@ def score(
     Raises:
         LayerError: An example has no gradient of its own, since the model mixes examples; or the norms differ from
             plain autograd's; or the model does something else than with the first minibatch.
-        LossError: The loss is not one number an example that depends on the parameters.
+        LossError: The loss is not one number an example that depends on the parameters, or not everything is a tensor
+            with a row an example.
     """
     if not hasattr(loss, "errors"):
         raise LossError(
             "The loss is a plain function, of which nobody knows its errors: score(per_example(loss), ...)."
         )
+    require_rows(inputs=inputs, targets=targets, **({} if factors is None else {"factors": factors}))
     plan = plan_of(loss, model, inputs, targets)
     size, found = plan.slices(), []
     for first in range(0, max(1, len(inputs)), size):
@@ -91,6 +93,20 @@ def score(
         own = None if factors is None else factors[part]
         found.append(_scored(loss, model, inputs[part], targets[part], with_gradient, own, plan))
     return found[0] if len(found) == 1 else _joined(found)
+
+
+def require_rows(**given: object) -> None:
+    """Raises LossError unless all are tensors of as many rows; factors have no more axes."""
+    rows = next((each.shape[:1] for each in given.values() if isinstance(each, Tensor)), ())
+    for name, each in given.items():
+        own = each.shape[: None if name == "factors" else 1] if isinstance(each, Tensor) else None
+        if own != rows or not rows:
+            shape = f"have shape {tuple(each.shape)}" if isinstance(each, Tensor) else f"are {type(each).__name__}"
+            raise LossError(
+                f"The {name} {shape}; they must be a tensor with a row for each of the minibatch's examples, as many "
+                "in all. A model of several arguments, or of named ones, is wrapped in a module that takes one tensor "
+                "apart for it."
+            )
 
 
 def _scored(

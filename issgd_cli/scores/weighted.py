@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from issgd_cli.errors import LossError
 from issgd_cli.losses.per_example import PerExample
-from issgd_cli.scores.gradient_norm import forward
+from issgd_cli.scores.gradient_norm import forward, require_rows
 
 
 def weighted_backward(
@@ -34,22 +34,15 @@ def weighted_backward(
             is not positive.
         LayerError: See `score`.
     """
-    for name, given in (("inputs", inputs), ("targets", targets), ("factors", factors)):
-        if not isinstance(given, Tensor) or given.shape[:1] != factors.shape:
-            shape = f"have shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"are {type(given).__name__}"
-            raise LossError(
-                f"The {name} {shape}; they must be a tensor with a row for each of the minibatch's examples. A model "
-                "of several arguments, or of named ones, is wrapped in a module that takes one tensor apart for it."
-            )
+    require_rows(inputs=inputs, targets=targets, factors=factors)
     if not bool(((factors > 0) & factors.isfinite()).all()):
         raise LossError("A factor is 0, negative or not finite, of which no example's norm can be told. Leave it out.")
     passed = forward(PerExample(loss), model, inputs, targets)
-    squares, gradients = passed.backward(factors.to(passed.losses) / len(factors))
+    squares, gradients = passed.backward_of_used(factors.to(passed.losses) / len(factors))
     assert gradients is not None
-    used = {id(parameter) for unit in passed.plan.units for parameter in unit.parameters.values()}
     taken: set[int] = set()
     for parameter, gradient in zip(passed.parameters, gradients, strict=True):
-        if id(parameter) not in used:
+        if gradient is None:
             continue  # as after backward(): momentum and decay leave what has no gradient alone
         if parameter.grad is None:
             # Clipping changes it in place: of a + b both have the same one, and of a sum it is one number, expanded.

@@ -31,6 +31,16 @@ class Network(nn.Module):
         return (self.head(found), {"size": self.second(found)}) if self.gives_both else self.head(found)
 
 
+class OfKeywords(Network):
+    """Is called by keywords alone."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+    def forward(self, *, images: Tensor) -> Any:  # type: ignore[override]
+        return super().forward(images)
+
+
 def both_losses(outputs: Any, labels: Tensor) -> Tensor:
     logits, others = outputs
     sizes: Tensor = others["size"]
@@ -101,7 +111,10 @@ def test_labels_may_be_of_any_integer_type(kind: torch.dtype) -> None:
         ({"model": Network(True)}, r"outputs are a tuple.*outputs\[0\]"),
         ({"inputs": {"images": 1}}, "inputs are dict.*wrapped in a module"),
         ({"targets": torch.zeros(2, dtype=torch.int64)}, r"targets have shape \(2,\)"),
-        ({"factors": torch.ones(EXAMPLES, 1)}, r"have shape"),
+        ({"factors": torch.ones(EXAMPLES, 1)}, r"factors have shape \(7, 1\)"),
+        ({"factors": None}, "factors are NoneType"),
+        ({"inputs": torch.ones(())}, r"inputs have shape \(\)"),
+        ({"model": OfKeywords()}, r"can't be called with one tensor.*forward\(\*, images.*Wrap"),
         ({"loss": functional.cross_entropy}, r'shape \(\) for \d examples.*reduction="none"'),
     ],
 )
@@ -113,6 +126,55 @@ def test_what_is_no_minibatch_with_a_loss_an_example_is_refused_with_the_remedy(
     given: dict[str, Any] = usual | changed
     with pytest.raises(LossError, match=words):
         weighted_backward(**given)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"inputs": {"images": torch.zeros(EXAMPLES, 2, 5, 5)}}, "inputs are dict.*wrapped in a module"),
+        ({"targets": [1] * EXAMPLES}, "targets are list"),
+        ({"targets": torch.zeros(2, dtype=torch.int64)}, r"targets have shape \(2,\)"),
+        ({"factors": torch.ones(EXAMPLES - 1)}, r"factors have shape \(6,\)"),
+        ({"model": OfKeywords()}, r"can't be called with one tensor.*Wrap"),
+    ],
+)
+def test_scores_are_asked_for_a_minibatch_likewise(changed: dict[str, Any], words: str) -> None:
+    images, labels, _ = minibatch(torch.float32)
+    usual = {"loss": cross_entropy, "model": Network(False), "inputs": images, "targets": labels}
+    given: dict[str, Any] = usual | changed
+    with pytest.raises(LossError, match=words):
+        score(**given)
+
+
+def test_a_models_own_type_error_stays_what_it_is() -> None:
+    images, labels, _ = minibatch(torch.float32)
+    model = Network(False)
+    model.forward = lambda images: None + images  # type: ignore[operator,method-assign]
+    with pytest.raises(TypeError, match="NoneType"):
+        score(cross_entropy, model, images, labels)
+
+
+def test_what_has_no_part_in_a_minibatchs_loss_keeps_no_gradient_as_autograd_has_it() -> None:
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head, self.on = nn.Linear(3, 3), nn.Linear(3, CLASSES), True
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.head(self.body(inputs) if self.on else inputs)  # type: ignore[no-any-return]
+
+    model, inputs, labels = Sometimes(), torch.arange(12.0).reshape(4, 3), torch.arange(4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    for model.on in (True, False):
+        optimizer.zero_grad()
+        weighted_backward(cross_entropy, model, inputs, labels, torch.ones(4))
+        assert (model.body.weight.grad is not None) == model.on
+        before = model.body.weight.detach().clone()
+        optimizer.step()
+    assert torch.equal(model.body.weight, before)
+    gradients = score(cross_entropy, model, inputs, labels, with_gradient=True).gradients
+    assert gradients is not None
+    assert [bool(each.any()) for each in gradients] == [False, False, True, True]
 
 
 def test_a_model_that_mixes_its_examples_is_refused() -> None:
