@@ -21,17 +21,16 @@ from torch.nn.utils.parametrize import is_parametrized
 from issgd_cli.errors import LayerError, LossError
 from issgd_cli.losses import Loss
 from issgd_cli.scores.calls import Copied, recorded, weighed
+from issgd_cli.scores.company import COARSE, TOLERANCES, company, relative
 from issgd_cli.scores.forward import Forward, run, squared_rows
 from issgd_cli.scores.plan import Plan, Unit, assigned, stricter
+from issgd_cli.scores.refusals import differing, explained_calls, refuse_unsupported
 from issgd_cli.scores.rules import PIECES, objection
 
 # The looks' sizes: two, for an axis that is no example's can't be as long as both.
 SIZES = (3, 2)
 # A learned scale of (width,) is a copy of (B, 1, width) to a model that uses it on (B, T, width).
 MOST_AXES = 2
-# How far a unit's squares may be off: relative to themselves, and to the example's over all parameters.
-TOLERANCES = {torch.float64: (1e-6, 1e-12), torch.float32: (1e-3, 1e-6)}
-COARSE = (0.1, 1e-2)
 
 _plans: "WeakKeyDictionary[nn.Module, tuple[Hashable, Plan]]" = WeakKeyDictionary()
 
@@ -57,7 +56,7 @@ def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
     if not len(inputs):
         raise LossError("There is no example to look at the model with: give a minibatch of one at least.")
     devices = [inputs.device] if inputs.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), _unchanged(model), _named_checkpoints():
+    with torch.random.fork_rng(devices), _unchanged(model), explained_calls(model, inputs):
         plan = _planned(loss, model, inputs, targets, [])
         copies = _to_copy(plan)
         if not _borne(loss, model, inputs, targets, copies):
@@ -71,7 +70,7 @@ def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
             plan = _planned(loss, model, inputs, targets, copies)
         plan = _settled(loss, model, inputs, targets, plan)
         wrong, is_seen = _differing(loss, model, inputs, targets, plan)
-        complaint = _complaint(wrong) if wrong else _company(loss, model, inputs, targets)
+        complaint = differing(wrong) if wrong else _company(loss, model, inputs, targets, plan)
         if complaint and not _is_rounding(loss, model, inputs, targets, wrong):
             raise LayerError(complaint)
         return replace(plan, is_seen=is_seen)
@@ -89,20 +88,6 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(values)
 
 
-@contextmanager
-def _named_checkpoints() -> Iterator[None]:
-    """Says what torch.utils.checkpoint does not, where it can't be differentiated so."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "utils.checkpoint" not in str(error):
-            raise
-        raise LayerError(
-            "The model recomputes a part of itself by torch.utils.checkpoint, which does not bear that norms are found "
-            "there. Give checkpoint use_reentrant=False; around attention, LSTM and GRU, take it out."
-        ) from error
-
-
 def _borne(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copies: Sequence[Copied]) -> bool:
     """Whether the model computes with these copies what it does without, and each of them gives a gradient."""
     if not copies:
@@ -113,30 +98,6 @@ def _borne(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, copies
     except Exception:  # of whatever kind a model has for shapes that it does not expect
         return False
     return len(plan.copied) == len(copies) and not any(unit.way == "copies" for unit in wrong)
-
-
-def refuse_unsupported(model: nn.Module) -> None:
-    """Raises LayerError, naming the layer, where it is plain that an example has no gradient of its own."""
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None):
-            raise LayerError(
-                f"{name or 'the model itself'} ({type(layer).__name__}) mixes the examples of a minibatch, so no "
-                "example has a gradient of its own. Score the model in evaluation mode, or use nn.GroupNorm."
-            )
-        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.weight.requires_grad:
-            for option in ("scale_grad_by_freq", "sparse"):  # so the others' tokens count; or it is not dense
-                if getattr(layer, option):
-                    raise LayerError(
-                        f"{name or 'the model itself'} ({type(layer).__name__}) has another gradient than its examples "
-                        f"make in sum, or in another form: {option}. Set {option}=False."
-                    )
-        if isinstance(layer, torch.jit.ScriptModule):
-            raise LayerError(
-                f"{name or 'the model itself'} is a ScriptModule, in which layers can't be seen. Score the module that "
-                "it was made of; what is computed faster then, torch.compile may do as well."
-            )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise LayerError("No parameter of the model is trained, so no example has a gradient. Unfreeze a layer.")
 
 
 def _state(model: nn.Module) -> Hashable:
@@ -194,15 +155,17 @@ def _runnable(forward: Forward, unit: Unit) -> Unit:
     """A unit, without torch.func where that does not bear what the host does; or one that does not run it again."""
     if unit.way != "fallback":
         return unit
+    why = "it can't be run again for an example alone"
     for tried in (unit, replace(unit, vectorised=False)):
         try:
             replace(forward, plan=Plan((tried,))).parts(again=True)
         except LayerError:
-            raise
+            why = "run again it computes something else, as what draws at random does"
         except Exception:  # of whatever kind a module has for what it does not expect
             continue
-        return tried
-    return replace(unit, way="loop", why=f"{unit.why}, and it can't be run again for an example alone")
+        else:
+            return tried
+    return replace(unit, way="loop", why=f"{unit.why}, and {why}")
 
 
 def _differing(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: Plan) -> tuple[list[Unit], bool]:
@@ -213,33 +176,17 @@ def _differing(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, pl
     if not wrong and plan.of("pieces", "copies"):
         with torch.enable_grad():  # some models do other things without
             plain, again = (loss(model(inputs), targets).detach() for _ in range(2))
-        relative, _ = TOLERANCES.get(plain.dtype, COARSE)
+        far = relative(plain.dtype)
         # What draws at random can't be compared with what it would have been.
-        if torch.equal(plain, again) and not torch.allclose(forward.losses, plain, relative, relative):
+        if torch.equal(plain, again) and not torch.allclose(forward.losses, plain, far, far):
             return plan.of("copies") or plan.of("pieces"), is_seen
     return wrong, is_seen
 
 
-def _company(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> str | None:
-    """How an example's loss depends on which others it comes with, in words; None: it doesn't, or nobody can tell."""
-    inputs, targets = inputs[: SIZES[0]], targets[: SIZES[0]]
-    if len(inputs) < SIZES[0]:
-        return None
-    others = [1, 0]  # the third is missing, and these two are in another order
-    with torch.enable_grad():
-        together, again = (loss(model(inputs), targets).detach() for _ in range(2))
-        if not torch.equal(together, again):  # it draws at random
-            return None
-        apart = loss(model(inputs[others]), targets[others]).detach()
-    relative, _ = TOLERANCES.get(together.dtype, COARSE)
-    difference = (together[others] - apart).abs()
-    if not bool((difference > relative * together.abs().max()).any()):
-        return None
-    return (
-        "An example's loss is another one when the minibatch is another: the model or the loss mixes or reorders "
-        "examples, or divides by their number, so that none has a gradient of its own. Take that out; a loss is not "
-        "to be averaged over examples, nor its targets, of shape (B,), broadcast against outputs of shape (B, 1)."
-    )
+def _company(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: Plan) -> str | None:
+    """See company. A fallback that is a loop was not seen to give for an example alone what it gives in company."""
+    is_untold = any(unit.by_example for unit in plan.of("loop"))
+    return company(loss, model, inputs[: SIZES[0]], targets[: SIZES[0]], is_untold)
 
 
 def _is_rounding(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, wrong: Sequence[Unit]) -> bool:
@@ -287,12 +234,3 @@ def _precision(forward: Forward, unit: Unit, deltas: Sequence[Tensor | None]) ->
 
 def _wide(values: Tensor) -> Tensor:
     return values.double() if values.is_floating_point() else values
-
-
-def _complaint(wrong: list[Unit]) -> str:
-    ways = "; ".join(f"{unit.name}, found by {unit.way}, since {unit.why}" for unit in wrong)
-    return (
-        f"The gradient norms of {len(wrong)} parts of the model are not what plain autograd gives for each example "
-        f"alone: {ways}. Either the model mixes or reorders the examples of a minibatch, so that none has a gradient "
-        "of its own: take that out; or a rule is wrong: please report it, with the layer."
-    )
