@@ -254,5 +254,16 @@ def reached(losses: Tensor, calls: Iterable[Call] = (), stops: Iterable[Gradient
     return found
 
 
+def with_part(losses: Tensor, calls: Iterable[Call]) -> list[Call]:
+    """The calls of which some output has a part in the losses."""
+    seen, waiting = set[Node](), [losses.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    return [call for call in calls if any(edge.node in seen for edge in call.edges.values())]
+
+
 def _has_gradient(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad

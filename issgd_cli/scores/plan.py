@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from issgd_cli.errors import LayerError
-from issgd_cli.scores.calls import Call, Copied, Pieces, Record, reached
+from issgd_cli.scores.calls import Call, Copied, Pieces, Record, reached, with_part
 from issgd_cli.scores.rules import PIECES, objection
 
 # Of what forward passes save, at once: minibatches that need more are gone through in slices.
@@ -38,6 +38,8 @@ class Unit:
         axes: Of the copies: see Copied; by the parameter's name.
         by_example: Of the fallback: which arguments of the host's calls hold an example a row.
         vectorised: Of the fallback: by torch.func for many examples at once, else in a loop.
+        far: Of the fallback: how far, relative, what is run again may be from what it was. Beyond half precision's
+            rounding until the first look has seen how near it comes.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Unit:
     axes: Mapping[str, int] = field(default_factory=dict)
     by_example: tuple[bool, ...] = ()
     vectorised: bool = True
+    far: float = 0.1
 
     @property
     def host(self) -> nn.Module:
@@ -97,12 +100,15 @@ class Plan:
     def of_pass(self, model: nn.Module, record: Record, losses: Tensor) -> "Plan":
         """This plan for what a pass has done, where parameters without a part in the first look's loss may have one.
 
+        What is called more often than at the look, or otherwise, is left to the loop.
+
         Raises:
             LayerError: It has used a parameter in another way than this plan is for; names the module.
         """
         closed = self.of("rule", "pieces")  # types that are known to use no parameters but their own
         calls = [call for unit in closed for call in record.calls.get(unit.host, [])]
         beside = reached(losses, calls, record.copies.values())
+        looped: dict[Unit, Unit] = {}
         for unit in self.of("rule", "pieces", "copies", "fallback"):
             own = record.calls.get(unit.host, [])
             if any(call.changed for call in own):
@@ -113,14 +119,16 @@ class Plan:
             around = beside if unit.way != "fallback" else reached(losses, own)
             live = [call for call in own if call.edges]
             is_whole = unit.way == "pieces" and bool(live) and (len(own) > 1 or unit.host not in record.taps)
-            if is_whole or any(id(each) in around for each in unit.parameters.values()):
+            if is_whole or (unit.way == "rule" and len(live) > 1 and len(with_part(losses, live)) > 1):
+                looped[unit] = replace(unit, way="loop", why="it is called otherwise than at the first look")
+            elif any(id(each) in around for each in unit.parameters.values()):
                 raise LayerError(used_otherwise(unit))
         left = beside - {id(each) for unit in self.units for each in unit.parameters.values()}
         new = {name: each for name, each in model.named_parameters() if id(each) in left} if left else {}
-        if not new:
+        if not new and not looped:
             return self
-        unit = _loop(model, new, "they had no part in the loss when the model was looked at first")
-        return replace(self, units=(*self.units, unit))
+        late = [_loop(model, new, "they had no part in the loss when the model was looked at first")] if new else []
+        return replace(self, units=(*(looped.get(unit, unit) for unit in self.units), *late))
 
 
 def used_otherwise(unit: Unit) -> str:

@@ -13,6 +13,7 @@ from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.losses.per_example import per_example
 from issgd_cli.scores import score, weighted_backward
 from issgd_cli.scores.first_look import plan_of
+from issgd_cli.scores.gradient_norm import forward
 from tests.loops import normal, squares_one_by_one
 
 CLASSES = 5
@@ -180,15 +181,31 @@ def test_what_is_given_no_plain_minibatch_is_right_all_the_same(
     check(model, inputs)
 
 
-def test_sequences_that_are_packed_only_later_are_refused() -> None:
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_what_is_called_more_often_later_is_left_to_the_loop_if_that_has_a_part_in_the_loss(is_dead: bool) -> None:
+    def often(model: Any, inputs: Tensor) -> Any:
+        hidden = model.part(inputs).tanh()
+        again = model.part(hidden).tanh() if model.on else hidden
+        return model.last(hidden if is_dead else again)
+
+    model, inputs = Model(often, part=nn.Linear(6, 6), last=nn.Linear(6, CLASSES)), normal(8, 6)
+    check(model, inputs)
+    model.on = True
+    check(model, inputs)
+    passed = forward(cross_entropy, model, inputs.double(), LABELS)
+    assert [unit.way for unit in passed.plan.units] == ["rule" if is_dead else "loop", "rule"]
+    model.on = False
+    check(model, inputs)
+
+
+def test_sequences_that_are_packed_only_later_are_left_to_the_loop() -> None:
     def sometimes(model: Any, inputs: Tensor) -> Any:
         return packed(model, inputs) if model.on else model.last(model.part(inputs)[1][0][-1])
 
     model, inputs = Model(sometimes, part=nn.LSTM(6, 6, batch_first=True), last=nn.Linear(6, CLASSES)), normal(8, 4, 6)
     check(model, inputs)
     model.on = True
-    with pytest.raises(LayerError, match=r"part \(LSTM\) is not used as it was"):
-        check(model, inputs)
+    check(model, inputs)
 
 
 @pytest.mark.parametrize("part", [nn.LSTM(6, 6), nn.MultiheadAttention(6, 2)])
