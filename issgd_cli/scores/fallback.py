@@ -8,6 +8,7 @@ has computed, of the same, there are no norms.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,8 +20,8 @@ from issgd_cli.scores.plan import Unit
 
 # Gradients of so many bytes are held at once.
 BUDGET = 64 * 2**20
-# Further off than half precision's rounding, relative: what is run again computes something else.
-FAR = 0.1
+# So many times further off than at the first look, or than one rounding, what is run again computes something else.
+SLACK = 100
 
 Values = Mapping[str, Tensor]
 Rows = Sequence[Sequence[Tensor]]  # of each call, what it was given of one example, or of each
@@ -42,6 +43,18 @@ def squared_norms(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | N
         LayerError: Run again the host is not what it was: it draws at random, looks at the other examples, or has
             changed.
     """
+    return _compared(unit, calls, deltas)[0]
+
+
+def measured(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | None]) -> Unit:
+    """The unit, which from then on may be off no further than now, and some slack. Args and errors: as above."""
+    _, distances = _compared(unit, calls, deltas)
+    eps = max(torch.finfo(delta.dtype).eps for delta in deltas if delta is not None)
+    return replace(unit, far=min(unit.far, SLACK * max(float(distances.max()), eps)))
+
+
+def _compared(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """What `squared_norms` gives; and how far what is run again is from what it was, of each example, shape (B,)."""
     live = [delta for delta in deltas if delta is not None]
     given = [[each.detach() for each in _of_examples(unit, call)] for call in calls]
     values = {name: parameter.detach() for name, parameter in unit.parameters.items()}
@@ -75,8 +88,7 @@ def squared_norms(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | N
             if "randomness" not in str(error):
                 raise
             raise _other(unit) from None
-        _refuse_others(unit, far)
-        return found
+        return found, _near(unit, far)
     alone, distances = [], []
     for number in range(examples):
         leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
@@ -87,8 +99,7 @@ def squared_norms(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | N
         ends, ways = [output for output, _ in pairs], [delta for _, delta in pairs]
         gradients = torch.autograd.grad(ends, list(leaves.values()), ways, allow_unused=True) if ends else ()
         alone.append(_summed([gradient for gradient in gradients if gradient is not None]))
-    _refuse_others(unit, torch.stack(distances))
-    return torch.stack(alone)
+    return torch.stack(alone), _near(unit, torch.stack(distances))
 
 
 def _distance(found: Sequence[Tensor], places: Sequence[int], known: Sequence[Tensor]) -> Tensor:
@@ -100,9 +111,11 @@ def _distance(found: Sequence[Tensor], places: Sequence[int], known: Sequence[Te
     return apart / torch.stack([then.abs().float().sum() for then in known]).sum().clamp(min=1e-30)
 
 
-def _refuse_others(unit: Unit, distances: Tensor) -> None:
-    if bool((distances > FAR).any()):
+def _near(unit: Unit, distances: Tensor) -> Tensor:
+    """The distances, unless one is further than the unit bears."""
+    if bool((distances > unit.far).any()):
         raise _other(unit)
+    return distances
 
 
 def _other(unit: Unit) -> LayerError:

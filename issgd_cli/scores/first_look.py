@@ -4,13 +4,14 @@ A few of the examples are run, in minibatches of two sizes. What has no rule and
 token, is tried as a copy an example. The squares of each unit of the plan are held against a backward pass for each
 example alone; where they differ, the copy is given up for the fallback, and everything else is an error, which names
 the layer. Where there is no gradient yet, as behind weights that begin at 0, there is nothing to compare: the next
-minibatch is looked at, too. An example's loss must not depend on which others it comes with.
+minibatch is looked at, too, and then one ever more rarely. An example's loss must not depend on which others it comes
+with.
 """
 
 import copy
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from weakref import WeakKeyDictionary
 
@@ -20,8 +21,9 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from issgd_cli.errors import LayerError, LossError
 from issgd_cli.losses import Loss
-from issgd_cli.scores.calls import Copied, recorded, weighed
+from issgd_cli.scores.calls import Call, Copied, recorded, weighed
 from issgd_cli.scores.company import COARSE, TOLERANCES, company, relative
+from issgd_cli.scores.fallback import measured
 from issgd_cli.scores.forward import Forward, run, squared_rows
 from issgd_cli.scores.plan import Plan, Unit, assigned, stricter
 from issgd_cli.scores.refusals import differing, explained_calls, refuse_unsupported
@@ -32,7 +34,28 @@ SIZES = (3, 2)
 # A learned scale of (width,) is a copy of (B, 1, width) to a model that uses it on (B, T, width).
 MOST_AXES = 2
 
-_plans: "WeakKeyDictionary[nn.Module, tuple[Hashable, Plan]]" = WeakKeyDictionary()
+# Where a part has no gradient yet, the model is looked at again after 1, 2, 4, ... minibatches, up to so many.
+MOST_BETWEEN = 64
+
+
+@dataclass
+class _Looked:
+    """What a look has found.
+
+    Attributes:
+        state: Of the model's layers.
+        plan: For these.
+        interval: Minibatches from this look to the next, if there is to be one.
+        left: Of these.
+    """
+
+    state: Hashable
+    plan: Plan
+    interval: int
+    left: int
+
+
+_plans: "WeakKeyDictionary[nn.Module, _Looked]" = WeakKeyDictionary()
 
 
 def plan_of(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
@@ -43,11 +66,17 @@ def plan_of(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Pl
     """
     state = _state(model)
     known = _plans.get(model)
-    if known is None or known[0] != state:
-        known = (state, look(loss, model, inputs, targets))
-        if len(inputs) >= SIZES[0] and known[1].is_seen:  # a look at one example sees no mixing
-            _plans[model] = known
-    return known[1]
+    if known is not None and known.state == state:
+        known.left -= not known.plan.is_seen
+        if known.left > 0:
+            return known.plan
+        interval = min(2 * known.interval, MOST_BETWEEN)
+    else:
+        interval = 1
+    plan = look(loss, model, inputs, targets)
+    if len(inputs) >= SIZES[0]:  # a look at one example sees no mixing
+        _plans[model] = _Looked(state, plan, interval, interval)
+    return plan
 
 
 def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
@@ -147,24 +176,23 @@ def _settled(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan
     units = plan.units
     if plan.of("fallback"):  # whoever needs none need not load what torch.func loads
         forward = Forward.of(loss, model, inputs, targets, plan)
-        units = tuple(_runnable(forward, unit) for unit in units)
+        deltas = forward.deltas()
+        units = tuple(_runnable(unit, forward.record.calls.get(unit.host, []), deltas.get(unit)) for unit in units)
     return Plan(units, sum(saved) // len(inputs))
 
 
-def _runnable(forward: Forward, unit: Unit) -> Unit:
+def _runnable(unit: Unit, calls: Sequence[Call], deltas: Sequence[Tensor | None] | None) -> Unit:
     """A unit, without torch.func where that does not bear what the host does; or one that does not run it again."""
-    if unit.way != "fallback":
+    if unit.way != "fallback" or deltas is None:
         return unit
     why = "it can't be run again for an example alone"
     for tried in (unit, replace(unit, vectorised=False)):
         try:
-            replace(forward, plan=Plan((tried,))).parts(again=True)
+            return measured(tried, calls, deltas)
         except LayerError:
             why = "run again it computes something else, as what draws at random does"
         except Exception:  # of whatever kind a module has for what it does not expect
             continue
-        else:
-            return tried
     return replace(unit, way="loop", why=f"{unit.why}, and {why}")
 
 

@@ -44,7 +44,13 @@ def choosing(own: Own, inputs: Tensor) -> Tensor:
     return inputs @ own.weight.tanh() if float(inputs.sum()) > 0 else inputs @ own.weight.sin() * 2
 
 
-@pytest.mark.parametrize("does", [dropping, skipping, choosing])
+def leaning(own: Own, inputs: Tensor) -> Tensor:
+    """On the other examples, by a hundredth."""
+    found = inputs @ own.weight
+    return found if own.is_first else found + 0.01 * (found.mean(0, keepdim=True) - found)
+
+
+@pytest.mark.parametrize("does", [leaning, dropping, skipping, choosing])
 def test_what_computes_something_else_when_it_is_run_again_is_refused(does: Callable[[Any, Tensor], Tensor]) -> None:
     model, inputs = nn.Sequential(Own(does), nn.Linear(6, CLASSES)), normal(8, 6)
     inputs[:3] = inputs[:3].abs()

@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from issgd_cli.errors import LayerError, LossError
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.losses.per_example import per_example
-from issgd_cli.scores import score
-from issgd_cli.scores.first_look import plan_of
+from issgd_cli.scores import first_look, score
+from issgd_cli.scores.first_look import look, plan_of
 from tests.loops import normal, squares_one_by_one
 from tests.scores.test_plan import CLASSES, LABELS, Model, check
 
@@ -193,6 +193,24 @@ def test_a_first_look_that_saw_nothing_is_not_the_last(value: float) -> None:
     plan = plan_of(cross_entropy, model, inputs, LABELS)
     assert plan.is_seen
     assert plan_of(cross_entropy, model, inputs, LABELS) is plan
+
+
+def test_what_never_has_a_gradient_is_looked_at_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = Model(lambda own, inputs: own.last(inputs) + 0 * own.first(inputs)), normal(8, 6)
+    model.first, model.last = nn.Linear(6, CLASSES), nn.Linear(6, CLASSES)
+    looks: list[int] = []
+
+    def counted(*given: Any) -> Any:
+        looks.append(done)
+        return look(*given)
+
+    monkeypatch.setattr(first_look, "look", counted)
+    for done in range(300):  # noqa: B007
+        plan_of(cross_entropy, model, inputs, LABELS)
+    assert looks == [0, 1, 3, 7, 15, 31, 63, 127, 191, 255]
+    model.last.requires_grad_(False)
+    plan_of(cross_entropy, model, inputs, LABELS)
+    assert looks[-1] == 299  # the state is another
 
 
 def test_the_first_look_leaves_buffers_as_they_were() -> None:
