@@ -45,7 +45,7 @@ def company(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, must_
             return loss(model(inputs[rows]), targets[rows]).detach()
 
     def again(rows: list[int]) -> Tensor:
-        with _put_back(inputs.device):
+        with put_back(inputs.device):
             return losses(rows)
 
     everyone, others = [0, 1, 2], [1, 0]  # the third is missing, and these two are in another order
@@ -74,7 +74,7 @@ def _differs(one: Tensor, other: Tensor, whole: Tensor) -> bool:
 
 
 @contextmanager
-def _put_back(device: torch.device) -> Iterator[None]:
+def put_back(device: torch.device) -> Iterator[None]:
     """Puts the global generators back to where they were, so that the next run draws the same."""
     own, numpys = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

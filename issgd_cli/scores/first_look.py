@@ -22,7 +22,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from issgd_cli.errors import LayerError, LossError
 from issgd_cli.losses import Loss
 from issgd_cli.scores.calls import Call, Copied, recorded, weighed
-from issgd_cli.scores.company import COARSE, TOLERANCES, company, relative
+from issgd_cli.scores.company import COARSE, TOLERANCES, company, put_back, relative
 from issgd_cli.scores.fallback import measured
 from issgd_cli.scores.forward import Forward, run, squared_rows
 from issgd_cli.scores.plan import Plan, Unit, assigned, stricter
@@ -84,8 +84,7 @@ def look(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor) -> Plan:
     refuse_unsupported(model)
     if not len(inputs):
         raise LossError("There is no example to look at the model with: give a minibatch of one at least.")
-    devices = [inputs.device] if inputs.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), _unchanged(model), explained_calls(model, inputs):
+    with put_back(inputs.device), _unchanged(model), explained_calls(model, inputs):
         plan = _planned(loss, model, inputs, targets, [])
         copies = _to_copy(plan)
         if not _borne(loss, model, inputs, targets, copies):

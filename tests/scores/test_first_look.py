@@ -1,9 +1,11 @@
 """What the first look at a model sees, what it leaves behind, and what is refused by name."""
 
 import copy
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -211,6 +213,18 @@ def test_what_never_has_a_gradient_is_looked_at_ever_more_rarely(monkeypatch: py
     model.last.requires_grad_(False)
     plan_of(cross_entropy, model, inputs, LABELS)
     assert looks[-1] == 299  # the state is another
+
+
+def test_the_first_look_puts_the_global_generators_back() -> None:
+    class Drawing(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs * (1 + random.random() + np.random.random() + torch.rand(()))
+
+    model = nn.Sequential(Drawing(), nn.Linear(6, CLASSES))
+    before = random.getstate(), str(np.random.get_state()), torch.get_rng_state()
+    plan_of(cross_entropy, model, normal(8, 6), LABELS)
+    assert torch.equal(torch.get_rng_state(), before[2])
+    assert (random.getstate(), str(np.random.get_state())) == before[:2]
 
 
 def test_the_first_look_leaves_buffers_as_they_were() -> None:
