@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from issgd_cli.config.validation import resolve
 from issgd_cli.errors import RunError
 from issgd_cli.files import write_text, writing
 from issgd_cli.locks import HeldError, held, is_held
+from issgd_cli.runs.checkout import checkout
 
 State = Literal["queued", "running", "finished", "failed", "interrupted"]
 
@@ -254,26 +254,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def checkout() -> dict[str, Any] | None:
-    """Commit of the checkout that this code runs from, and whether it is dirty; None when it is installed without one.
-
-    Results that are made again beside a run change nothing of it: they leave the checkout clean.
-    """
-    here = Path(__file__).parent
-    try:
-        ours = subprocess.run(
-            ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, check=False
-        )
-        if ours.returncode:
-            return None
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-        status = ["git", "status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)results"]
-        dirty = subprocess.run(status, cwd=here, capture_output=True, check=False)
-    except OSError:
-        return None
-    return {"commit": commit.stdout.strip(), "dirty": bool(dirty.stdout)}
 
 
 def command_line() -> list[str]:

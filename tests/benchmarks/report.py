@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from issgd_cli.runs.folder import checkout
+from issgd_cli.runs.checkout import checkout
 from tests.benchmarks.timing import Quartiles
 
 RESULTS = Path(__file__).parents[2] / "results" / "reference" / "bench"

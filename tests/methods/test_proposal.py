@@ -240,7 +240,7 @@ def test_a_bad_usable_norm_is_refused_and_an_unusable_one_is_not_looked_at(bad: 
 
 
 def test_usable_norms_that_are_all_zero_are_refused_with_a_remedy() -> None:
-    with pytest.raises(WeightError, match=r"positive `proposal\.smoothing`"):
+    with pytest.raises(WeightError, match=r"Set `smoothing` \(of a run: `proposal\.smoothing`\) to a positive number"):
         proposal(np.zeros(5), np.ones(5, bool), 0.0)
     np.testing.assert_allclose(probabilities(proposal(np.zeros(5), np.ones(5, bool), 1.0)), 0.2)
 
