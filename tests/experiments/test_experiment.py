@@ -542,7 +542,9 @@ def test_a_run_of_quick_before_it_was_simulated_keeps_its_name() -> None:
     assert [run.folder(Path()).path.parent.name for run in runs] == QUICK_BEFORE.split()
 
 
-@pytest.mark.parametrize("name", ["crossed", "own-norms", "paper-simulated", "quick", "size", "threshold"])
+@pytest.mark.parametrize(
+    "name", ["crossed", "own-norms", "paper-simulated", "quick", "size", "staleness", "svhn-small", "threshold"]
+)
 def test_the_runs_behind_a_reference_are_the_experiments(name: str) -> None:
     """Of the references that were made since a run's name leaves out what is default."""
     found = list((EXPERIMENTS.parent / f"results/reference/{name}").rglob("manifests.json"))  # one a dataset
