@@ -131,10 +131,10 @@ def figures_of(runs: Runs) -> dict[int, ModuleType]:
 
 
 def sources_of(runs: Runs) -> list[Source]:
-    """What curves there are of: records of the database, where somebody scored any, and audits; the former if none."""
+    """What curves there are of: audits, and the database's records, which only a follower's runs may do without."""
     recorded = {quantity for run in runs.runs for quantity in run.trace["quantity"].unique()}
     found: dict[Source, bool] = {
-        "database": "loss/train" in recorded,
+        "database": FIRST_PAPER in runs.papers or "loss/train" in recorded,
         "audit": any(quantity.startswith("audit/") for quantity in recorded),
     }
     return [source for source, there in found.items() if there] or ["database"]
