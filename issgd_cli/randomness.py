@@ -24,6 +24,7 @@ Role = Literal[
     "label_noise",  # which training labels are wrong, by data.split_seed, and what they say
     "presample",  # examples that the master looks at before it draws (methods/dlis.py); index: step
     "pruning",  # examples left out of an epoch, or for good; index: epoch
+    "blocks",  # the master's minibatches of a block, drawn at once; index: its first step
 ]
 
 # A role's number is part of its draws: append to Role, never reorder it.

@@ -23,6 +23,7 @@ class Part:
         has_settings: Whether the module has a Section called Settings.
         defaults: Section -> key -> value of the configurations that name it.
         by_scores: Of a method: whether it draws by what workers score; where it doesn't they only measure.
+        by_proposal: Of a method: whether all of a minibatch is drawn from one proposal, as `proposal.draws` says.
         paper: Of a method: whose claims are about it (claims/papers.py); empty: nobody's, or a baseline of all.
     """
 
@@ -30,6 +31,7 @@ class Part:
     has_settings: bool = False
     defaults: Defaults = field(default_factory=dict)
     by_scores: bool = False
+    by_proposal: bool = False
     paper: str = ""
 
     def load(self) -> Any:
@@ -73,12 +75,12 @@ BASELINE: Defaults = {"master": {"publish_every_steps": 512}, "worker": {"count"
 METHODS = Registry(
     "proposal.method",
     {
-        "issgd": Part("issgd_cli.methods.issgd:ISSGD", by_scores=True, paper="alain-2015"),
+        "issgd": Part("issgd_cli.methods.issgd:ISSGD", by_scores=True, by_proposal=True, paper="alain-2015"),
         "sgd": Part("issgd_cli.methods.sgd:SGD", defaults=BASELINE),
         "reshuffled": Part("issgd_cli.methods.reshuffled:Reshuffled", defaults=BASELINE),
-        "online": Part("issgd_cli.methods.online:Online", True, BASELINE, paper="salaun-2023"),
-        "adaptive": Part("issgd_cli.methods.adaptive:Adaptive", True, BASELINE, paper="salaun-2023"),
-        "pruning": Part("issgd_cli.methods.pruning:Pruning", True, BASELINE, paper="salaun-2023"),
+        "online": Part("issgd_cli.methods.online:Online", True, BASELINE, by_proposal=True, paper="salaun-2023"),
+        "adaptive": Part("issgd_cli.methods.adaptive:Adaptive", True, BASELINE, by_proposal=True, paper="salaun-2023"),
+        "pruning": Part("issgd_cli.methods.pruning:Pruning", True, BASELINE, by_proposal=True, paper="salaun-2023"),
         "mis": Part("issgd_cli.methods.multiple:Multiple", True, BASELINE, paper="salaun-2024"),
         "omis": Part("issgd_cli.methods.optimal:Optimal", True, BASELINE, paper="salaun-2024"),
         "dlis": Part("issgd_cli.methods.dlis:DLIS", has_settings=True, defaults=BASELINE),

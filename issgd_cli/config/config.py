@@ -82,6 +82,13 @@ class Config(Section):
             if self.master.steps is None:
                 raise ValueError("exact mode ends by master.steps, not by the clock; set master.steps")
         self._check_schedule()
+        if self.proposal.draws != "independent" and not METHODS.parts[self.proposal.method].by_proposal:
+            able = ", ".join(repr(name) for name, part in METHODS.parts.items() if part.by_proposal)
+            raise ValueError(
+                f"proposal.draws = '{self.proposal.draws}' is for methods that draw from one proposal, {able}, and "
+                f"proposal.method is '{self.proposal.method}'; leave it out, or for uniform draws set "
+                "proposal.method = 'reshuffled'"
+            )
         if self.model.arguments and self.model.network in NETWORKS:
             raise ValueError(
                 f"model.arguments are for a function of your own, package.module:function, and model.network is "

@@ -89,6 +89,9 @@ class ProposalSection(Section):
     staleness_limit_versions: Positive | None = None
     limit_mode: Literal["drop", "fill"] = "drop"
     minimum_usable_fraction: Fraction = 0.1
+    # systematic: a block of draws at once, each example as often as it should come, but for one (methods/blocks.py)
+    draws: Literal["independent", "systematic"] = "independent"
+    block: Annotated[Number, Field(gt=0, le=1)] = 1.0  # epochs that it is long
 
 
 class Master(Section):

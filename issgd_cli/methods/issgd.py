@@ -38,10 +38,13 @@ class ISSGD(Method):
         return proposal(norms, usable, constant, settings.limit_mode, settings.minimum_usable_fraction)
 
     def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
+        if self.blocks is not None:
+            return Drawn(*self.blocks.draw(step, lambda: self.proposal))
         indices, factors = self.proposal.draw(generator(self.config.seed, "draws", step), size)
         return Drawn(indices.to(self.device), factors.float().to(self.device))
 
     def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
+        super().learn(step, drawn, seen, squared_norms)
         if self.own is not None and squared_norms is not None:
             self.own.pending.append((drawn.indices, squared_norms.sqrt()))
 

@@ -17,6 +17,7 @@ from issgd_cli.config.config import Config
 from issgd_cli.equations import alain2015
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.losses import Objective
+from issgd_cli.methods.blocks import Blocks
 from issgd_cli.methods.proposal import Proposal, usable_norms
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.methods.table import Float32s, Table
@@ -103,6 +104,7 @@ class Method(ABC):
         reads_pairs: Whether it looks at norms of two versions.
         in_use: What it draws from; None before the first look at the table, while draws are uniform.
         proposal: Its distribution.
+        blocks: Minibatches that are drawn many at once, if `proposal.draws` has it so.
         examples: N.
         remembers: How many gradients it keeps from step to step; 0: none, as most.
         remembered: These, T numbers each, float32, shape (remembers, T). The master makes room for them; checkpoints
@@ -120,6 +122,7 @@ class Method(ABC):
         self.in_use: Refreshed | None = None
         self.proposal = Proposal.uniform(examples).on(device)
         self.remembered = torch.zeros((0, 0), device=device)
+        self.blocks = None if config.proposal.draws == "independent" else Blocks(config, examples, device)
 
     @abstractmethod
     def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
@@ -161,8 +164,10 @@ class Method(ABC):
         """The direction to descend, of J gradients, parts of shape (J, *its shape); the only one there is."""
         return [part.squeeze(0) for part in gradients]
 
-    def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:  # noqa: B027
+    def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
         """Takes in what the minibatch of a step has given, norms where it needs them, shape (B,). Most don't care."""
+        if self.blocks is not None:
+            self.blocks.taken(step)
 
     def settle(self, version: int, seconds: float) -> None:  # noqa: B027
         """Told at each publication of which version the minibatches since the last one were; nobody asks meanwhile."""
@@ -195,21 +200,23 @@ class Method(ABC):
 
     def weights_in_use(self) -> Float64s:
         """What the next minibatch's examples are drawn in proportion to, for audits, shape (N,)."""
-        return self.proposal.weights
+        return self.proposal.weights if self.blocks is None else self.blocks.weights_or(self.proposal.weights)
 
     def learned(self) -> dict[str, NDArray[Any]]:
         """What its own minibatches have taught it, numbers alone: in every checkpoint, of the same shapes all run long.
 
         A run goes on from it to the bit, from the middle of an epoch, too.
         """
-        return {}
+        return {} if self.blocks is None else self.blocks.learned()
 
-    def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:  # noqa: B027
+    def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:
         """Goes on from `learned()`, whose names, types and shapes have been checked.
 
         Raises:
             ValueError: A value that it can't have learned.
         """
+        if self.blocks is not None:
+            self.blocks.recall(learned)
 
     def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
         """What it goes on from besides, as numbers and arrays: what was made of the table, and what stands above that.

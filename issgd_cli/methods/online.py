@@ -60,11 +60,14 @@ class Online(Method):
     def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
         if not self.is_filled:
             return self.first_epoch.draw(step, size)
+        if self.blocks is not None:
+            return Drawn(*self.blocks.draw(step, lambda: Proposal.of(self.now())))
         places = torch.from_numpy(generator(self.config.seed, "draws", step).random(size))
         indices, inverse = self.importances.draw(places.to(self.device, non_blocking=True))
         return Drawn(indices, (inverse / self.drawable).float())  # 1 / (N p)
 
     def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
+        super().learn(step, drawn, seen, squared_norms)
         alpha = self.settings.alpha if self.is_filled else 0.0
         self.importances.renew(drawn.indices, self.found(seen), alpha, FLOOR * self.settings.epsilon)
         if (epochs := self.ended(step)) > 0:
@@ -85,6 +88,10 @@ class Online(Method):
         self.is_filled = True
 
     def weights_in_use(self) -> Float64s:
+        return self.now() if self.blocks is None else self.blocks.weights_or(self.now())
+
+    def now(self) -> Float64s:
+        """q, or what the first epoch draws by."""
         return self.importances.values.cpu().numpy().copy() if self.is_filled else np.ones(self.examples)
 
     def settle(self, version: int, seconds: float) -> None:
@@ -101,9 +108,11 @@ class Online(Method):
         self.told = Proposal.of(state["told"])
 
     def learned(self) -> dict[str, NDArray[Any]]:
-        return {"importances": self.importances.values.cpu().numpy().copy(), "is_filled": np.array(self.is_filled)}
+        values = self.importances.values.cpu().numpy().copy()
+        return super().learned() | {"importances": values, "is_filled": np.array(self.is_filled)}
 
     def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:
+        super().recall(learned)
         values = learned["importances"]
         if values.min() < 0 or (learned["is_filled"] and not values.sum(-1).min() > 0):
             raise ValueError("its importances define no proposal")

@@ -86,11 +86,50 @@ class Proposal:
 
         Source: section 4.1.
         """
-        cumulative, weights = self.searched
+        cumulative, _ = self.searched
         places = torch.from_numpy(generator.random(size) * self.total).to(cumulative.device, non_blocking=True)
         # right=True never lands on a zero weight; where random() * total rounds up to the total it runs off the end.
         indices = torch.searchsorted(cumulative, places, right=True).clamp_(max=self.last)
-        return indices, importance_weights(weights, indices, mean=self.total / self.support)
+        return indices, self._factors(indices)
+
+    def draw_systematically(self, generator: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
+        """Examples drawn all at once, so that example i comes floor(size q_i) or ceil(size q_i) times.
+
+        In a random order, the examples lay their shares of [0, 1) end to end; `size` equal steps from a random start
+        land on those that are drawn, and these are shuffled. So each place holds example i with chance q_i: what is
+        estimated from one place is unbiased, as from independent draws, and places depend on each other. With equal
+        weights and size = N this is a shuffle of all. O(N + size).
+
+        Returns:
+            As `draw`.
+
+        Source: systematic sampling (Madow 1949), its list in random order.
+        """
+        order = generator.permutation(len(self.weights))
+        drawn = order[steps_along(self.weights[order], float(generator.random()), size)]
+        indices = torch.from_numpy(generator.permutation(drawn)).to(self.searched[0].device, non_blocking=True)
+        return indices, self._factors(indices)
+
+    def _factors(self, indices: Tensor) -> Tensor:
+        return importance_weights(self.searched[1], indices, mean=self.total / self.support)
+
+
+def steps_along(weights: Float64s, start: float, size: int) -> NDArray[np.int64]:
+    """Where so many equal steps along the weights, laid end to end, land; the first is `start` of a step from the edge.
+
+    Args:
+        weights: Shape (N,), non-negative, not all zero.
+        start: In [0, 1).
+        size: How many.
+
+    Returns:
+        Places in ascending order, never one of weight 0, shape (size,).
+    """
+    ends = np.cumsum(weights)
+    # Steps up to each end. Rounding may lose the last step, or put it behind the end: it is the last example's.
+    passed = np.minimum(np.ceil(ends * (size / ends[-1]) - start), size)
+    passed[ends == ends[-1]] = size
+    return np.repeat(np.arange(len(weights)), np.diff(passed, prepend=0.0).astype(np.int64))
 
 
 def usable_norms(norms: ArrayLike, usable: NDArray[np.bool_]) -> Float64s:

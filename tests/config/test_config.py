@@ -131,6 +131,8 @@ def changed(key: str) -> Any:
         "model.loss": "other",
         "proposal.smoothing": "variance-optimal",
         "proposal.limit_mode": "drop",
+        "proposal.draws": "systematic",
+        "proposal.block": 0.5,
         "master.reuse_own_norms": True,
         "master.mode": "exact",
         "worker.shares": [10, 1, 1],

@@ -76,11 +76,17 @@ MOST_STATE = {
 
 
 NOTHING = np.zeros((0, 0), np.float32)
+BY_PROPOSAL = [name for name, part in METHODS.parts.items() if part.by_proposal]
+# Blocks of one step and of two: 6 examples, minibatches of 4.
+DRAWS: list[tuple[str, list[str]]] = [(name, []) for name in METHODS] + [
+    (name, ["proposal.draws=systematic", f"proposal.block={block}"]) for name in BY_PROPOSAL for block in (0.1, 1.0)
+]
+every_method = pytest.mark.parametrize(("name", "draws"), DRAWS)
 
 
-def new(configured: Configured, name: str) -> Method:
+def new(configured: Configured, name: str, *draws: str) -> Method:
     settings = "master.minibatch_size=4", "master.steps=11"
-    config = relaxed(configured, f"proposal.method={name}", *settings, *MOST_STATE.get(name, []))
+    config = relaxed(configured, f"proposal.method={name}", *settings, *MOST_STATE.get(name, []), *draws)
     return METHODS[name](config, EXAMPLES, torch.device("cpu"))  # type: ignore[no-any-return]
 
 
@@ -109,10 +115,10 @@ def going_on(method: Method, steps: range) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_goes_on_from_its_state_to_the_same_bits(configured: Configured, name: str) -> None:
-    for steps in (1, 2, 5):  # within epochs of six examples
-        one, other = new(configured, name), new(configured, name)
+@every_method
+def test_a_method_goes_on_from_its_state_to_the_same_bits(configured: Configured, name: str, draws: list[str]) -> None:
+    for steps in (1, 2, 3, 5):  # within epochs of six examples
+        one, other = new(configured, name, *draws), new(configured, name, *draws)
         going_on(one, range(steps))
         state, learned = saved(one.state()), saved(one.learned())
         assert ("drawn" in state) == (name == "issgd")  # norms of the steps since the last publication
@@ -121,9 +127,9 @@ def test_a_method_goes_on_from_its_state_to_the_same_bits(configured: Configured
         assert going_on(one, range(steps, 11)) == going_on(other, range(steps, 11))
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_what_a_method_cannot_have_learned_is_refused(configured: Configured, name: str) -> None:
-    one, path = new(configured, name), Path("checkpoint.npz")
+@every_method
+def test_what_a_method_cannot_have_learned_is_refused(configured: Configured, name: str, draws: list[str]) -> None:
+    one, path = new(configured, name, *draws), Path("checkpoint.npz")
     learned = saved(one.learned())
     with pytest.raises(DamagedError, match=r"checkpoint\.npz"):
         recalled(one, {**learned, "other": np.zeros(3)}, NOTHING, path)
@@ -135,10 +141,10 @@ def test_what_a_method_cannot_have_learned_is_refused(configured: Configured, na
                 recalled(one, {**learned, spoilt: learned[spoilt] * 0 - 1}, NOTHING, path)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_minibatch_that_is_drawn_again_is_the_same(configured: Configured, name: str) -> None:
+@every_method
+def test_a_minibatch_that_is_drawn_again_is_the_same(configured: Configured, name: str, draws: list[str]) -> None:
     """An interrupted run may have drawn the minibatch that it is begun anew with."""
-    one = new(configured, name)
+    one = new(configured, name, *draws)
     for step in range(4):
         going_on(one, range(step, step + 1))
         looked = None

@@ -1,13 +1,19 @@
 """What each mode of drawing aims at, by listing every draw; and that every draw is where it belongs."""
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from issgd_cli.equations.alain2015 import Float64s, trace_of_covariance
 from issgd_cli.errors import WeightError
-from issgd_cli.methods.proposal import FLOOR, LimitMode, Proposal, proposal
+from issgd_cli.methods.proposal import FLOOR, LimitMode, Proposal, proposal, steps_along
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.randomness import generator
 from tests.draws import fixed
@@ -327,3 +333,81 @@ def test_cuda_draws_as_the_cpu_does() -> None:
             here.draw(generator(0, "draws", step), 128), there.draw(generator(0, "draws", step), 128), strict=True
         ):
             assert torch.equal(one, other.cpu())
+
+
+# Systematic draws
+
+
+class Chosen:
+    """A generator whose order, start and shuffle are these."""
+
+    def __init__(self, order: tuple[int, ...], start: float, shuffle: tuple[int, ...]) -> None:
+        self.order, self.start, self.shuffle = order, start, shuffle
+
+    def permutation(self, of: Any) -> NDArray[np.int64]:
+        return np.array(self.order) if np.ndim(of) == 0 else np.asarray(of)[list(self.shuffle)]
+
+    def random(self) -> float:
+        return self.start
+
+
+def systematic(distribution: Proposal, size: int) -> Iterator[tuple[float, NDArray[np.int64], Float64s]]:
+    """Every block of so many draws: its chance, indices and factors."""
+    weights = distribution.weights
+    orders, shuffles = (list(itertools.permutations(range(number))) for number in (len(weights), size))
+    for order in orders:
+        ends = weights[list(order)].cumsum() * size / weights.sum()
+        starts = np.unique(np.concatenate([[0.0, 1.0], np.round(ends % 1, 12)]))  # between two of them all is the same
+        for low, high in itertools.pairwise(starts):
+            for shuffle in shuffles:
+                random: Any = Chosen(order, (low + high) / 2, shuffle)
+                indices, factors = distribution.draw_systematically(random, size)
+                yield (high - low) / len(orders) / len(shuffles), indices.numpy(), factors.numpy()
+
+
+@pytest.mark.parametrize(("weights", "size"), [([1, 2, 0, 4, 1], 3), ([1, 1, 1, 1], 4), ([0.5, 7.5, 2], 4), ([3], 2)])
+def test_each_place_of_a_block_has_the_proposals_chances_and_each_example_its_share(
+    weights: list[float], size: int
+) -> None:
+    """Listed: every order, start and shuffle."""
+    distribution = Proposal.of(weights)
+    share = distribution.weights / distribution.weights.sum()
+    gradients = np.random.default_rng(0).normal(1, 1, (len(weights), 3))
+    chances, estimates, total = np.zeros((size, len(weights))), np.zeros((size, 3)), 0.0
+    for chance, indices, factors in systematic(distribution, size):
+        counts = np.bincount(indices, minlength=len(weights))
+        assert (np.abs(counts - size * share) < 1).all()
+        chances[np.arange(size), indices] += chance
+        estimates += chance * factors[:, None] * gradients[indices]
+        total += chance
+    assert total == pytest.approx(1)
+    np.testing.assert_allclose(chances, np.broadcast_to(share, chances.shape), atol=1e-12)
+    mean = gradients[share > 0].mean(0)
+    np.testing.assert_allclose(estimates, np.broadcast_to(mean, estimates.shape), rtol=1e-11)
+
+
+@pytest.mark.parametrize("examples", [1, 5, 1000])
+def test_a_block_of_all_at_equal_weights_is_a_shuffle(examples: int) -> None:
+    for seed in range(3):
+        random = generator(seed, "blocks")
+        indices, factors = Proposal.of(np.full(examples, 0.1)).draw_systematically(random, examples)
+        assert sorted(indices.tolist()) == list(range(examples))
+        np.testing.assert_allclose(factors, 1, rtol=1e-12)
+        if examples == 1000:
+            assert (np.diff(indices) < 0).sum() == pytest.approx(500, abs=60)
+
+
+@given(
+    weights=st.lists(st.one_of(st.just(0.0), st.floats(1e-12, 1e12)), min_size=1, max_size=20).filter(any),
+    start=st.one_of(st.sampled_from([0.0, LAST_RANDOM]), st.floats(0, LAST_RANDOM)),
+    size=st.integers(1, 5000),
+)
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+def test_steps_along_weights_land_as_often_as_they_should_and_never_on_none(
+    weights: list[float], start: float, size: int
+) -> None:
+    counts = np.bincount(steps_along(np.array(weights), start, size), minlength=len(weights))
+    assert counts.sum() == size
+    assert not counts[np.array(weights) == 0].any()
+    expected = size * np.array(weights) / np.sum(weights)
+    assert (np.abs(counts - expected) < 1 + 1e-9 * size).all()
