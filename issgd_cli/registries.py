@@ -83,6 +83,12 @@ METHODS = Registry(
         "pruning": Part("issgd_cli.methods.pruning:Pruning", True, BASELINE, by_proposal=True, paper="salaun-2023"),
         "mis": Part("issgd_cli.methods.multiple:Multiple", True, BASELINE, paper="salaun-2024"),
         "omis": Part("issgd_cli.methods.optimal:Optimal", True, BASELINE, paper="salaun-2024"),
+        "second-moment": Part(
+            "issgd_cli.methods.second_moment:SecondMoment",
+            True,
+            {**BASELINE, "proposal": {"draws": "systematic"}},
+            by_proposal=True,
+        ),
         "dlis": Part("issgd_cli.methods.dlis:DLIS", has_settings=True, defaults=BASELINE),
         "low": Part("issgd_cli.methods.low:LOW", has_settings=True, defaults=BASELINE),
         "infobatch": Part("issgd_cli.methods.infobatch:InfoBatch", has_settings=True, defaults=BASELINE),

@@ -1,12 +1,13 @@
 """A tiny table, and every minibatch that a method may draw from it: what its estimate is in expectation."""
 
 import itertools
+from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from issgd_cli.database import Layout, Published, Weights
 from issgd_cli.equations.alain2015 import Float64s
@@ -44,6 +45,29 @@ def fixed(numbers: ArrayLike) -> np.random.Generator:
             return values
 
     return cast(np.random.Generator, Fixed())
+
+
+def every_block(weights: Float64s, size: int) -> Iterator[tuple[float, np.random.Generator]]:
+    """Every systematic block of so many draws by these weights: its chance, and a generator that draws it."""
+
+    class Chosen:
+        def __init__(self, order: list[int], start: float, shuffle: list[int]) -> None:
+            self.order, self.start, self.shuffle = order, start, shuffle
+
+        def permutation(self, of: int | NDArray[np.int64]) -> NDArray[np.int64]:
+            return np.array(self.order) if isinstance(of, int) else of[self.shuffle]
+
+        def random(self) -> float:
+            return self.start
+
+    orders, shuffles = (list(itertools.permutations(range(number))) for number in (len(weights), size))
+    for order in orders:
+        ends = weights[list(order)].cumsum() * size / weights.sum()
+        starts = np.unique(np.concatenate([[0.0, 1.0], np.round(ends % 1, 12)]))  # between two of them all is the same
+        for low, high in itertools.pairwise(starts):
+            for shuffle in shuffles:
+                chosen = Chosen(list(order), (low + high) / 2, list(shuffle))
+                yield (high - low) / len(orders) / len(shuffles), cast(np.random.Generator, chosen)
 
 
 def seen_of(outputs: ArrayLike, losses: ArrayLike | None = None) -> Seen:

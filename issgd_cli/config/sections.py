@@ -15,6 +15,7 @@ from issgd_cli.config.values import (
     Rate,
     Seconds,
     Section,
+    Share,
     Smoothing,
     Text,
     Whole,
@@ -60,7 +61,7 @@ class Schedule(Section):
     kind: Literal["constant", "steps", "cosine"] = "constant"
     warmup_steps: Annotated[Whole, Field(ge=0, lt=2**53)] = 0  # rising linearly, before or over any of these
     milestones: tuple[Positive, ...] = ()  # of steps: after so many the rate falls
-    factor: Annotated[Number, Field(gt=0, le=1)] = 0.1  # of steps: to so much of what it was
+    factor: Share = 0.1  # of steps: to so much of what it was
     over_steps: Positive | None = None  # of cosine: from the whole rate to the last; None: master.steps
     final_fraction: Fraction = 0.0  # of cosine: what is left in the end
 
@@ -91,7 +92,7 @@ class ProposalSection(Section):
     minimum_usable_fraction: Fraction = 0.1
     # systematic: a block of draws at once, each example as often as it should come, but for one (methods/blocks.py)
     draws: Literal["independent", "systematic"] = "independent"
-    block: Annotated[Number, Field(gt=0, le=1)] = 1.0  # epochs that it is long
+    block: Share = 1.0  # epochs that it is long
 
 
 class Master(Section):

@@ -118,6 +118,7 @@ Text = Annotated[  # a path may hold much, but no line's end
     str, like(r"[^\x00-\x1f\x7f]{0,4096}", "must be one line of at most 4,096 letters, for instance data/svhn")
 ]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
+Share = Annotated[Number, Field(gt=0, le=1)]
 Seconds = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 Duration = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[Number, Field(ge=0, lt=1)]

@@ -17,9 +17,10 @@ from issgd_cli.randomness import generator
 class Blocks:
     """One block after the other, each of so many steps.
 
-    Within a block each example comes as often as the proposal says, but for one draw: what reshuffling does for equal
-    weights, `Proposal.draw_systematically` does for others. An epoch long, it covers all examples as an epoch does; a
-    part of one has younger weights, and covers less.
+    Its draws are systematic or independent, as `proposal.draws` says. Systematic ones have each example as often as the
+    proposal says, but for one draw: what reshuffling does for equal weights, `Proposal.draw_systematically` does for
+    others. An epoch long, a block covers all examples as an epoch does; a part of one has younger weights, and covers
+    less.
 
     A block stands, whatever is learned or read meanwhile: its factors are those of its own proposal, so each of its
     minibatches is unbiased given what its block began with.
@@ -34,6 +35,7 @@ class Blocks:
     def __init__(self, config: Config, examples: int, device: torch.device) -> None:
         """Of N examples, before the first."""
         self.seed, self.size, self.device = config.seed, config.master.minibatch_size, device
+        self.draws = config.proposal.draws
         self.steps = max(1, round(config.proposal.block * examples / self.size))
         self.next = self.until = 0
         self.proposal = Proposal.uniform(examples)
@@ -54,7 +56,8 @@ class Blocks:
     def _begin(self, until: int, proposal: Proposal) -> None:
         self.until, self.proposal = until, proposal
         random = generator(self.seed, "blocks", until - self.steps)
-        indices, factors = proposal.draw_systematically(random, self.steps * self.size)
+        draw = proposal.draw_systematically if self.draws == "systematic" else proposal.draw
+        indices, factors = draw(random, self.steps * self.size)
         self._drawn = indices.to(self.device), factors.float().to(self.device)
 
     def taken(self, step: int) -> None:

@@ -117,7 +117,9 @@ def test_who_leaves_within_a_block_stays_away(configured: Configured) -> None:
 
 @pytest.mark.parametrize("method", ["sgd", "reshuffled", "dlis", "low", "infobatch"])
 def test_methods_that_draw_otherwise_refuse_them(configured: Configured, method: str) -> None:
-    with pytest.raises(ConfigError, match=r"proposal\.draws.*'issgd', 'online', 'adaptive', 'pruning'"):
+    with pytest.raises(
+        ConfigError, match=r"proposal\.draws.*'issgd', 'online', 'adaptive', 'pruning', 'second-moment'"
+    ):
         configured(f"proposal.method={method}", SYSTEMATIC)
 
 

@@ -1,9 +1,5 @@
 """What each mode of drawing aims at, by listing every draw; and that every draw is where it belongs."""
 
-import itertools
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +12,7 @@ from issgd_cli.errors import WeightError
 from issgd_cli.methods.proposal import FLOOR, LimitMode, Proposal, proposal, steps_along
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.randomness import generator
-from tests.draws import fixed
+from tests.draws import every_block, fixed
 
 LAST_RANDOM = 1 - 2.0**-53  # the largest number that a generator's random() gives
 N = 12
@@ -338,33 +334,6 @@ def test_cuda_draws_as_the_cpu_does() -> None:
 # Systematic draws
 
 
-class Chosen:
-    """A generator whose order, start and shuffle are these."""
-
-    def __init__(self, order: tuple[int, ...], start: float, shuffle: tuple[int, ...]) -> None:
-        self.order, self.start, self.shuffle = order, start, shuffle
-
-    def permutation(self, of: Any) -> NDArray[np.int64]:
-        return np.array(self.order) if np.ndim(of) == 0 else np.asarray(of)[list(self.shuffle)]
-
-    def random(self) -> float:
-        return self.start
-
-
-def systematic(distribution: Proposal, size: int) -> Iterator[tuple[float, NDArray[np.int64], Float64s]]:
-    """Every block of so many draws: its chance, indices and factors."""
-    weights = distribution.weights
-    orders, shuffles = (list(itertools.permutations(range(number))) for number in (len(weights), size))
-    for order in orders:
-        ends = weights[list(order)].cumsum() * size / weights.sum()
-        starts = np.unique(np.concatenate([[0.0, 1.0], np.round(ends % 1, 12)]))  # between two of them all is the same
-        for low, high in itertools.pairwise(starts):
-            for shuffle in shuffles:
-                random: Any = Chosen(order, (low + high) / 2, shuffle)
-                indices, factors = distribution.draw_systematically(random, size)
-                yield (high - low) / len(orders) / len(shuffles), indices.numpy(), factors.numpy()
-
-
 @pytest.mark.parametrize(("weights", "size"), [([1, 2, 0, 4, 1], 3), ([1, 1, 1, 1], 4), ([0.5, 7.5, 2], 4), ([3], 2)])
 def test_each_place_of_a_block_has_the_proposals_chances_and_each_example_its_share(
     weights: list[float], size: int
@@ -374,7 +343,8 @@ def test_each_place_of_a_block_has_the_proposals_chances_and_each_example_its_sh
     share = distribution.weights / distribution.weights.sum()
     gradients = np.random.default_rng(0).normal(1, 1, (len(weights), 3))
     chances, estimates, total = np.zeros((size, len(weights))), np.zeros((size, 3)), 0.0
-    for chance, indices, factors in systematic(distribution, size):
+    for chance, random in every_block(distribution.weights, size):
+        indices, factors = (drawn.numpy() for drawn in distribution.draw_systematically(random, size))
         counts = np.bincount(indices, minlength=len(weights))
         assert (np.abs(counts - size * share) < 1).all()
         chances[np.arange(size), indices] += chance

@@ -130,6 +130,7 @@ KINDS = {
     "blocks": (*RELAXED, "proposal.draws=systematic", "cluster.clock.publish_seconds=0.08"),
     "exact, blocks": (*EXACT, "proposal.draws=systematic", "proposal.block=0.4"),
     "online, blocks": (*RELAXED, "proposal.method=online", "proposal.draws=systematic", "worker.count=1"),
+    "second moment": (*RELAXED, "proposal.method=second-moment", "proposal.block=0.4", "worker.count=1"),
     "pruning": (*RELAXED, "proposal.method=pruning", "pruning.reduction=0.1", "worker.count=1"),
     "infobatch": (*RELAXED, "proposal.method=infobatch", "worker.count=1"),
     "mis": (*RELAXED, "proposal.method=mis", "worker.count=1"),

@@ -1,0 +1,145 @@
+"""Importance sampled SGD by how large a gradient is to be expected now, which its own minibatches teach it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from issgd_cli.config.config import Config
+from issgd_cli.config.values import Rate, Section, Share
+from issgd_cli.methods.blocks import Blocks
+from issgd_cli.methods.drift import Drift
+from issgd_cli.methods.method import Drawn, Method, Needs, Refreshed, Seen
+from issgd_cli.methods.proposal import Proposal
+from issgd_cli.methods.reshuffled import Reshuffled
+from issgd_cli.methods.table import Float32s
+
+
+class Settings(Section):
+    """The configuration's [second-moment]."""
+
+    # Of uniform draws in the proposal: no factor exceeds 1 / uniform, however wrong the table is; ours.
+    uniform: Share = 0.1
+    memory: Rate = 1.0  # epochs after which a pair of norms counts 1 / e; ours
+
+
+class SecondMoment(Method):
+    """Examples drawn in proportion to sqrt(E[||g||^2 | their last norm, its age]); no workers.
+
+    1. The first epoch is reshuffled, and gives each example a norm, which comes with the backward pass.
+    2. Then by blocks (blocks.py). Before each, the block that is over is taken in: each of its draws is a pair, of the
+       norm that its example had in the table and the one that it has brought; from these w(norm, age) is learned
+       (drift.py), and the table gets the new norms.
+    3. The block is drawn by q_i = (1 - u) w_i / sum w + u / N, with each norm's age in the middle of the block. w is
+       the best there is if it is right, and u costs then at most a factor 1 / (1 - u) of the second moment; where it
+       is wrong, since a step has changed all, factors stay within 1 / u, and the second moment within that of uniform
+       draws times 1 / u.
+
+    A block costs O(N), all of it between two steps; a step of its own, that it keeps its norms.
+
+    Bias: given the parameters and what its block began with, the expected gradient is the mean of all N; in the first
+    epoch as of `reshuffled`.
+
+    Source: ours.
+    """
+
+    needs: Needs = "norms"
+    blocks: Blocks
+
+    def __init__(self, config: Config, examples: int, device: torch.device) -> None:
+        super().__init__(config, examples, device)
+        self.settings = config.own(Settings)
+        self.blocks = Blocks(config, examples, device)
+        self.first_epoch = Reshuffled(config, examples, device)
+        self.first_steps = -(-examples // config.master.minibatch_size)
+        self.norms = np.zeros(examples, np.float32)
+        self.seen = np.zeros(examples, np.int64)  # how many steps were taken when it was trained on; 0: never
+        self.drift = Drift.none()
+        self.pending: list[tuple[Tensor, Tensor]] = []  # indices and norms of the last steps, not taken in yet
+        self.told = self.proposal  # as of the last publication, for reports
+
+    def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
+        return self.told
+
+    def adopt(self, refreshed: Refreshed) -> None:
+        self.in_use = refreshed  # told of, not drawn from
+
+    def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
+        if step < self.first_steps:
+            return self.first_epoch.draw(step, size)
+        return Drawn(*self.blocks.draw(step, lambda: self.proposal))
+
+    def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
+        super().learn(step, drawn, seen, squared_norms)
+        assert squared_norms is not None
+        self.pending.append((drawn.indices, squared_norms.sqrt()))
+        if step + 1 >= max(self.first_steps, self.blocks.until):
+            self.take_in()
+            self.proposal = self.proposed()
+
+    def take_in(self) -> None:
+        """Learns of the pending steps, oldest first: what became of norms, and the new ones."""
+        indices, norms = (torch.cat(parts).cpu().numpy() for parts in zip(*self.pending, strict=True))
+        after = self.blocks.next - len(self.pending) + 1 + np.arange(len(indices)) // self.blocks.size
+        known = np.isfinite(norms)  # one that is no number ends the run at the end of its block
+        indices, norms, after = indices[known], norms[known], after[known]
+        pair = self.seen[indices] > 0
+        unit = float(self.norms.mean(dtype=np.float64))
+        self.drift.fade(np.exp(-len(self.pending) / (self.settings.memory * self.first_steps)))
+        if unit > 0 and pair.any():
+            old = indices[pair]
+            self.drift.add(self.norms[old] / unit, after[pair] - self.seen[old], norms[pair] / unit)
+        self.norms[indices], self.seen[indices] = norms, after  # of one that is there twice, the last
+        self.pending = []
+
+    def proposed(self) -> Proposal:
+        """What the next block is drawn from."""
+        unit = float(self.norms.mean(dtype=np.float64))
+        if not unit > 0:
+            return Proposal.uniform(self.examples)
+        ages = self.blocks.next + self.blocks.steps / 2 - self.seen
+        weights = self.drift.weights(self.norms / unit, ages)
+        weights[self.seen == 0] = weights.mean()  # its norms were no numbers
+        return Proposal.of((1 - self.settings.uniform) * weights / weights.mean() + self.settings.uniform)
+
+    def settle(self, version: int, seconds: float) -> None:
+        self.told = Proposal.of(self.weights_in_use())
+
+    def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
+        return super().state(about_to) | {"told": self.told.weights}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.told = Proposal.of(state["told"])
+
+    def learned(self) -> dict[str, NDArray[Any]]:
+        indices, norms = np.zeros((2, self.first_steps, self.blocks.size))
+        for number, (of_step, found) in enumerate(self.pending):
+            indices[number], norms[number] = of_step.cpu().numpy(), found.cpu().numpy()
+        return super().learned() | {
+            "norms": self.norms.copy(),
+            "seen": self.seen.copy(),
+            "drift": np.stack([self.drift.counts, self.drift.squares]),
+            "pending": np.array(len(self.pending)),
+            "pending_indices": indices.astype(np.int64),
+            "pending_norms": norms.astype(np.float32),
+        }
+
+    def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:
+        super().recall(learned)
+        if min(array.min() for array in learned.values()) < 0:
+            raise ValueError("norms, steps, counts and sums of squares are none of them negative")
+        count, indices = int(learned["pending"]), learned["pending_indices"]
+        if count > min(self.blocks.next, self.first_steps) or indices.max() >= self.examples:
+            raise ValueError("it cannot have taken the steps that are pending")
+        self.norms, self.seen = learned["norms"], learned["seen"]
+        self.drift = Drift(*learned["drift"])
+        parts = zip(indices[:count], learned["pending_norms"][:count], strict=True)
+        self.pending = [
+            (torch.from_numpy(one).to(self.device), torch.from_numpy(found).to(self.device)) for one, found in parts
+        ]
+        if self.blocks.next >= max(self.first_steps, self.blocks.until):
+            self.proposal = self.proposed()
