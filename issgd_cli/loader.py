@@ -89,6 +89,8 @@ class ImportanceLoader:
         _require_whole("batch_size", batch_size, 1)
         _require_whole("refresh_every", 1 if refresh_every is None else refresh_every, 1)
         _require_whole("seed", seed, 0)
+        if smoothing == "second-moment":
+            raise ConfigError("smoothing = 'second-moment' is for runs of issgd train: use 'variance-optimal'.")
         self.dataset = dataset
         self._draws = _Draws(len(dataset), batch_size, smoothing, refresh_every, seed)
         # With a generator of its own, a DataLoader leaves the global one alone.

@@ -304,6 +304,7 @@ class Stream(IterableDataset[int]):
         (range(3), {"seed": -1}, r"seed \(-1\) must be a whole number of 0 at least"),
         (range(3), {"seed": None}, r"seed \(None\)"),
         (range(3), {"smoothing": "much"}, "'much' is unknown"),
+        (range(3), {"smoothing": "second-moment"}, "use 'variance-optimal'"),
     ],
 )
 def test_what_cannot_be_drawn_by_importance_is_refused(given: Any, options: dict[str, Any], words: str) -> None:

@@ -85,7 +85,9 @@ class ProposalSection(Section):
     method: Annotated[str, one_of(METHODS)] = "issgd"
     # oracle: fresh weights before every step, at no virtual cost (section 4.1); shuffled: those of others (4.2)
     source: Literal["workers", "oracle", "shuffled"] = "workers"
-    smoothing: Smoothing = 10.0  # a constant, "variance-optimal", or "entropy:0.9" (a fraction of log N)
+    # A constant, "variance-optimal", "entropy:0.9" (a fraction of log N), or "second-moment", which adds nothing but
+    # draws by the norms that are to be expected now (methods/drift.py).
+    smoothing: Smoothing = 10.0
     staleness_limit_seconds: Seconds | None = None
     staleness_limit_versions: Positive | None = None
     limit_mode: Literal["drop", "fill"] = "drop"
@@ -227,6 +229,8 @@ class StalenessMap(Section):
     def _agreements(self) -> "StalenessMap":
         if self.audit_from_step > self.steps:
             raise ValueError("audit_from_step lies behind the last of the steps")
+        if "second-moment" in self.smoothings:
+            raise ValueError("smoothings cannot hold 'second-moment', which adds no constant; leave it out")
         shortest = min(self.publish_every_steps)
         if any(steps % shortest for steps in (*self.publish_every_steps, self.audit_every_steps)):
             raise ValueError("publish_every_steps and audit_every_steps must be multiples of the shortest interval")

@@ -82,14 +82,17 @@ def _smoothing(given: Any) -> float | str:
     kind, number = parse_smoothing(_number(given))
     if kind == "constant":
         return number
-    return kind if kind == "variance-optimal" else f"{kind}:{repr(number).removesuffix('.0')}"
+    return kind if kind != "entropy" else f"{kind}:{repr(number).removesuffix('.0')}"
 
 
-def parse_smoothing(setting: float | str) -> tuple[Literal["constant", "entropy", "variance-optimal"], float]:
+SmoothingKind = Literal["constant", "entropy", "variance-optimal", "second-moment"]
+
+
+def parse_smoothing(setting: float | str) -> tuple[SmoothingKind, float]:
     """Kind and number of a `proposal.smoothing`: the constant, the entropy's fraction of log N, or nan.
 
     Raises:
-        ConfigError: None of the three.
+        ConfigError: None of these.
     """
     kind, colon, fraction = setting.partition(":") if isinstance(setting, str) else ("constant", "", str(setting))
     try:
@@ -102,9 +105,11 @@ def parse_smoothing(setting: float | str) -> tuple[Literal["constant", "entropy"
         return "entropy", number
     if setting == "variance-optimal":
         return "variance-optimal", math.nan
+    if setting == "second-moment":
+        return "second-moment", math.nan
     raise ConfigError(
-        f"smoothing {setting!r} is unknown: use a constant >= 0 (10.0), 'variance-optimal', or 'entropy:0.9', "
-        "a fraction of log N in (0, 1]"
+        f"smoothing {setting!r} is unknown: use a constant >= 0 (10.0), 'variance-optimal', 'second-moment', or "
+        "'entropy:0.9', a fraction of log N in (0, 1]"
     )
 
 

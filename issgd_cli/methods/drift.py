@@ -28,6 +28,7 @@ LOWEST, NORMS, AGES = -16, 24, 8  # knots: norms from 2^LOWEST of the unit on by
 KNOTS = NORMS * AGES
 # Ours, from synthetic tables of 2,000 to 20,000 pairs: a tenth or ten times as much costs a percent or two of variance.
 BEND, STEP = 100.0, 10.0
+UNIFORM = 0.1  # of the draws, as a rule; ours
 
 
 def _roughness() -> Float64s:
@@ -106,6 +107,15 @@ class Drift:
                 length /= 2
             logs = logs - length * step
         return logs
+
+
+def with_uniform(weights: Float64s, share: float) -> Float64s:
+    """The same draws, but for such a share of uniform ones; on the average 1, shape (N,).
+
+    The share bounds every importance weight by 1 / share, however wrong the weights are, and the second moment by that
+    of uniform draws over it. Where they are right it costs at most a factor 1 / (1 - share).
+    """
+    return np.asarray((1 - share) * weights / weights.mean() + share)
 
 
 MOST_STEPS, ENOUGH = 50, 1e-6  # Newton's; three or four do

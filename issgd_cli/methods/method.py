@@ -20,7 +20,7 @@ from issgd_cli.losses import Objective
 from issgd_cli.methods.blocks import Blocks
 from issgd_cli.methods.proposal import Proposal, usable_norms
 from issgd_cli.methods.smoothing import smoothing
-from issgd_cli.methods.table import Float32s, Table
+from issgd_cli.methods.table import Float32s, Pairs, Table
 
 # Of a minibatch's own examples: what its forward pass shows anyway ("rows": and several gradients, of losses weighted
 # each time otherwise); or each one's gradient norm, which costs some more.
@@ -118,7 +118,7 @@ class Method(ABC):
         """Of N examples, for a master on this device."""
         self.config, self.examples, self.device = config, examples, device
         self.smoothing = smoothing(config.proposal.smoothing)
-        self.reads_pairs = config.proposal.smoothing == "variance-optimal"
+        self.reads_pairs = config.proposal.smoothing in ("variance-optimal", "second-moment")
         self.in_use: Refreshed | None = None
         self.proposal = Proposal.uniform(examples).on(device)
         self.remembered = torch.zeros((0, 0), device=device)
@@ -180,8 +180,10 @@ class Method(ABC):
         norms = table.shuffled(usable, self.config.seed) if settings.source == "shuffled" else table.norms
         constant = 0.0
         if usable.any():
-            pairs = table.pairs(settings) if self.reads_pairs else (np.zeros(0), np.zeros(0))
-            constant = self.smoothing(usable_norms(norms, usable), *pairs)
+            pairs = table.pairs(settings) if self.reads_pairs else Pairs.none()
+            constant = self.smoothing(usable_norms(norms, usable), pairs.old, pairs.new)
+            if settings.smoothing == "second-moment":
+                norms = table.expected(norms, usable, pairs)
         made = self.propose(norms, usable, constant)
         values = {
             "proposal/entropy": alain2015.entropy(made.weights),

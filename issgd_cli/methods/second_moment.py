@@ -11,7 +11,7 @@ from torch import Tensor
 from issgd_cli.config.config import Config
 from issgd_cli.config.values import Rate, Section, Share
 from issgd_cli.methods.blocks import Blocks
-from issgd_cli.methods.drift import Drift
+from issgd_cli.methods.drift import UNIFORM, Drift, with_uniform
 from issgd_cli.methods.method import Drawn, Method, Needs, Refreshed, Seen
 from issgd_cli.methods.proposal import Proposal
 from issgd_cli.methods.reshuffled import Reshuffled
@@ -22,7 +22,7 @@ class Settings(Section):
     """The configuration's [second-moment]."""
 
     # Of uniform draws in the proposal: no factor exceeds 1 / uniform, however wrong the table is; ours.
-    uniform: Share = 0.1
+    uniform: Share = UNIFORM
     memory: Rate = 1.0  # epochs after which a pair of norms counts 1 / e; ours
 
 
@@ -103,7 +103,7 @@ class SecondMoment(Method):
         ages = self.blocks.next + self.blocks.steps / 2 - self.seen
         weights = self.drift.weights(self.norms / unit, ages)
         weights[self.seen == 0] = weights.mean()  # its norms were no numbers
-        return Proposal.of((1 - self.settings.uniform) * weights / weights.mean() + self.settings.uniform)
+        return Proposal.of(with_uniform(weights, self.settings.uniform))
 
     def settle(self, version: int, seconds: float) -> None:
         self.told = Proposal.of(self.weights_in_use())

@@ -21,7 +21,8 @@ def smoothing(setting: float | str) -> Smoothing:
     """The rule that a configuration's `proposal.smoothing` names.
 
     Args:
-        setting: A number >= 0, `variance-optimal`, or `entropy:x` with x a fraction of log N in (0, 1].
+        setting: A number >= 0, `variance-optimal`, or `entropy:x` with x a fraction of log N in (0, 1]; or
+            `second-moment`, which adds nothing: it makes other weights of the norms (`Table.expected`).
 
     Raises:
         ConfigError: None of these.
@@ -31,7 +32,7 @@ def smoothing(setting: float | str) -> Smoothing:
         return lambda weights, old, new: variance_optimal_constant(old, new)
     if kind == "entropy":
         return lambda weights, old, new: entropy_constant(weights, number)
-    return lambda weights, old, new: number
+    return lambda weights, old, new: 0.0 if kind == "second-moment" else number
 
 
 def smoothed(weights: ArrayLike, constant: float) -> Float64s:

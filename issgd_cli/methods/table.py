@@ -4,7 +4,7 @@ Workers' records fill it; the norms of the master's own minibatches may stand ab
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,24 @@ from numpy.typing import NDArray
 from issgd_cli.config.sections import ProposalSection
 from issgd_cli.database import Layout, Published, Weights
 from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.methods.drift import UNIFORM, Drift, with_uniform
 from issgd_cli.methods.proposal import usable_norms
 from issgd_cli.randomness import generator
 
 Float32s = NDArray[np.float32]
+
+
+class Pairs(NamedTuple):
+    """Norms of the same examples at two versions, shapes (K,), and how many versions lie between them."""
+
+    old: Float64s
+    new: Float64s
+    ages: Float64s
+
+    @classmethod
+    def none(cls) -> "Pairs":
+        """Of no example."""
+        return cls(*np.zeros((3, 0)))
 
 
 @dataclass(frozen=True)
@@ -65,12 +79,33 @@ class Table:
         """A value of each stretch as one of each of its examples, shape (N,)."""
         return np.repeat(of_stretches, self.counts)
 
-    def pairs(self, settings: ProposalSection) -> tuple[Float64s, Float64s]:
-        """Old and new norms of the examples that workers have scored at two versions, shape (K,)."""
+    def pairs(self, settings: ProposalSection) -> Pairs:
+        """Of the examples that workers have scored at two versions."""
         records = self.workers
         fresh = self._fresh(records.versions, records.seconds, settings)
         both = self.layout.spread("train", fresh & (records.previous_versions > 0)).astype(bool)
-        return usable_norms(records.previous_norms, both), usable_norms(records.norms, both)
+        ages = self.layout.spread("train", (records.versions - records.previous_versions).astype(np.float64))
+        return Pairs(usable_norms(records.previous_norms, both), usable_norms(records.norms, both), ages[both])
+
+    def expected(self, norms: Float32s, usable: NDArray[np.bool_], pairs: Pairs) -> Float32s:
+        """What to draw by in the place of norms, shape (N,): the root of the square that is to be expected of them now.
+
+        From pairs of all that workers have scored twice (drift.py), and with UNIFORM of uniform draws; all alike where
+        there are none.
+
+        Args:
+            norms: Shape (N,).
+            usable: Which of them may be looked at, shape (N,); at least one.
+            pairs: What has become of norms.
+        """
+        drift, kept = Drift.none(), usable_norms(norms, usable)
+        unit = float(pairs.old.mean()) if len(pairs.old) else 0.0
+        if unit > 0:
+            drift.add(pairs.old / unit, pairs.ages, pairs.new / unit)
+        ages = self.newest.version - self.spread(self.versions)[usable] + 1  # at the next look
+        weights = np.zeros(len(norms), np.float32)
+        weights[usable] = with_uniform(drift.weights(kept / (unit or 1.0), ages), UNIFORM)
+        return weights
 
     def shuffled(self, usable: NDArray[np.bool_], seed: int) -> Float32s:
         """The usable norms dealt out anew among their examples: weights that say nothing (section 4.2)."""

@@ -12,7 +12,8 @@ from issgd_cli.errors import ConfigError
 )
 def test_a_smoothing_is_read(setting: float | str, kind: str, number: float) -> None:
     assert parse_smoothing(setting) == (kind, number)
-    assert parse_smoothing("variance-optimal")[0] == "variance-optimal"
+    for name in ("variance-optimal", "second-moment"):
+        assert parse_smoothing(name)[0] == name
 
 
 @pytest.mark.parametrize("setting", [-1, float("inf"), "constant:1", "entropy:", "entropy:nan", "entropy:2", "10"])

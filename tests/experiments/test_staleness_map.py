@@ -141,6 +141,8 @@ def test_intervals_that_the_trajectory_has_no_norms_for_are_refused() -> None:
     StalenessMap.model_validate({**values, "publish_every_steps": [32, 64]})
     with pytest.raises(ValueError, match="multiples of the shortest"):
         StalenessMap.model_validate({**values, "publish_every_steps": [32, 48]})
+    with pytest.raises(ValueError, match="adds no constant"):
+        StalenessMap.model_validate({**values, "publish_every_steps": [32], "smoothings": [1.0, "second-moment"]})
 
 
 def test_the_map_of_an_experiment_is_one_file_a_setting_and_seed_made_once(

@@ -98,7 +98,7 @@ LIMIT = "proposal.staleness_limit_versions=2"
 OWN = "master.reuse_own_norms=true"
 
 
-@pytest.mark.parametrize("smoothing", ["0", "10", "entropy:0.97", "variance-optimal"])
+@pytest.mark.parametrize("smoothing", ["0", "10", "entropy:0.97", "variance-optimal", "second-moment"])
 @pytest.mark.parametrize(
     ("settings", "of"),
     [

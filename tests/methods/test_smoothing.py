@@ -51,6 +51,7 @@ def test_each_setting_chooses_its_own_rule() -> None:
     assert smoothing(3.5)(weights, old, new) == 3.5
     assert smoothing("entropy:0.99")(weights, old, new) == entropy_constant(weights, 0.99)
     assert smoothing("variance-optimal")(weights, old, new) == variance_optimal_constant(old, new)
+    assert smoothing("second-moment")(weights, old, new) == 0  # weights that are made otherwise
 
 
 @pytest.mark.parametrize("setting", [-1.0, math.nan, math.inf, "entropy", "entropy:0", "entropy:1.1", "variance", ""])

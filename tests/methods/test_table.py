@@ -12,6 +12,7 @@ from issgd_cli.config.config import Config
 from issgd_cli.database import Published
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared
+from issgd_cli.methods.drift import UNIFORM, Drift
 from issgd_cli.methods.smoothing import variance_optimal_constant
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
@@ -186,3 +187,39 @@ def test_own_norms_stand_above_the_tables_until_a_newer_version_is_scored(hired:
     score_chunk(master.database, 0, 3, 5.0)
     refresh(master)
     np.testing.assert_allclose(master.method.proposal.weights[:4], 5.0)
+
+
+# What norms are expected to be
+
+
+def test_expected_norms_are_learned_from_what_was_scored_twice_with_their_ages(
+    hired: Hired, configured: Configured
+) -> None:
+    master = hired(relaxed(configured, "proposal.smoothing=second-moment", "proposal.limit_mode=fill"))
+    random, scored = np.random.default_rng(0), np.zeros((2, 90))
+    for number in range(9):  # the last chunk stays unknown, the one before it has no old norms
+        for turn, version in enumerate((1, 2 + number) if number < 8 else (3,)):
+            scored[turn, 10 * number : 10 * number + 10] = norms = random.lognormal(0, 1, 10).astype(np.float32)
+            score_chunk(master.database, number, version, norms)
+    scored[1, 80:] = scored[0, 80:]
+    master.publishing.version = 13  # version 12 was published last
+    refresh(master)
+    drift, unit = Drift.none(), scored[0, :80].mean()
+    drift.add(scored[0, :80] / unit, np.repeat(np.arange(8) + 1, 10), scored[1, :80] / unit)
+    weights = drift.weights(scored[1] / unit, 12 - np.repeat([*range(2, 10), 3], 10) + 1)
+    weights = (1 - UNIFORM) * weights / weights.mean() + UNIFORM
+    assert np.ptp(weights) > 0.1
+    np.testing.assert_allclose(master.method.proposal.weights[:90], weights, rtol=1e-5)
+    np.testing.assert_allclose(master.method.proposal.weights[90:], weights.mean(), rtol=1e-5)
+    assert report(master)["proposal/smoothing"] == in_use(master).smoothing == 0
+
+
+@pytest.mark.parametrize("norms", [0.0, 3.0])
+def test_without_pairs_to_learn_from_expected_norms_are_alike(
+    hired: Hired, configured: Configured, norms: float
+) -> None:
+    master = hired(relaxed(configured, "proposal.smoothing=second-moment"))
+    for number in range(10):
+        score_chunk(master.database, number, 1, norms * np.arange(5 if number == 9 else 10))
+    refresh(master)
+    np.testing.assert_allclose(master.method.proposal.weights, 1, rtol=1e-6)

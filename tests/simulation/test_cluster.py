@@ -129,6 +129,7 @@ KINDS = {
     "online": (*RELAXED, "proposal.method=online", "worker.count=1", "cluster.clock.publish_seconds=0.08"),
     "blocks": (*RELAXED, "proposal.draws=systematic", "cluster.clock.publish_seconds=0.08"),
     "exact, blocks": (*EXACT, "proposal.draws=systematic", "proposal.block=0.4"),
+    "expected norms": (*RELAXED, "proposal.smoothing=second-moment", "cluster.clock.publish_seconds=0.08"),
     "online, blocks": (*RELAXED, "proposal.method=online", "proposal.draws=systematic", "worker.count=1"),
     "second moment": (*RELAXED, "proposal.method=second-moment", "proposal.block=0.4", "worker.count=1"),
     "pruning": (*RELAXED, "proposal.method=pruning", "pruning.reduction=0.1", "worker.count=1"),
