@@ -23,6 +23,7 @@ from issgd_cli.runs.audits import Audit
 from issgd_cli.scores import score
 
 AUDIT_DRAWS = 2048  # of an audit's own, a small part of its cost
+AUDIT_BLOCKS = 2  # of systematic draws, where the master's are: each costs a look at all examples, or a part of them
 AUDIT_MINIBATCH = 512
 
 
@@ -33,6 +34,7 @@ def exact_quantities(
     point: Audit,
     extra_smoothings: tuple[float, ...],
     draws: np.random.Generator,
+    block: int | None = None,
 ) -> Generator[Operation, None, dict[str, float]]:
     """Every quantity over all examples at one parameter version, the exact ||g_TRUE||^2 subtracted.
 
@@ -41,7 +43,8 @@ def exact_quantities(
     Where the weights in use leave examples out (`drop`), `trace/in_use` is eq. 6 over the examples that can be drawn,
     about their own mean gradient, which is what the minibatches then estimate; `trace/uniform_in_use` is eq. 8 over the
     same examples, to compare it with. `estimator/error_ratio` draws anew from the weights in use and compares with
-    the mean gradient of all examples, so that it shows the bias of `drop`.
+    the mean gradient of all examples, so that it shows the bias of `drop`. Where the master draws blocks of so many
+    draws systematically, `trace/in_use_systematic` is what such blocks have in the place of eq. 6, by Monte Carlo.
     """
     drawn = point.weights > 0  # (N,)
     found = yield from measured(loss, model, examples, drawn)
@@ -49,14 +52,22 @@ def exact_quantities(
     squared_norms, gradients = found.squared_norms, found.gradients
     true_gradient = gradients.sum(0) / len(drawn)
     true_norm2 = float(true_gradient.square().sum())
-    drawn_norm2 = float((gradients[1] / int(drawn.sum())).square().sum())
+    drawn_gradient = gradients[1] / int(drawn.sum())
+    drawn_norm2 = float(drawn_gradient.square().sum())
     values["gradient_norm2"] = true_norm2
     values["trace/in_use"] = alain2015.trace_of_covariance(squared_norms[drawn], point.weights[drawn], drawn_norm2)
     if not drawn.all():
         values["trace/uniform_in_use"] = alain2015.uniform_trace(squared_norms[drawn], drawn_norm2)
-    error_norm2 = yield from _error_norm2(loss, model, examples["train"], point, true_gradient, draws)
+    proposal, looked_at = Proposal.of(point.weights), (loss, model, examples["train"])
+    error_norm2 = yield from _error_norm2(*looked_at, proposal.draw(draws, AUDIT_DRAWS), true_gradient)
     if values["trace/in_use"] > 0:
         values["estimator/error_ratio"] = alain2015.error_ratio(error_norm2, AUDIT_DRAWS, values["trace/in_use"])
+    if block is not None:
+        errors = []
+        for _ in range(AUDIT_BLOCKS):
+            of_block = proposal.draw_systematically(draws, block)
+            errors.append((yield from _error_norm2(*looked_at, of_block, drawn_gradient)))
+        values["trace/in_use_systematic"] = block * float(np.mean(errors))  # independent ones: eq. 6
     values |= ranked(found)
     if found.output_norms.any():
         by_outputs = floored(found.output_norms)[0]
@@ -150,21 +161,20 @@ def _error_norm2(
     loss: Objective,
     model: torch.nn.Module,
     examples: Examples,
-    point: Audit,
+    drawn: tuple[torch.Tensor, torch.Tensor],
     true_gradient: torch.Tensor,
-    draws: np.random.Generator,
 ) -> Generator[Operation, None, float]:
-    """Squared distance from the true gradient, shape (T,), of a mean gradient over draws by the weights in use."""
-    indices, weights = Proposal.of(point.weights).draw(draws, AUDIT_DRAWS)
+    """Squared distance from the true gradient, shape (T,), of the mean of these draws, weighted, shapes (K,)."""
+    indices, weights = drawn
     total = torch.zeros_like(true_gradient)
-    for first in range(0, AUDIT_DRAWS, AUDIT_MINIBATCH):
+    for first in range(0, len(indices), AUDIT_MINIBATCH):
         part = slice(first, first + AUDIT_MINIBATCH)
         yield Operation("audit", examples=len(indices[part]))
         inputs, labels = examples[indices[part].to(examples.device)]
         scores = score(loss, model, inputs, labels, True, weights[part].to(inputs))
         if (gradient := scores.gradient) is not None:
             total += gradient
-    return float((total / AUDIT_DRAWS - true_gradient).square().sum())
+    return float((total / len(indices) - true_gradient).square().sum())
 
 
 def traces_of(

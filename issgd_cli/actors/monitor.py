@@ -20,6 +20,7 @@ from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Spl
 from issgd_cli.database.records import NO_ERROR, Event
 from issgd_cli.equations import alain2015
 from issgd_cli.errors import RunError
+from issgd_cli.methods.blocks import steps_of_block
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
@@ -123,7 +124,10 @@ class Monitor:
         smoothings = self.config.monitor.extra_smoothings
         if self.sample_of_audits is None:
             draws = generator(self.config.seed, "audit_draws", point.step)
-            values = yield from exact_quantities(*looked_at, point, smoothings, draws)
+            block = None
+            if self.config.proposal.draws == "systematic":
+                block = steps_of_block(self.config, self.layout.train) * self.config.master.minibatch_size
+            values = yield from exact_quantities(*looked_at, point, smoothings, draws, block)
         else:
             values = yield from sampled_quantities(*looked_at, self.sample_of_audits, point, smoothings)
         several = restored(self.config, point, self.device)

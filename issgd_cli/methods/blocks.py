@@ -14,6 +14,11 @@ from issgd_cli.methods.proposal import Proposal
 from issgd_cli.randomness import generator
 
 
+def steps_of_block(config: Config, examples: int) -> int:
+    """How many a block of N examples has: whole minibatches, so that a step is of one block."""
+    return max(1, round(config.proposal.block * examples / config.master.minibatch_size))
+
+
 class Blocks:
     """One block after the other, each of so many steps.
 
@@ -26,7 +31,7 @@ class Blocks:
     minibatches is unbiased given what its block began with.
 
     Attributes:
-        steps: That a block has: whole minibatches, so that a step is of one block.
+        steps: That a block has.
         next: The step that is taken next.
         until: The step that the newest block ends before; 0: there is none yet.
         proposal: Of that block.
@@ -36,7 +41,7 @@ class Blocks:
         """Of N examples, before the first."""
         self.seed, self.size, self.device = config.seed, config.master.minibatch_size, device
         self.draws = config.proposal.draws
-        self.steps = max(1, round(config.proposal.block * examples / self.size))
+        self.steps = steps_of_block(config, examples)
         self.next = self.until = 0
         self.proposal = Proposal.uniform(examples)
         self._drawn = torch.zeros(0, dtype=torch.int64), torch.zeros(0)

@@ -20,6 +20,7 @@ the next. Nothing else is assumed: not that norms keep their order, nor how fast
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 from issgd_cli.equations.alain2015 import Float64s
@@ -98,7 +99,7 @@ class Drift:
             value, drawn, brought = _value(logs, p, r, roughness)
             slope = drawn - brought + roughness @ logs
             curvature = np.diag(drawn + brought) - np.outer(drawn, drawn) - np.outer(brought, brought) + roughness
-            step = np.linalg.solve(curvature + RIDGE / total * np.eye(KNOTS), slope)
+            step = _solution(curvature + RIDGE / total * np.eye(KNOTS), slope)
             gain = float(slope @ step)
             if gain < ENOUGH:
                 break
@@ -120,6 +121,12 @@ def with_uniform(weights: Float64s, share: float) -> Float64s:
 
 MOST_STEPS, ENOUGH = 50, 1e-6  # Newton's; three or four do
 RIDGE = 1e-6  # of a pair: one factor of all weights is as good as another
+
+
+def _solution(matrix: Float64s, vector: Float64s) -> Float64s:
+    """By torch, on as many threads as it is told; NumPy would take all cores, each in the way of somebody."""
+    found: Float64s = torch.linalg.solve(torch.from_numpy(matrix), torch.from_numpy(vector)).numpy()
+    return found
 
 
 def _value(logs: Float64s, p: Float64s, r: Float64s, roughness: Float64s) -> tuple[float, Float64s, Float64s]:

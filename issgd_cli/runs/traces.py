@@ -41,6 +41,8 @@ QUANTITIES = {
     "trace/stale": "eq. 9, likewise: the records' previous norms plus the smoothing in use; once all have some",
     "trace/stale+{c}": "eq. 9 with smoothing constant c",
     "audit/trace/in_use": "eq. 6 with the weights that the master really draws from; mis and omis: of their draws",
+    "audit/trace/in_use_systematic": "what systematic draws have in its place: a block's squared error, times its "
+    "draws, by Monte Carlo",
     "audit/trace/uniform_in_use": "eq. 8 over the same examples, where the weights in use leave some out (drop)",
     "audit/trace/by_outputs": "eq. 6 with each example's gradient norm by the network's outputs alone as its weight",
     "audit/rank_correlation": "Spearman's, of these norms and the gradient norms by all parameters",

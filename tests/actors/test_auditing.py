@@ -195,3 +195,27 @@ def test_an_audit_does_not_depend_on_how_the_examples_fall_into_minibatches(
         found.append(result(exact_quantities(cross_entropy, model, examples_of(data), point, (0.0,), draws())))
     for values in found[1:]:
         assert values == pytest.approx(found[0], rel=1e-5)
+
+
+def test_systematic_draws_are_audited_by_blocks_as_they_really_come(data: Prepared) -> None:
+    """Held against blocks of each example's gradient by torch alone; a reshuffled epoch's mean has no error."""
+    model = mlp(16, [7, 6], 3)
+    initialise(model, 3, 0.6)
+    gradients = one_by_one(model, data, "train")[2]
+    looked_at = cross_entropy, model, examples_of(data)
+    weights = np.sqrt((gradients**2).sum(1)) + 0.1
+    unknown = np.full(95, np.nan)
+    proposal = Proposal.of(weights)
+    random, expected = np.random.default_rng(0), []
+    for _ in range(2000):
+        indices, factors = (drawn.numpy() for drawn in proposal.draw_systematically(random, 95))
+        error = (factors[:, None] * gradients[indices]).mean(0) - gradients.mean(0)
+        expected.append(95 * float(error @ error))
+    point = point_of(model, weights, unknown)
+    found = [result(exact_quantities(*looked_at, point, (), np.random.default_rng(seed), 95)) for seed in range(40)]
+    ours = np.array([values["trace/in_use_systematic"] for values in found])
+    assert abs(ours.mean() - np.mean(expected)) < 4 * ours.std() / 40**0.5
+    assert ours.mean() < 0.7 * found[0]["trace/in_use"]
+    even = result(exact_quantities(*looked_at, point_of(model, np.ones(95), unknown), (), draws(), 95))
+    assert even["trace/in_use_systematic"] < 1e-6 * even["trace/in_use"]
+    assert "trace/in_use_systematic" not in result(exact_quantities(*looked_at, point, (), draws()))

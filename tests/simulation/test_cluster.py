@@ -148,6 +148,13 @@ KINDS = {
 }
 
 
+def test_systematic_draws_are_audited_as_such(simulate: Simulate, configured: Configured) -> None:
+    for draws, points in (("independent", 0), ("systematic", 9)):  # one every seven of sixty steps
+        folder = simulate(configured(*RELAXED, f"proposal.draws={draws}"))
+        found = values_of(folder, "audit/trace/in_use_systematic")
+        assert len(found) == (points and len(values_of(folder, "audit/trace/in_use"))) >= points
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_trace_does_not_depend_on_when_checkpoints_are_made(
