@@ -32,14 +32,16 @@ class Importances:
         rows = indices // WIDTH
         self._sums[..., rows] = self._grid[..., rows, :].sum(-1)  # anew: what is resumed has the same sums, to the bit
 
-    def renew(self, indices: Tensor, found: Tensor, alpha: float, floor: float) -> None:
+    def renew(self, indices: Tensor, found: Tensor, alpha: float, floor: float, fills: bool = False) -> None:
         """q <- alpha q + (1 - alpha) found, of these examples, once, and no less than the floor.
 
-        What is no number is left out: a loss that is none ends the run at the end of its block.
+        What is no number is left out: a loss that is none ends the run at the end of its block. Examples of no
+        importance have left, and stay away though they were drawn before they did; unless the table is being filled.
         """
         old = self.values[..., indices]
         mixed = (alpha * old + (1 - alpha) * found).clamp_(min=floor)
-        self.change(indices, torch.where(mixed.isfinite(), mixed, old))
+        known = mixed.isfinite() if fills else mixed.isfinite() & (old > 0)
+        self.change(indices, torch.where(known, mixed, old))
 
     def add(self, amount: float) -> None:
         """To q of all but those of no importance, which have left."""

@@ -69,7 +69,8 @@ class Online(Method):
     def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
         super().learn(step, drawn, seen, squared_norms)
         alpha = self.settings.alpha if self.is_filled else 0.0
-        self.importances.renew(drawn.indices, self.found(seen), alpha, FLOOR * self.settings.epsilon)
+        floor = FLOOR * self.settings.epsilon
+        self.importances.renew(drawn.indices, self.found(seen), alpha, floor, fills=not self.is_filled)
         if (epochs := self.ended(step)) > 0:
             self.end(step, epochs)
 

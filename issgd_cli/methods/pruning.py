@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from issgd_cli.config.config import Config
 from issgd_cli.config.values import Fraction
@@ -55,12 +54,6 @@ class Pruning(online.Online):
         self.prune(step)
         self.began = step + 1
         super().end(step, epochs)
-
-    def renewed(self, indices: Tensor, found: Tensor) -> Tensor:
-        renewed = super().renewed(indices, found)
-        if not self.is_filled:
-            return renewed
-        return torch.where(self.importances.values[indices] > 0, renewed, 0.0)  # drawn before they left
 
     def prune(self, step: int) -> None:
         """Sees off those who leave at the end of an epoch, after this step."""
