@@ -1,15 +1,22 @@
-"""`issgd train --cluster slurm`: a run as a job; and `issgd head`, what that job's script starts."""
+"""`train` and `reproduce` with `--cluster slurm`: runs as jobs; and `issgd head`, which a job's script starts."""
 
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from issgd_cli.cli.actors import Folder, Model
 
 if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Callable, Sequence
+
+    from issgd_cli.cli.signals import Stop
+    from issgd_cli.clusters.slurm import Slurm
     from issgd_cli.experiments.experiment import Run
+    from issgd_cli.experiments.reproduction import Progress
     from issgd_cli.runs.folder import RunFolder
 
 
@@ -67,10 +74,51 @@ def submit(run: "Run", folder: "RunFolder", resume: bool) -> bool:
             finished = submission.watch(folder, slurm, watch, stop)
     if finished:
         return True
-    asks = stop.signal_number == signal.SIGINT and sys.stdin.isatty() and sys.stdout.isatty()
-    if asks and not typer.confirm(f"\nLeave job {job} to itself?", default=True):
-        slurm.cancel(job)
+    if _cancelled(stop, [job], slurm):
         typer.echo(f"Cancelled job {job}. Go on with `--resume`.")
         raise typer.Exit(128 + signal.SIGINT)
     typer.echo(f"Job {job} goes on. `issgd status` tells how it stands, `scancel {job}` ends it.")
     return False
+
+
+def submit_all(
+    runs: "Sequence[Run]",
+    results: Path,
+    command: list[str],
+    jobs: int | None,
+    watch: "Callable[[Progress], None]",
+    stop: "Stop",
+    beside: "Callable[[RunFolder], contextlib.AbstractContextManager[object]]",
+) -> "Progress":
+    """Submits an experiment's runs and shows them until they are over, or `stop` is set; see `arrays.reproduce`."""
+    from issgd_cli.clusters.slurm import Slurm
+    from issgd_cli.experiments import arrays
+
+    return arrays.reproduce(runs, results, Slurm(), command=command, jobs=jobs, watch=watch, stop=stop, beside=beside)
+
+
+def leave(runs: "Sequence[Run]", results: Path, stop: "Stop") -> NoReturn:
+    """Leaves an experiment's jobs to themselves, or cancels them, as whoever watched says; and exits."""
+    from issgd_cli.clusters.slurm import Slurm
+    from issgd_cli.experiments import arrays
+
+    slurm = Slurm()
+    ids = arrays.jobs_of(runs, results, slurm)
+    if ids and _cancelled(stop, ids, slurm):
+        typer.echo("Cancelled. The same command goes on from here.")
+    else:
+        typer.echo(
+            f"{len(ids)} jobs left to themselves. `issgd status` tells of them, the same command goes on watching."
+        )
+    raise typer.Exit(128 + (stop.signal_number or signal.SIGINT))
+
+
+def _cancelled(stop: "Stop", ids: list[str], slurm: "Slurm") -> bool:
+    """Whether whoever pressed Ctrl-C does not leave the jobs to themselves; asked where there is somebody to ask."""
+    asks = stop.signal_number == signal.SIGINT and sys.stdin.isatty() and sys.stdout.isatty()
+    what = f"job {ids[0]} to itself" if len(ids) == 1 else f"{len(ids)} jobs to themselves"
+    if not asks or typer.confirm(f"\nLeave {what}?", default=True):
+        return False
+    for job in ids:
+        slurm.cancel(job)
+    return True

@@ -26,7 +26,13 @@ def reproduce(
     experiment: Annotated[Path, typer.Argument(help="A TOML file, for instance experiments/quick.toml.")],
     seeds: Annotated[str | None, typer.Option(help="Instead of the file's: 0-49, or 0-4,7.")] = None,
     only: Annotated[str, typer.Option(help="setting=a, dataset=mnist, method=issgd, or several with commas.")] = "",
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at a time; unless given, 1, and as many as Slurm lets on a cluster."),
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="slurm: each run a job, of arrays; or local, alone or simulated, for all runs.")
+    ] = None,
     devices: Annotated[str, typer.Option(help="Dealt out to the jobs: cuda:0,cuda:1,...")] = "",
     database: Annotated[
         str | None, typer.Option(help="URL; unless given, ISSGD_DATABASE's; none: a server a run.")
@@ -42,6 +48,7 @@ def reproduce(
     track: Track = None,
 ) -> None:
     """Do every run of an experiment, skipping the finished ones, and draw its figures, table and report."""
+    from issgd_cli.cli.jobs import leave, submit_all
     from issgd_cli.cli.plot import map_files, sources_of, write_outputs
     from issgd_cli.cli.signals import stopping
     from issgd_cli.config.layers import assignments, merged
@@ -55,6 +62,7 @@ def reproduce(
     overrides = merged(
         {"database": {"url": database}} if database is not None else {},
         {"data": {"dir": data_dir}} if data_dir else {},
+        {"cluster": {"kind": cluster}} if cluster is not None else {},
         assignments(set_ or []),
     )
     plan = experiments.read(experiment)
@@ -67,37 +75,40 @@ def reproduce(
     everything = [on_default(run, overrides) for run in (*runs, *timelines)]
     for run in everything:
         naming.refuse_unnamed(run.config.model.network)
-        if run.config.cluster.kind == "slurm":
-            raise ConfigError(
-                "`issgd reproduce` submits no jobs. Submit the file's runs by `issgd train --cluster slurm --seed 0`, "
-                "1 and so on, and then reproduce it without cluster.kind: runs that are finished are skipped."
-            )
+    as_jobs = _are_jobs(everything, devices)
     prepare_files(everything)
     if dry_run:
-        _say_how_long(everything, results_dir, jobs)
+        _say_how_long(everything, results_dir, jobs or 1)
         return
     if default() in {run.config.database.url for run in everything} - {""}:
         typer.echo(f"Runs use the database server whose URL is in {VARIABLE}.", err=True)
     tracked = beside(track)
     place = results_dir / runs[0].config.name
     with run_folders.locked(place, "another `issgd reproduce`"):
-        from issgd_cli.experiments.reproduction import (
-            reproduce as reproduce_runs,  # here: who is refused need not wait for torch
-        )
+        command = run_folders.command_line()
+        with stopping() as stop:
+            with watching(jobs or (len(everything) if as_jobs else 1)) as watch:
+                if as_jobs:
+                    progress = submit_all(everything, results_dir, command, jobs, watch, stop, tracked)
+                else:
+                    from issgd_cli.experiments.reproduction import (
+                        reproduce as reproduce_runs,  # here: who is refused need not wait for torch
+                    )
 
-        with stopping() as stop, watching(jobs) as watch:
-            progress = reproduce_runs(
-                everything,
-                results_dir,
-                command=run_folders.command_line(),
-                jobs=jobs,
-                devices=[device.strip() for device in devices.split(",") if device.strip()],
-                watch=watch,
-                stop=stop,
-                beside=tracked,
-            )
-            if stop.is_set():
+                    progress = reproduce_runs(
+                        everything,
+                        results_dir,
+                        command=command,
+                        jobs=jobs or 1,
+                        devices=[device.strip() for device in devices.split(",") if device.strip()],
+                        watch=watch,
+                        stop=stop,
+                        beside=tracked,
+                    )
+            if stop.is_set() and not as_jobs:
                 raise RunError("Interrupted. The same command goes on from here.")
+        if stop.is_set():
+            leave(everything, results_dir, stop)
         if plan.map is not None and not only:
             from issgd_cli.experiments.staleness_map import compute, parts
 
@@ -119,6 +130,24 @@ def reproduce(
                 typer.echo(f"The report: {place / 'report.md'}; each dataset's in its folder, the figures beside it.")
     if progress.failed:
         raise typer.Exit(1)
+
+
+def _are_jobs(runs: Sequence["Run"], devices: str) -> bool:
+    """Whether a scheduler is given the runs.
+
+    Raises:
+        ConfigError: Some of them alone, or this machine's devices are dealt out to them.
+    """
+    from issgd_cli.errors import ConfigError
+
+    kinds = {run.config.cluster.kind for run in runs}
+    if "slurm" not in kinds:
+        return False
+    if kinds != {"slurm"}:
+        raise ConfigError("Some of the file's runs are Slurm's and some are not. Give it all by `--cluster slurm`.")
+    if devices:
+        raise ConfigError("--devices deals out this machine's. What a job gets, cluster.slurm.gpus_per_task says.")
+    return True
 
 
 def _say_how_long(runs: Sequence["Run"], results: Path, jobs: int) -> None:
@@ -197,7 +226,8 @@ def _tally(progress: "Progress", jobs: int) -> str:
     left = progress.seconds_left(jobs)
     return (
         f"{len(progress.done) + progress.skipped} of {progress.total} done, {len(progress.running)} running, "
-        f"{len(progress.failed)} failed, {duration(time.monotonic() - progress.started)}"
+        + (f"{progress.queued} queued, " if progress.queued else "")
+        + f"{len(progress.failed)} failed, {duration(time.monotonic() - progress.started)}"
         + (f", {duration(left)} left" if left is not None else "")
     )
 

@@ -1,4 +1,4 @@
-"""The batch script of a run: what Slurm is asked for, and how the run's head starts, is warned, and queues again.
+"""Batch scripts, of a run or of several: what Slurm is asked for; how a head starts, is warned, and queues again.
 
 A user may read it, change it, and submit it by hand. It holds no secret: the head makes the passwords.
 """
@@ -7,7 +7,7 @@ import hashlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from issgd_cli.clusters.jobs import script_of
@@ -19,16 +19,17 @@ REQUEUE_STATUS = 140  # 128 + USR2, of a head that was warned of its job's end
 
 _SCRIPT = """\
 #!/bin/bash
-# The run in {place}
+# {what}
 # Submitted by issgd. By hand: sbatch {script}
-# It goes on where the run stands, and does nothing where that is finished.
+# A run goes on where it stands, and nothing is done where it is finished.
 {options}
 
+{run}
 unset ISSGD_DATABASE  # the job's server is its own
 {exports}
 # The head: database server, master and monitor. It starts each worker by an srun of its own.
 srun {step} \\
-  {head} &
+  {head} --folder "$run" &
 head=$!
 
 # Slurm warns of the time's end, and of preemption where the site lets it: the head saves a checkpoint, and ends.
@@ -37,9 +38,17 @@ trap 'kill -s TERM "$head"' TERM
 while wait "$head"; status=$?; kill -0 "$head" 2> /dev/null; do :; done
 
 if [ "$status" = {requeue} ]; then
-  scontrol requeue "$SLURM_JOB_ID" || sbatch --parsable {script} >> {jobs}
+  scontrol requeue "$SLURM_JOB_ID" || {{ job=$({again}) && echo "{job}" >> "$run/jobs"; }}
 fi
 exit "$status"
+"""
+
+_RUNS = """\
+runs=(
+{runs}
+)
+run=${{runs[SLURM_ARRAY_TASK_ID]}}
+exec >> "$run/logs/job-$SLURM_JOB_ID.log" 2>&1
 """
 
 
@@ -56,20 +65,75 @@ def script(config: Config, folder: RunFolder, model: str | None, here: Path) -> 
         RunError: A path cannot stand in a script.
     """
     place = (here / folder.path).absolute()
-    for path in (place, here):
+    path = place / script_of(folder).name
+    return _filled(
+        config,
+        model,
+        (here, place),
+        what=f"The run in {place}",
+        script=shlex.quote(str(path)),
+        options=_options(config, job_name(place), here, f"{_literal(place / 'logs')}/job-%j.log"),
+        run=f"run={shlex.quote(str(folder.path))}",
+        again=f"sbatch --parsable {shlex.quote(str(path))}",
+        job="${job%%;*}",
+    )
+
+
+def array(
+    config: Config, folders: Sequence[RunFolder], path: Path, at_a_time: int | None, model: str | None, here: Path
+) -> str:
+    """The text of a batch script for several runs that ask for the same: an array, a job for each.
+
+    Args:
+        config: Of one of them; the others' have the same `request`.
+        folders: Theirs.
+        path: Where the script will be, in the experiment's folder.
+        at_a_time: How many of the jobs may run; None: as many as Slurm lets.
+        model: See `script`.
+        here: The folder that relative paths are relative to.
+
+    Raises:
+        RunError: A path cannot stand in a script.
+    """
+    place = (here / path).absolute()
+    limit = "" if at_a_time is None else f"%{at_a_time}"
+    runs = "\n".join(f"  {shlex.quote(str(folder.path))}" for folder in folders)
+    return _filled(
+        config,
+        model,
+        (here, place, *(folder.path for folder in folders)),
+        what=f"{len(folders)} runs, each a job of an array",
+        script=shlex.quote(str(place)),
+        # Jobs of one array wait for none of their own, but for those of an earlier one of the same name.
+        options=[
+            *_options(config, _array_name(place.parent, config), here, "/dev/null"),  # each writes into its run's logs
+            f"--array=0-{len(folders) - 1}{limit}",
+        ],
+        run=_RUNS.format(runs=runs),
+        again=f'sbatch --parsable --array="$SLURM_ARRAY_TASK_ID" {shlex.quote(str(place))}',
+        job="${job%%;*}_$SLURM_ARRAY_TASK_ID",
+    )
+
+
+def request(config: Config) -> tuple[str, ...]:
+    """What a run's job asks Slurm for; runs that ask for the same can be jobs of one array."""
+    return tuple(_options(config, "", Path(), ""))
+
+
+def _filled(config: Config, model: str | None, paths: Iterable[Path], *, options: Iterable[str], **texts: str) -> str:
+    """The script of these texts, each a value of `_SCRIPT`'s."""
+    for path in paths:
         if not str(path).isprintable():
             raise RunError(f"{str(path)!r} cannot stand in a batch script. Choose another `--results-dir`, or folder.")
-    words = [sys.executable, "-m", "issgd_cli", "head", "--folder", str(folder.path)]
-    paths = os.environ.get("PYTHONPATH", "")
+    named = [] if model is None else ["--model", model]
+    inherited = os.environ.get("PYTHONPATH", "")
     return _SCRIPT.format(
-        place=place,
-        script=shlex.quote(str(place / script_of(folder).name)),
-        jobs=shlex.quote(str(place / folder.jobs.name)),
-        options="\n".join(f"#SBATCH {option}" for option in _options(config, place, here)),
-        exports=f"export PYTHONPATH={shlex.quote(paths)}\n" if paths.isprintable() and paths else "",
+        options="\n".join(f"#SBATCH {option}" for option in options),
+        exports=f"export PYTHONPATH={shlex.quote(inherited)}\n" if inherited.isprintable() and inherited else "",
         step=" ".join([*step_options(config), "--relative=0", "--kill-on-bad-exit=0"]),
-        head=shlex.join([*words, *([] if model is None else ["--model", model])]),
+        head=shlex.join([sys.executable, "-m", "issgd_cli", "head", *named]),
         requeue=REQUEUE_STATUS,
+        **texts,
     )
 
 
@@ -87,15 +151,22 @@ def job_name(place: Path) -> str:
     return f"{'/'.join(place.parts[-3:])}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
 
 
-def _options(config: Config, place: Path, here: Path) -> Iterator[str]:
+def _array_name(place: Path, config: Config) -> str:
+    """One for each experiment and request."""
+    asked = hashlib.sha256("\n".join([str(place), *request(config)]).encode()).hexdigest()[:8]
+    return f"{place.name}-{asked}"
+
+
+def _options(config: Config, name: str, here: Path, output: str) -> Iterator[str]:
+    """What stands behind #SBATCH; `output` as sbatch reads it, with its own %j."""
     slurm = config.cluster.slurm
-    yield f"--job-name={_quoted(job_name(place))}"
+    yield f"--job-name={_quoted(name)}"
     yield f"--chdir={_quoted(str(here))}"
-    yield f"--output={_quoted(str(place / 'logs').replace('%', '%%') + '/job-%j.log')}"
+    yield f"--output={_quoted(output)}"
     yield "--open-mode=append"
-    for name in ("partition", "account", "time", "nodes"):
-        if value := getattr(slurm, name):
-            yield f"--{name}={value}"
+    for key in ("partition", "account", "time", "nodes"):
+        if value := getattr(slurm, key):
+            yield f"--{key}={value}"
     yield f"--ntasks={config.worker.count + 1}"
     yield f"--cpus-per-task={slurm.cpus_per_task}"
     if slurm.gpus_per_task:
@@ -104,6 +175,11 @@ def _options(config: Config, place: Path, here: Path) -> Iterator[str]:
     yield "--requeue"
     yield "--dependency=singleton"
     yield from slurm.sbatch
+
+
+def _literal(path: Path) -> str:
+    """In a pattern of sbatch's, where % begins what it fills in."""
+    return str(path).replace("%", "%%")
 
 
 def _quoted(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from issgd_cli.clusters.cluster import Snapshot, Watch
-from issgd_cli.clusters.jobs import invitation_of, job_ids
+from issgd_cli.clusters.jobs import add_job, invitation_of, job_ids
 from issgd_cli.clusters.live import write
 from issgd_cli.clusters.processes import Processes
 from issgd_cli.clusters.service import Service, opened
@@ -17,7 +17,6 @@ from issgd_cli.clusters.steps import Steps
 from issgd_cli.clusters.supervisor import Supervisor
 from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
-from issgd_cli.files import write_text
 from issgd_cli.networks import naming
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
@@ -54,11 +53,10 @@ def note(folder: RunFolder, environment: Mapping[str, str]) -> None:
     job = environment.get("SLURM_JOB_ID", "")
     if not job:
         raise RunError("This is no Slurm job. `issgd train --cluster slurm` submits one.")
-    known = job_ids(folder)
-    if job not in known:
-        known.append(job)
-        write_text(folder.jobs, "\n".join(known) + "\n")
-    folder.update_manifest(jobs=known)
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    add_job(folder, job)
+    folder.update_manifest(jobs=job_ids(folder))
 
 
 def own_address(environment: Mapping[str, str]) -> str:

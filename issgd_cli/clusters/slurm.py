@@ -26,9 +26,9 @@ class Slurm:
         return said
 
     def standings(self) -> Mapping[str, Standing] | None:
-        columns = "JobID:24,State:24,RestartCnt:12,Reason:64"
+        columns = "JobArrayID:24,State:24,RestartCnt:12,Reason:64"
         with contextlib.suppress(RunError):  # a controller that is busy, or away, says so by its status
-            return dict(standings(_run(["squeue", "--me", "--noheader", f"--Format={columns}"])))
+            return dict(standings(_run(["squeue", "--me", "--array", "--noheader", f"--Format={columns}"])))
         return None
 
     def cancel(self, job: str) -> None:

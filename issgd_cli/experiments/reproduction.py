@@ -24,6 +24,7 @@ class Progress:
     Attributes:
         total: Runs in all.
         skipped: Finished before.
+        queued: How many wait for a scheduler.
         done: Run -> the seconds it took, for those finished now.
         running: Run -> its newest snapshot.
         failed: Run -> why.
@@ -31,6 +32,7 @@ class Progress:
 
     total: int
     skipped: int = 0
+    queued: int = 0
     done: dict[str, float] = field(default_factory=dict)
     running: dict[str, Snapshot] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -78,7 +80,7 @@ def reproduce(
     def attempt(run: Run) -> None:
         if stop.is_set():
             return
-        name, start = _name(run, results), time.monotonic()
+        name, start = name_of(run, results), time.monotonic()
         with lock:
             place = free.pop(0)
             progress.running[name] = Snapshot()
@@ -117,6 +119,16 @@ def reproduce(
                 progress.failed[name] = failure
             watch(progress)
 
+    left = unfinished(runs, results, progress)
+    watch(progress)
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(attempt, run) for run in left]:
+            done.result()
+    return progress
+
+
+def unfinished(runs: Sequence[Run], results: Path, progress: Progress) -> list[Run]:
+    """Those that are left to do; the others are told of in `progress`."""
     left = []
     for run in runs:
         try:
@@ -128,12 +140,8 @@ def reproduce(
             else:
                 left.append(run)
         except IssgdError as error:
-            progress.failed[_name(run, results)] = str(error)
-    watch(progress)
-    with ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(attempt, run) for run in left]:
-            done.result()
-    return progress
+            progress.failed[name_of(run, results)] = str(error)
+    return left
 
 
 def _refuse_other_configuration(run: Run, results: Path) -> None:
@@ -150,6 +158,6 @@ def _refuse_other_configuration(run: Run, results: Path) -> None:
         )
 
 
-def _name(run: Run, results: Path) -> str:
+def name_of(run: Run, results: Path) -> str:
     """For people: <setting>-<dataset>-<method>-<hash>/<seed>."""
     return str(run.folder(results).path.relative_to(results / run.config.name))

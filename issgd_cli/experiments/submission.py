@@ -1,13 +1,16 @@
 """A run handed to a scheduler as a job, and watched from elsewhere, by the files in its folder."""
 
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from issgd_cli.clusters import batch, live
 from issgd_cli.clusters.cluster import Snapshot, Standing, Submission, Watch
-from issgd_cli.clusters.jobs import job_ids, live_of, script_of
+from issgd_cli.clusters.jobs import add_job, job_ids, live_of, script_of
 from issgd_cli.clusters.resuming import dataset_of, refuse_other_data
 from issgd_cli.config.config import Config
+from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
 from issgd_cli.files import write_text, writing
 from issgd_cli.networks import naming
@@ -34,33 +37,87 @@ def submit(
         RunError: The folder is in use or not resumable, a job is at it, or the scheduler refuses this one.
         IssgdError: The dataset is not there.
     """
-    data = dataset_of(config)
     refuse_at_work(folder, submission)
+    queue(config, folder, dataset_of(config), command=command, resume=resume, labels=labels)
+    text = batch.script(config, folder, naming.named(config.model.network), Path.cwd())
+    with writing(script_of(folder), runs.ELSEWHERE):
+        write_text(script_of(folder), text)
+    try:  # without the lock, for which the job's head may ask at once
+        job = submission.submit(script_of(folder))
+    except RunError as error:
+        refused(folder, error)
+        raise
+    add_job(folder, job)
+    return job
+
+
+def queue(
+    config: Config,
+    folder: RunFolder,
+    data: Prepared,
+    *,
+    command: list[str],
+    resume: bool,
+    labels: dict[str, str] | None = None,
+) -> None:
+    """Makes the folder of a run, or makes it ready to go on, in state queued.
+
+    Raises:
+        RunError: It is in use, or not resumable.
+    """
     with runs.locked(folder.path, "another issgd"):
         refuse_other_data(folder, data)
         runs.begin(folder, config, command, resume, "queued")
         folder.update_manifest(cluster=config.cluster.kind, **(labels or {}))
-        text = batch.script(config, folder, naming.named(config.model.network), Path.cwd())
-        with writing(script_of(folder), runs.ELSEWHERE):
-            write_text(script_of(folder), text)
+        with writing(folder.jobs, runs.ELSEWHERE):
             live_of(folder).unlink(missing_ok=True)
             folder.jobs.touch()
-    try:  # without the lock, for which the job's head may ask at once
-        job = submission.submit(script_of(folder))
-    except RunError as error:
-        runs.end(folder, "failed", {"actor": "launcher", "reason": str(error)})
-        raise
-    with writing(folder.jobs), folder.jobs.open("a") as file:
-        file.write(f"{job}\n")
-    return job
 
 
-def standing(folder: RunFolder, submission: Submission) -> Standing | None:
-    """How the newest of the run's jobs stands; None where none waits or runs, or nobody knows."""
-    if not (ids := job_ids(folder)):
-        return None
-    known = submission.standings() or {}
-    return next((known[job] for job in reversed(ids) if job in known), None)
+def refused(folder: RunFolder, error: RunError) -> None:
+    """Notes that the scheduler does not take the run."""
+    runs.end(folder, "failed", {"actor": "launcher", "reason": str(error)})
+
+
+@dataclass
+class Outlook:
+    """A run that was given to a scheduler, as it is seen from elsewhere: by its folder, and by what the scheduler says.
+
+    Attributes:
+        folder: The run's.
+        standing: How the newest of its jobs stands; None where none waits or runs, or nobody knows.
+        gone_at: When it was first seen to have none.
+    """
+
+    folder: RunFolder
+    standing: Standing | None = None
+    gone_at: float | None = None
+
+    def learn(self, known: Mapping[str, Standing] | None, now: float) -> None:
+        """Takes in what the scheduler has answered; None: nothing."""
+        if known is not None:
+            self.standing = standing(self.folder, known)
+            self.gone_at = None if self.standing else now if self.gone_at is None else self.gone_at
+
+    def is_over(self, now: float) -> bool:
+        """Whether the run has finished.
+
+        Raises:
+            RunError: It has failed, or its job has ended before it.
+        """
+        manifest = self.folder.read_manifest()
+        if manifest["state"] == "finished":
+            return True
+        told = manifest["state"] in ("failed", "interrupted")
+        if self.gone_at is not None and (told or now - self.gone_at >= GONE_SECONDS):
+            reason = (manifest.get("failure") or {}).get("reason") or "it has ended without a word, perhaps killed"
+            raise RunError(f"{reason}\nThe job's log is in {self.folder.logs}. Go on with `--resume`.")
+        return False
+
+
+def standing(folder: RunFolder, known: Mapping[str, Standing]) -> Standing | None:
+    """How the newest of the run's jobs stands; None where none waits or runs."""
+    return next((known[job] for job in reversed(job_ids(folder)) if job in known), None)
 
 
 def refuse_at_work(folder: RunFolder, submission: Submission) -> None:
@@ -69,9 +126,8 @@ def refuse_at_work(folder: RunFolder, submission: Submission) -> None:
     Raises:
         RunError: A job of the run waits or runs.
     """
-    if (found := standing(folder, submission)) is not None:
-        job = job_ids(folder)[-1]
-        raise RunError(f"Job {job} is {found.state} for {folder.path}. Wait for it, or `scancel {job}` first.")
+    if (ids := job_ids(folder)) and (found := standing(folder, submission.standings() or {})) is not None:
+        raise RunError(f"Job {ids[-1]} is {found.state} for {folder.path}. Wait for it, or `scancel {ids[-1]}` first.")
 
 
 def watch(folder: RunFolder, submission: Submission, show: Watch, stop: threading.Event) -> bool:
@@ -81,26 +137,18 @@ def watch(folder: RunFolder, submission: Submission, show: Watch, stop: threadin
         RunError: It has failed, or its job has ended before it.
     """
     told: list[str] = []
-    asked = gone = 0.0
-    waited = 0.0
-    found: Standing | None = None
+    outlook, waited, asked = Outlook(folder), 0.0, -ASK_SECONDS
     while True:
-        if waited - asked >= ASK_SECONDS or not waited:
-            asked, known = waited, submission.standings()
-            if known is not None:
-                ids = job_ids(folder)
-                found = next((known[job] for job in reversed(ids) if job in known), None)
-                gone = 0.0 if found else gone or max(waited, LOOK_SECONDS)
-                job = ids[-1] if ids else ""
-                line = f"job {job} is {found.state}{f' ({found.reason})' if found.reason else ''}" if found else ""
-                if line and line not in told[-1:]:
-                    told.append(line)
-        manifest = folder.read_manifest()
-        if manifest["state"] == "finished":
+        if waited - asked >= ASK_SECONDS:
+            asked = waited
+            outlook.learn(submission.standings(), waited)
+            ids, found = job_ids(folder), outlook.standing
+            job = ids[-1] if ids else ""
+            line = f"job {job} is {found.state}{f' ({found.reason})' if found.reason else ''}" if found else ""
+            if line and line not in told[-1:]:
+                told.append(line)
+        if outlook.is_over(waited):
             return True
-        if gone and (manifest["state"] in ("failed", "interrupted") or waited - gone >= GONE_SECONDS):
-            reason = (manifest.get("failure") or {}).get("reason") or "it has ended without a word, perhaps killed"
-            raise RunError(f"{reason}\nThe job's log is in {folder.logs}. Go on with `--resume`.")
         snapshot = live.read(folder) or Snapshot()
         snapshot.notices = [*told, *snapshot.notices]
         show(snapshot)

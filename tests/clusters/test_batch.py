@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from issgd_cli.clusters.batch import job_name, script
+from issgd_cli.clusters.batch import array, job_name, request, script
 from issgd_cli.clusters.jobs import script_of
 from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
@@ -53,7 +53,8 @@ def test_the_script_asks_for_what_is_configured(configured: Configured, monkeypa
         "--mem-per-cpu=4G",
         "--constraint=a100",
     ]
-    assert "/usr/bin/python3 -m issgd_cli head --folder results/x/a/seed-000 --model own.module:function &\n" in text
+    assert "\nrun=results/x/a/seed-000\n" in text
+    assert '/usr/bin/python3 -m issgd_cli head --model own.module:function --folder "$run" &\n' in text
     assert "--exact --cpus-per-task=2 --gpus-per-task=1 --mem=0" in text
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
 
@@ -63,8 +64,8 @@ def test_names_are_quoted_for_sbatch_and_for_the_shell(configured: Configured, n
     folder = RunFolder(Path("/") / name / "x/a/seed-000")
     text = script(configured("cluster.kind=slurm"), folder, None, Path("/"))
     assert f"--output={quoted}x/a/seed-000/logs/job-%j.log" in text
-    (line,) = [line for line in text.splitlines() if " head --folder " in line]
-    assert shlex.split(line)[-2] == str(folder.path)
+    (line,) = [line for line in text.splitlines() if line.startswith("run=")]
+    assert shlex.split(line) == [f"run={folder.path}"]
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
 
 
@@ -84,6 +85,37 @@ def test_each_run_has_a_name_of_its_own() -> None:
     assert re.fullmatch(r"x/a/seed-000-[0-9a-f]{8}", one)
 
 
+def test_runs_that_ask_for_the_same_are_an_array(configured: Configured, tmp_path: Path) -> None:
+    config = configured("cluster.kind=slurm")
+    folders = [RunFolder(tmp_path / f"x/a '$b/seed-00{seed}") for seed in range(3)]
+    for folder in folders:
+        folder.logs.mkdir(parents=True)
+    path = tmp_path / "x/array.sh"
+    text = array(config, folders, path, 2, None, tmp_path)
+    assert "#SBATCH --array=0-2%2\n" in text
+    assert "#SBATCH --array=0-2\n" in array(config, folders, path, None, None, tmp_path)
+    (name,) = re.findall("--job-name=(.*)", text)
+    assert name in array(config, folders[:1], tmp_path / "x/other.sh", None, None, tmp_path)  # which waits for this one
+    other = configured("cluster.kind=slurm", "worker.count=7")
+    assert request(other) != request(config)
+    assert name not in array(other, folders, path, 2, None, tmp_path)
+    path.write_text(text)
+    place = commands(tmp_path)
+    environment = {
+        **place,
+        "HEAD": "echo $run; exit 140",
+        "REFUSES": "1",
+        "SLURM_JOB_ID": "9",
+        "SLURM_ARRAY_TASK_ID": "1",
+    }
+    assert subprocess.run(["bash", path], env=environment, timeout=30, check=False).returncode == 140
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0].endswith(f"head --folder {folders[1].path}")
+    assert calls[2] == f"sbatch --parsable --array=1 {path}"
+    assert folders[1].jobs.read_text() == "43_1\n"
+    assert (folders[1].logs / "job-9.log").exists()
+
+
 STUB = """#!/bin/bash
 echo "$(basename "$0") $*" >> "$CALLS"
 case "$(basename "$0")" in
@@ -92,6 +124,14 @@ case "$(basename "$0")" in
   sbatch) echo 43 ;;
 esac
 """
+
+
+def commands(place: Path) -> dict[str, str]:
+    """Stands in for what a script calls; its environment. The file `calls` tells who was called."""
+    for name in ("srun", "scontrol", "sbatch"):
+        (place / name).write_text(STUB)
+        (place / name).chmod(0o755)
+    return {"PATH": f"{place}{os.pathsep}{os.environ['PATH']}", "CALLS": str(place / "calls")}
 
 
 @pytest.mark.parametrize(
@@ -106,15 +146,11 @@ esac
 def test_a_warned_head_is_queued_again_and_no_other(
     configured: Configured, tmp_path: Path, head: str, refuses: int, status: int, calls: list[str]
 ) -> None:
-    for name in ("srun", "scontrol", "sbatch"):
-        (tmp_path / name).write_text(STUB)
-        (tmp_path / name).chmod(0o755)
     folder = RunFolder(tmp_path / "x/a b/seed-000")
     folder.path.mkdir(parents=True)
     script_of(folder).write_text(script(configured("cluster.kind=slurm"), folder, None, tmp_path))
     environment = {
-        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
-        "CALLS": str(tmp_path / "calls"),
+        **commands(tmp_path),
         "HEAD": head,
         "REFUSES": str(refuses),
         "SLURM_JOB_ID": "42",

@@ -29,6 +29,8 @@ def test_a_job_takes_its_place_in_the_list_once(new_folder: NewFolder) -> None:
         job.note(folder, {"SLURM_JOB_ID": number})
     assert job_ids(folder) == ["3", "5"]
     assert folder.read_manifest()["jobs"] == ["3", "5"]
+    job.note(folder, {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "12"})
+    assert job_ids(folder) == ["3", "5", "6_12"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ LISTED = """\
 15                      COMPLETING              0           None
 16                      COMPLETED               0           None
 17                      REQUEUE_HOLD            1           job requeued in held state
+18_3                    RUNNING                 0           None
 nonsense
 """
 
@@ -41,6 +42,7 @@ def test_what_squeue_prints_is_read() -> None:
         "14": Standing("running"),
         "15": Standing("running"),
         "17": Standing("requeued", "job requeued in held state"),
+        "18_3": Standing("running"),
     }
 
 
