@@ -71,6 +71,14 @@ def is_held(path: Path) -> bool:
     return _is_marked(path)
 
 
+def forget(path: Path, machine: str) -> None:
+    """Removes what stands for the lock of a file where a process of this machine has made it, which is known to be dead."""
+    with contextlib.suppress(OSError):
+        _, name, *_ = *_marker(path).read_text(errors="replace").splitlines(), "", ""
+        if name.partition("?")[0] == machine:  # what follows tells containers of a machine apart
+            _marker(path).unlink()
+
+
 def _marker(path: Path) -> Path:
     return path.with_name(path.name + MARKER)
 

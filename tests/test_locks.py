@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from issgd_cli.errors import RunError
-from issgd_cli.locks import HeldError, held, is_held
+from issgd_cli.locks import HeldError, forget, held, is_held
 from issgd_cli.runs.folder import is_locked, locked
 
 Flock = Callable[[Any, int], None]
@@ -93,6 +93,23 @@ with held(Path({str(path)!r}), 0):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert not is_held(path)
     with held(path, 1):
+        assert is_held(path)
+
+
+def test_what_a_machine_left_behind_that_is_known_dead_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, marker = tmp_path / "lock", tmp_path / "lock.held"
+    monkeypatch.setattr(fcntl, "flock", unable(errno.ENOLCK))
+    marker.write_text("123\nn1\n")
+    with pytest.raises(HeldError, match=r"process 123, perhaps of another machine; if none is, remove .*lock\.held"):
+        with held(path, 0):
+            pass
+    forget(path, "n2")
+    assert is_held(path)
+    forget(path, "n1")
+    forget(path, "n1")
+    with held(path, 0):
         assert is_held(path)
 
 

@@ -28,6 +28,7 @@ def head(
     """Be a Slurm job's head: server, master and monitor, and the workers' starter (the batch script starts one)."""
     from issgd_cli.cli.screen import watching
     from issgd_cli.cli.signals import stopping
+    from issgd_cli.clusters.job import take_over
     from issgd_cli.experiments import run as training
     from issgd_cli.networks import naming
     from issgd_cli.runs.folder import RunFolder
@@ -40,6 +41,7 @@ def head(
     if manifest["state"] == "finished":  # an earlier life of this job, in its last moment
         typer.echo(f"{folder} holds a finished run.")
         return
+    take_over(there)
     # USR2: Slurm's warning that the job ends soon.
     with stopping(signal.SIGUSR2) as stop, watching(config, there) as watch:
         training.train(

@@ -8,18 +8,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from issgd_cli.clusters.cluster import Snapshot, Watch
-from issgd_cli.clusters.jobs import add_job, invitation_of, job_ids
+from issgd_cli.clusters.jobs import add_job, head_of, invitation_of, job_ids
 from issgd_cli.clusters.live import write
 from issgd_cli.clusters.processes import Processes
 from issgd_cli.clusters.service import Service, opened
-from issgd_cli.clusters.slurm import address, nodes
+from issgd_cli.clusters.slurm import Slurm, address, nodes
 from issgd_cli.clusters.steps import Steps
 from issgd_cli.clusters.supervisor import Supervisor
 from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
+from issgd_cli.files import write_text, writing
+from issgd_cli.locks import forget
 from issgd_cli.networks import naming
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
+
+LOCK_SECONDS = 120.0  # a file server keeps the locks of a machine that has died for a while: NFS for 90 s unless set
 
 
 def run(config: Config, folder: RunFolder, problem: Problem, watch: Watch, stop: threading.Event) -> None:
@@ -50,13 +54,38 @@ def note(folder: RunFolder, environment: Mapping[str, str]) -> None:
     Raises:
         RunError: We are none.
     """
-    job = environment.get("SLURM_JOB_ID", "")
-    if not job:
+    add_job(folder, identity(environment))
+    folder.update_manifest(jobs=job_ids(folder))
+
+
+def identity(environment: Mapping[str, str]) -> str:
+    """The job that this process is a part of; 12_3, where that is one of an array.
+
+    Raises:
+        RunError: It is part of none.
+    """
+    if "SLURM_JOB_ID" not in environment:
         raise RunError("This is no Slurm job. `issgd train --cluster slurm` submits one.")
     if "SLURM_ARRAY_JOB_ID" in environment:
-        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    add_job(folder, job)
-    folder.update_manifest(jobs=job_ids(folder))
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment["SLURM_JOB_ID"]
+
+
+def take_over(folder: RunFolder) -> None:
+    """Forgets the locks that an earlier head has left on another machine, where no kernel has dropped them.
+
+    Only where Slurm says that no other job of the run's is at work: of one run's they run one after the other.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        before = head_of(folder).read_text(errors="replace").strip()
+        known, ours = Slurm().standings(), identity(os.environ)
+        others = {job for job in job_ids(folder) if job != ours}
+        if known is not None and not any(job in others and known[job].state == "running" for job in known):
+            for place in (folder.path, folder.checkpoint.parent, folder.logs):
+                if before != socket.gethostname():
+                    forget(place / "lock", before)
+    with writing(head_of(folder)):
+        write_text(head_of(folder), f"{socket.gethostname()}\n")
 
 
 def own_address(environment: Mapping[str, str]) -> str:

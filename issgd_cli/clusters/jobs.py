@@ -40,6 +40,11 @@ def live_of(folder: RunFolder) -> Path:
     return folder.path / "live.json"
 
 
+def head_of(folder: RunFolder) -> Path:
+    """The name of the machine that the newest head is, or was, on."""
+    return folder.path / "head"
+
+
 def invitation_of(folder: RunFolder) -> Path:
     """The database's URL for the job's workers, this user's alone; there while the job's server is."""
     return folder.path / "worker-database"

@@ -53,7 +53,8 @@ def train(
     data = dataset_of(config)
     problem = Problem(config, data)
     stop = stop or threading.Event()
-    with runs.locked(folder.path, "another issgd"):
+    patience = job.LOCK_SECONDS if config.cluster.kind == "slurm" else runs.LOOK_SECONDS
+    with runs.locked(folder.path, "another issgd", patience):
         refuse_other_data(folder, data)
         runs.begin(folder, config, command, resume)
         folder.update_manifest(

@@ -185,8 +185,13 @@ def end(folder: RunFolder, state: State, failure: dict[str, str] | None = None) 
 
 
 @contextlib.contextmanager
-def locked(place: Path, what: str) -> Iterator[None]:
+def locked(place: Path, what: str, patience_seconds: float = LOOK_SECONDS) -> Iterator[None]:
     """Holds `<place>/lock`, so that two processes never work on the same folder.
+
+    Args:
+        place: The folder.
+        what: Who else may be at work there, for people.
+        patience_seconds: How long to wait for who is.
 
     Raises:
         RunError: Another process holds it.
@@ -195,7 +200,7 @@ def locked(place: Path, what: str) -> Iterator[None]:
         with writing(place, ELSEWHERE):
             place.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(held(place / "lock", LOOK_SECONDS))
+                stack.enter_context(held(place / "lock", patience_seconds))
             except HeldError as error:
                 raise RunError(f"{what} is already at work on {place} ({error}). Wait for it.") from None
         yield

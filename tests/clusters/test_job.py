@@ -1,5 +1,6 @@
 """A run within its Slurm job."""
 
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any, cast
 import pytest
 
 from issgd_cli.clusters import job
-from issgd_cli.clusters.jobs import invitation_of, job_ids
+from issgd_cli.clusters.cluster import Standing
+from issgd_cli.clusters.jobs import head_of, invitation_of, job_ids
 from issgd_cli.clusters.service import Service
+from issgd_cli.clusters.slurm import Slurm
 from issgd_cli.clusters.steps import step_environment
 from issgd_cli.errors import RunError
 from issgd_cli.runs.folder import RunFolder
@@ -31,6 +34,34 @@ def test_a_job_takes_its_place_in_the_list_once(new_folder: NewFolder) -> None:
     assert folder.read_manifest()["jobs"] == ["3", "5"]
     job.note(folder, {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "12"})
     assert job_ids(folder) == ["3", "5", "6_12"]
+
+
+@pytest.mark.parametrize(
+    ("known", "forgets"),
+    [
+        ({}, True),
+        ({"5": Standing("running")}, True),  # us
+        ({"3": Standing("running"), "5": Standing("running")}, False),
+        ({"3": Standing("requeued"), "9": Standing("running")}, True),
+        (None, False),
+    ],
+)
+def test_a_head_forgets_the_locks_of_an_earlier_one_on_another_machine_if_slurm_says_that_it_is_over(
+    new_folder: NewFolder, monkeypatch: pytest.MonkeyPatch, known: dict[str, Standing] | None, forgets: bool
+) -> None:
+    monkeypatch.setattr(Slurm, "standings", lambda self: known)
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    folder = new_folder("run")
+    folder.jobs.write_text("3\n5\n")
+    head_of(folder).write_text("n1\n")
+    marks = [folder.path / "lock.held", folder.checkpoint.parent / "lock.held", folder.logs / "lock.held"]
+    for mark in marks:
+        mark.parent.mkdir(exist_ok=True)
+        mark.write_text("123\nn1\n")
+    job.take_over(folder)
+    assert [mark.exists() for mark in marks] == [not forgets] * 3
+    assert head_of(folder).read_text() == f"{socket.gethostname()}\n"
 
 
 @pytest.mark.parametrize(
