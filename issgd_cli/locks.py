@@ -72,7 +72,7 @@ def is_held(path: Path) -> bool:
 
 
 def forget(path: Path, machine: str) -> None:
-    """Removes what stands for the lock of a file where a process of this machine has made it, which is known to be dead."""
+    """Removes what a process of this machine, which is known to be dead, has left to stand for the lock of a file."""
     with contextlib.suppress(OSError):
         _, name, *_ = *_marker(path).read_text(errors="replace").splitlines(), "", ""
         if name.partition("?")[0] == machine:  # what follows tells containers of a machine apart
