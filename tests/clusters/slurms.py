@@ -3,12 +3,15 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.servers import free_port
+
+NODE_SECONDS = 15  # without a sign of life, and the controller gives a node up
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch")
 ADMINISTRATORS = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
@@ -34,6 +37,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
 KillWait=5
+SlurmdTimeout={timeout}
 {nodes}
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
@@ -64,7 +68,7 @@ def slurm(place: Path) -> Iterator[Path]:
     key.chmod(0o600)
     nodes = "\n".join(NODE.format(name=name, port=free_port()) for name in ("n1", "n2"))
     configuration = place / "slurm.conf"
-    configuration.write_text(CONFIGURATION.format(place=place, port=free_port(), nodes=nodes))
+    configuration.write_text(CONFIGURATION.format(place=place, port=free_port(), timeout=NODE_SECONDS, nodes=nodes))
     environment = {**os.environ, "SLURM_CONF": str(configuration), "PATH": ADMINISTRATORS}
     munge = [f"--{name}-file={place}/munge/keys/{name}" for name in ("key", "log", "seed", "pid")]
     daemons: list[subprocess.Popen[bytes]] = []
@@ -90,6 +94,34 @@ def slurm(place: Path) -> Iterator[Path]:
                 except subprocess.TimeoutExpired:
                     daemon.kill()
                     daemon.wait()
+
+
+@contextlib.contextmanager
+def killed(place: Path, name: str, configuration: Path) -> Iterator[None]:
+    """Within, a node is down, with all that ran there; afterwards it is up again, for as long as its cluster."""
+    doomed = [int((configuration.parent / f"{name}.pid").read_text())]
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            within = f"SLURMD_NODENAME={name}".encode() in (path / "environ").read_bytes().split(b"\0")
+            if within and os.readlink(path / "cwd") == str(place):
+                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+                doomed += [int(path.name), *([int(parent)] if b"slurmstepd" in _words(parent) else [])]
+    for pid in doomed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    yield
+    environment = {**os.environ, "SLURM_CONF": str(configuration), "PATH": ADMINISTRATORS}
+    subprocess.run(["slurmd", "-N", name], env=environment, check=True)
+
+
+def end_node(name: str, configuration: Path) -> None:
+    """Ends a node that was started again; its cluster ends the others."""
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(int((configuration.parent / f"{name}.pid").read_text()), signal.SIGTERM)
+
+
+def _words(pid: str) -> bytes:
+    return Path("/proc", pid, "cmdline").read_bytes()
 
 
 def _idle(environment: dict[str, str]) -> int:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from issgd_cli.clusters.slurm import standings
-from tests.clusters.slurms import missing, slurm
+from tests.clusters.slurms import NODE_SECONDS, end_node, killed, missing, slurm
 from tests.processes import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.cluster, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -167,3 +167,45 @@ def test_a_warned_job_queues_again_goes_on_and_is_cancelled_whole(place: Path, e
     eventually(lambda: not queue(environment) and not processes_of(place), seconds=SECONDS)
     assert json.loads((run / "manifest.json").read_text())["state"] == "interrupted"
     assert not invitation.exists()
+
+
+def test_seeds_are_an_array_of_jobs(place: Path, environment: dict[str, str]) -> None:
+    (place / "x.toml").write_text('[[methods]]\nname = "issgd"\n')
+    given = [word for word in settings(place, 40) if word.startswith("--set")]
+    words = ["reproduce", "x.toml", "--cluster=slurm", "--seeds=0-2", "--jobs=2", "--set=data.name=mine.npz"]
+    command = [sys.executable, "-m", "issgd_cli", *words, "--set=worker.count=2", *given]
+    done = subprocess.run(
+        command, cwd=place, env=environment, text=True, capture_output=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 runs done, 0 were finished before, 0 failed." in done.stdout
+    runs = sorted((place / "results/x").glob("*/seed-*"))
+    (array,) = {json.loads((run / "manifest.json").read_text())["jobs"][0].partition("_")[0] for run in runs}
+    assert [(run / "jobs").read_text() for run in runs] == [f"{array}_{index}\n" for index in range(3)]
+    assert (place / "results/x/report.md").exists()
+    eventually(lambda: not processes_of(place), seconds=30)
+
+
+def test_a_node_that_is_killed_costs_an_exact_run_nothing(
+    place: Path, environment: dict[str, str], configuration: Path
+) -> None:
+    steps = 400
+    watcher = train(place, environment, *settings(place, steps), "--cluster=slurm")
+    try:
+        eventually(lambda: step_of(place) > 10, seconds=SECONDS)
+        (job,) = (run_of(place) / "jobs").read_text().split()
+        with killed(place, "n2", configuration):
+            eventually(lambda: queue(environment).get(job) == "requeued", seconds=10 * NODE_SECONDS)
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=environment, check=False)
+        said, _ = watcher.communicate(timeout=SECONDS)
+        assert watcher.returncode == 0, said
+    finally:
+        watcher.kill()
+        end_node("n2", configuration)
+    assert f"Finished: {steps} steps" in said
+    there = trace_of(place)
+    (place / "results").rename(place / "results-slurm")
+    local = train(place, environment, *settings(place, steps), "--cluster=local")
+    said, _ = local.communicate(timeout=SECONDS)
+    assert local.returncode == 0, said
+    pd.testing.assert_frame_equal(there, trace_of(place), check_exact=True)
