@@ -58,6 +58,7 @@ OWNERS = {
     "pooch": {"datasets"},
     "filelock": {"locks"},
     "PIL": {"datasets", "figures"},
+    "ray": {"clusters"},
     "trackio": {"trackers"},
     "wandb": {"trackers"},
 }

@@ -31,7 +31,7 @@ def reproduce(
         typer.Option(min=1, help="Runs at a time; unless given, 1, and as many as Slurm lets on a cluster."),
     ] = None,
     cluster: Annotated[
-        str | None, typer.Option(help="slurm: each run a job, of arrays; or local, alone or simulated, for all runs.")
+        str | None, typer.Option(help="slurm: each run a job, of arrays; local, alone, ray or simulated: for all runs.")
     ] = None,
     devices: Annotated[str, typer.Option(help="Dealt out to the jobs: cuda:0,cuda:1,...")] = "",
     database: Annotated[

@@ -30,7 +30,7 @@ def train(
     mode: Annotated[str | None, typer.Option(help="relaxed, or exact: barriers, bit for bit repeatable.")] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(help="local, alone (no workers), slurm (a job), or simulated (a virtual clock)."),
+        typer.Option(help="local, alone (no workers), slurm (a job), ray, or simulated (a virtual clock)."),
     ] = None,
     database: Annotated[
         str | None, typer.Option(help="URL; unless given, ISSGD_DATABASE's; none: a server of our own.")

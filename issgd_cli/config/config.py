@@ -120,14 +120,15 @@ class Config(Section):
                     "proposal.source = 'oracle' means fresh weights before every step: set master.mode = 'exact' and "
                     "master.publish_every_steps = 1, or leave both out"
                 )
-        if self.cluster.kind != "local" and (self.database.url or self.database.listen):
+        if self.cluster.kind in ("simulated", "alone") and (self.database.url or self.database.listen):
             raise ValueError(
                 f"cluster.kind = '{self.cluster.kind}' has its own database, in memory; leave out database.url and "
                 ".listen"
             )
-        if self.cluster.kind == "slurm" and self.database.url:
+        if self.cluster.kind in ("slurm", "ray") and self.database.url:
             raise ValueError(
-                "a Slurm job starts a database server of its own beside the master; leave out database.url"
+                f"a run of cluster.kind = '{self.cluster.kind}' starts a database server of its own beside the master; "
+                "leave out database.url"
             )
         if self.database.url and self.database.listen:
             raise ValueError("database.listen is for a server of our own; leave it out, or database.url")
@@ -190,9 +191,9 @@ class Config(Section):
         """Eight hex digits of what defines the run's results: no seed, name, path, database, device, restarts.
 
         Values that are their keys' defaults are left out too, so that a key added later renames no earlier run. Real
-        processes are real processes: a run on Slurm is called what it is called on this machine.
+        processes are real processes: a run on Slurm or Ray is called what it is called on this machine.
         """
-        where = {"devices", "restarts", "slurm"} | ({"kind"} if self.cluster.kind == "slurm" else set())
+        where = {"devices", "restarts", "slurm", "ray"} | ({"kind"} if self.cluster.kind in ("slurm", "ray") else set())
         values = self.model_dump(
             mode="json",
             exclude_defaults=True,

@@ -181,11 +181,22 @@ class Slurm(Section):
     ] = ()
 
 
+class Ray(Section):
+    """What a run's workers ask Ray for."""
+
+    # Of a cluster that is there: auto, or HOST:PORT; empty: a new one of this machine.
+    address: Annotated[
+        str, like(r"auto|([\w.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}|", "must be auto, HOST:PORT or empty")
+    ] = ""
+    cpus_per_worker: Annotated[float, Field(ge=0, le=1024)] = 1.0
+    gpus_per_worker: Annotated[float, Field(ge=0, le=1024)] = 0.0
+
+
 class Cluster(Section):
     """Where the actors run."""
 
-    # alone: no workers, no database server, one process; slurm: a job
-    kind: Literal["local", "simulated", "alone", "slurm"] = "local"
+    # alone: no workers, no database server, one process; slurm: a job; ray: workers as Ray's actors
+    kind: Literal["local", "simulated", "alone", "slurm", "ray"] = "local"
     # Dealt out in turn: master, then workers, then the monitor. All are at the first on the simulated cluster.
     devices: Annotated[tuple[Text, ...], Field(min_length=1)] = ("auto",)
     # Of torch, an actor. None: 1 in exact mode and on the simulated cluster, else the cores shared out.
@@ -197,6 +208,7 @@ class Cluster(Section):
     restarts: Annotated[Whole, Field(ge=0)] = 5
     clock: Clock = Clock()  # of the simulated cluster
     slurm: Slurm = Slurm()
+    ray: Ray = Ray()
 
 
 class Database(Section):

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 
-from issgd_cli.clusters import alone, job, local
+from issgd_cli.clusters import alone, job, local, on_ray
 from issgd_cli.clusters.cluster import ActorError, Interrupted, Watch
 from issgd_cli.clusters.resuming import dataset_of, refuse_other_data
 from issgd_cli.config.config import Config
@@ -75,6 +75,8 @@ def train(
                     alone.run(config, folder, problem, watch, stop)
                 elif config.cluster.kind == "slurm":
                     job.run(config, folder, problem, watch, stop)
+                elif config.cluster.kind == "ray":
+                    on_ray.run(config, folder, problem, watch, stop)
                 else:
                     local.run(config, folder, problem, watch, stop, jobs)
         except Interrupted:

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from issgd_cli.config.config import fields
+from issgd_cli.config.config import Config, fields
 from issgd_cli.config.layers import assignments, merged
 from issgd_cli.config.validation import resolve
 from issgd_cli.errors import ConfigError
@@ -158,12 +158,13 @@ def changed(key: str) -> Any:
         "cluster.slurm.time": "30",
         "cluster.slurm.gpus_per_task": 1,
         "cluster.slurm.sbatch": ["--mem-per-cpu=4G"],
+        "cluster.ray.address": "auto",
     }
     return special.get(key, 77)
 
 
 LEFT_OUT = {"seed", "name", "data.dir", "database.url", "database.listen", "cluster.devices", "cluster.restarts"} | {
-    key for key in fields() if key.startswith("cluster.slurm.")
+    key for key in fields() if key.startswith(("cluster.slurm.", "cluster.ray."))
 }
 
 
@@ -204,3 +205,21 @@ def test_a_value_that_is_spelt_out_as_the_default_renames_no_run() -> None:
     bare = of("master.steps=10").hash()
     assert of("master.steps=10", "proposal.limit_mode=drop", "data.dir=elsewhere", "model.hidden=[5]").hash() != bare
     assert of("master.steps=10", "proposal.limit_mode=drop", "data.dir=elsewhere").hash() == bare
+
+
+@pytest.mark.parametrize("kind", ["slurm", "ray"])
+def test_a_run_on_a_cluster_listens_where_it_is_told_to_and_takes_no_other_server(kind: str) -> None:
+    def given(key: str, value: str) -> Config:
+        return resolve({"cluster": {"kind": kind}, "database": {key: value}}, "test")
+
+    assert given("listen", "*:0").database.listen == "*:0"
+    with pytest.raises(ConfigError, match=f"'{kind}' starts a database server of its own"):
+        given("url", "redis://h")
+
+
+@pytest.mark.parametrize("kind", ["simulated", "alone"])
+def test_a_run_whose_database_is_in_memory_takes_no_address(kind: str) -> None:
+    alone = {"master": {"mode": "relaxed", "steps": 5}, "worker": {"count": 0}, "proposal": {"method": "sgd"}}
+    given = {**(alone if kind == "alone" else {}), "cluster": {"kind": kind}, "database": {"listen": "*:0"}}
+    with pytest.raises(ConfigError, match=f"'{kind}' has its own database, in memory"):
+        resolve(given, "test")
