@@ -60,8 +60,10 @@ types: setup ## types: mypy --strict
 check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 11 minutes on two cores)
 	$(PYTEST) -m "long and not cluster"
 
-test-clusters: setup ## install Slurm (Debian, as root) and run the tests that need it, on two nodes simulated here (3 minutes)
+test-clusters: setup ## install Slurm (Debian, as root) and Ray, and run the tests that need them, on two nodes here (6 minutes)
 	@command -v slurmctld slurmd munged > /dev/null || { apt-get update && apt-get install --yes slurm-wlm munge; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --no-build-isolation --editable '.[dev,ray]'
 	$(PYTEST) -m cluster -rs
 
 bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for some (about 20 minutes in all)

@@ -1,10 +1,15 @@
-"""Slurm on this machine: a controller and two nodes, of this test's own, ended with it."""
+"""Slurm on this machine: a controller and two nodes, of this test's own, ended with it.
+
+`python -m tests.clusters.slurms COMMAND...` runs a command of yours within such a cluster.
+"""
 
 import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,3 +140,10 @@ def _until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, "Slurm does not come up"
         time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    if reason := missing():
+        sys.exit(reason)
+    with tempfile.TemporaryDirectory(prefix="issgd-slurm-", dir="/tmp") as folder, slurm(Path(folder)) as conf:
+        sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, "SLURM_CONF": str(conf)}, check=False).returncode)
