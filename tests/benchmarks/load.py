@@ -5,7 +5,7 @@ computing. Its connections are real; workers are threads of a few processes, all
 other's way: rates are what one server gives at least. A pull crosses the connection whole, and is then held once for
 all workers of a process, since 256 of the paper's parameter sets would be 19 GB.
 
-    python -m tests.benchmarks.load --workers 1,8,64,256 --seconds 20
+    python -m tests.benchmarks.load --workers 1,8,64,256 --seconds 40
 """
 
 import argparse
@@ -14,7 +14,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -27,6 +27,7 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
+from issgd_cli.actors.actor import Operation
 from issgd_cli.actors.worker import Worker
 from issgd_cli.database import Chunk, Published
 from issgd_cli.database.records import ChunkScores
@@ -39,6 +40,7 @@ from tests.benchmarks.scale import FULL, QUICK, Scale
 
 RESULTS = Path(__file__).parents[2] / "results" / "reference" / "clusters"
 PROCESSES = 8  # at most: more only wait for the cores
+PATIENCE = 600.0  # seconds until all have the parameters; who has died is not waited for ever
 PULLS = 2  # at a time in a process; the others wait, as they do for a network
 COLUMNS = (
     "workers",
@@ -132,7 +134,7 @@ def measured(scale: Scale, workers: int, pace: float, seconds: float, publish_se
             barrier = manager.Barrier(count + 1)
             shares = [workers // count + (index < workers % count) for index in range(count)]
             running = [pool.submit(_talk, barrier, scale, server.worker_url, share, pace, seconds) for share in shares]
-            barrier.wait()
+            barrier.wait(PATIENCE)
             start, before = time.perf_counter(), _traffic(raw, server.process.pid)
             refreshes, publishes = _master(database, flat, seconds, publish_seconds)
             elapsed, after = time.perf_counter() - start, _traffic(raw, server.process.pid)
@@ -180,8 +182,12 @@ def _talk(
     talkers = [Talker(url) for _ in range(workers)]
     config, size = stage.config(scale), sum(parameter.numel() for parameter in stage.network(scale).parameters())
     with ThreadPoolExecutor(workers) as pool:
-        lives = [Worker(config, talker, _scorer(talker, size)) for talker in talkers]
-        barrier.wait()
+        lives = [Worker(config, talker, _scorer(talker, size)).run() for talker in talkers]
+        for begun in [pool.submit(_begin, life) for life in lives]:
+            begun.result()
+        for talker in talkers:
+            talker.pulls.clear()
+        barrier.wait(PATIENCE)
         end = time.perf_counter() + seconds
         for done in [pool.submit(_live, life, pace, end) for life in lives]:
             done.result()
@@ -190,8 +196,14 @@ def _talk(
     return [push for one in talkers for push in one.pushes], [pull for one in talkers for pull in one.pulls]
 
 
-def _live(worker: Worker, pace: float, end: float) -> None:
-    for operation in worker.run():
+def _begin(life: Generator[Operation]) -> None:
+    """Up to its first chunk, or till there is none: it has the parameters."""
+    while next(life).name not in ("score", "wait"):
+        pass
+
+
+def _live(life: Generator[Operation], pace: float, end: float) -> None:
+    for operation in life:
         if time.perf_counter() >= end:
             return
         time.sleep(pace if operation.name == "score" else operation.seconds or 0.0)
@@ -241,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--workers", default="1,8,64,256", help="how many; several with commas")
     parser.add_argument("--paces", default="0,0.1", help="seconds that a chunk takes a worker; several with commas")
-    parser.add_argument("--seconds", type=float, default=20.0, help="that each row is measured for")
+    parser.add_argument("--seconds", type=float, default=40.0, help="that each row is measured for")
     parser.add_argument("--publish-seconds", type=float, default=1.0, help="between two versions of the parameters")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files go")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
