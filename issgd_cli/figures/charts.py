@@ -1,6 +1,7 @@
 """The curves of figures 2-4 as data for the page's script: every quantity, along every axis it was recorded on."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
@@ -14,15 +15,18 @@ from issgd_cli.figures.curves import Curve, Panel, Source, source_told
 
 SOURCES: tuple[Source, ...] = ("audit", "database")
 DIGITS = 4  # more than a screen shows
-MOST_BYTES = 800_000  # of a page's curves
 
 
-def charts(runs: Runs) -> list[dict[str, Any]]:
+def charts(runs: Runs, most: float = math.inf) -> list[dict[str, Any]]:
     """Each quantity's name, its records' source, and by axis a panel a setting; without those never recorded.
 
     Audits come first. What would make a page of many settings too large is left to its pictures.
+
+    Args:
+        runs: The experiment's.
+        most: Bytes that the curves may take.
     """
-    found, left = [], MOST_BYTES
+    found, left = [], most
     for view in _views(runs):
         left -= len(as_script(view).encode())
         if left < 0:

@@ -19,6 +19,7 @@ SAID: dict[Outcome, str] = {"untestable": "not testable"}  # others as they are
 SCRIPTS = ("uPlot.iife.min.js", "page.js")
 STYLES = ("uPlot.min.css", "page.css")
 HEADLINES = ("staleness-map", "figure-2-audit", "figure-2", "figure-5-audit")  # the first of these that there is
+MOST_BYTES = 1_000_000  # of a page, unless its pictures alone are more
 # Nothing is fetched, and no script runs but ours, whatever a file that the report quotes may hold.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -35,22 +36,24 @@ def page(runs: Runs, verdicts: Sequence[Verdict], pictures: Sequence[Picture]) -
     """
     headline = next((one for stem in HEADLINES for one in pictures if one[1].stem == stem), None)
     scripts = [_static(name) for name in SCRIPTS]
-    return Template(_static("page.html")).substitute(
-        title=html.escape(f"{runs.name}: what these runs show"),
-        policy=f"{POLICY}; script-src {' '.join(map(_hash, scripts))}",
-        styles="\n".join(_static(name) for name in STYLES),
-        ran=" ".join(f"<span>{markup.labelled(line)}</span>" for line in conditions.what_was_run(runs)),
-        claims="\n".join(_claim(verdict) for verdict in verdicts),
-        audits=html.escape(audits_told(runs.runs)),
-        headline=_figure(headline) if headline else "",
-        others=_others(runs),
-        judged=markup.paragraph(report.how_it_is_judged(runs)) + _thresholds(),
-        table=markup.from_markdown(table_1.as_markdown(table_1.load(runs))),
-        figures="\n".join(_figure(picture) for picture in pictures if picture is not headline),
-        differences=markup.listed(differences(runs)),
-        data=as_script(charts(runs)),
-        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
-    )
+    parts = {
+        "title": html.escape(f"{runs.name}: what these runs show"),
+        "policy": f"{POLICY}; script-src {' '.join(map(_hash, scripts))}",
+        "styles": "\n".join(_static(name) for name in STYLES),
+        "ran": " ".join(f"<span>{markup.labelled(line)}</span>" for line in conditions.what_was_run(runs)),
+        "claims": "\n".join(_claim(verdict) for verdict in verdicts),
+        "audits": html.escape(audits_told(runs.runs)),
+        "headline": _figure(headline) if headline else "",
+        "others": _others(runs),
+        "judged": markup.paragraph(report.how_it_is_judged(runs)) + _thresholds(),
+        "table": markup.from_markdown(table_1.as_markdown(table_1.load(runs))),
+        "figures": "\n".join(_figure(picture) for picture in pictures if picture is not headline),
+        "differences": markup.listed(differences(runs)),
+        "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
+    }
+    template = Template(_static("page.html"))
+    size = len(template.substitute(parts, data="").encode())
+    return template.substitute(parts, data=as_script(charts(runs, MOST_BYTES - size)))
 
 
 def _claim(verdict: Verdict) -> str:

@@ -149,11 +149,19 @@ def test_without_its_pictures_a_page_stays_small(text: str) -> None:
 
 
 def test_curves_that_would_make_a_page_too_large_are_left_to_its_pictures(
-    experiment: Runs, monkeypatch: pytest.MonkeyPatch
+    experiment: Runs,
+    found: list[Verdict],
+    pictures: list[page.Picture],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     everything = charts(experiment)
-    monkeypatch.setattr("issgd_cli.figures.charts.MOST_BYTES", len(as_script(everything)) // 2)
-    some = charts(experiment)
+    size = len(as_script(everything))
+    monkeypatch.setattr(page, "MOST_BYTES", len(text.encode()) - size // 2)
+    smaller = page.page(experiment, found, pictures)
+    assert len(text.encode()) - size < len(smaller.encode()) <= page.MOST_BYTES
+    some = charts(experiment, size // 2)
+    assert as_script(some) in smaller
     assert some == everything[: len(some)]
     assert [view["source"] for view in some[:4]] == ["exact audits"] * 4
     assert 4 < len(some) < len(everything)
