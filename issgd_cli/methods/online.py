@@ -12,10 +12,10 @@ from issgd_cli.config.config import Config
 from issgd_cli.config.values import Fraction, Rate, Section
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.methods.importances import Importances
-from issgd_cli.methods.method import Drawn, Method, Needs, Refreshed, Seen, epoch_of
+from issgd_cli.methods.method import Drawn, Needs, Seen, epoch_of
 from issgd_cli.methods.proposal import FLOOR, Proposal
 from issgd_cli.methods.reshuffled import Reshuffled
-from issgd_cli.methods.table import Float32s
+from issgd_cli.methods.self_taught import SelfTaught
 from issgd_cli.randomness import generator
 
 
@@ -26,7 +26,7 @@ class Settings(Section):
     epsilon: Rate = 0.01  # added to all at every epoch's end; ours
 
 
-class Online(Method):
+class Online(SelfTaught):
     """Examples drawn in proportion to q, what is known of the norms of their losses' gradients by the outputs.
 
     1. The first epoch is reshuffled SGD, which fills q.
@@ -51,7 +51,6 @@ class Online(Method):
         self.is_filled = False
         self.drawable = examples  # how many can be drawn
         self.first_epoch = Reshuffled(config, examples, device)
-        self.told = self.proposal  # as of the last publication, for reports
 
     def own_settings(self) -> Settings:
         """From the section of the method's name."""
@@ -94,19 +93,6 @@ class Online(Method):
     def now(self) -> Float64s:
         """q, or what the first epoch draws by."""
         return self.importances.values.cpu().numpy().copy() if self.is_filled else np.ones(self.examples)
-
-    def settle(self, version: int, seconds: float) -> None:
-        self.told = Proposal.of(self.weights_in_use())
-
-    def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
-        return self.told  # told of, not drawn from: q changes at every step
-
-    def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
-        return super().state(about_to) | {"told": self.told.weights}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        super().restore(state)
-        self.told = Proposal.of(state["told"])
 
     def learned(self) -> dict[str, NDArray[Any]]:
         values = self.importances.values.cpu().numpy().copy()

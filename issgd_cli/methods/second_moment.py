@@ -12,10 +12,10 @@ from issgd_cli.config.config import Config
 from issgd_cli.config.values import Rate, Section, Share
 from issgd_cli.methods.blocks import Blocks
 from issgd_cli.methods.drift import UNIFORM, Drift, with_uniform
-from issgd_cli.methods.method import Drawn, Method, Needs, Refreshed, Seen
+from issgd_cli.methods.method import Drawn, Needs, Refreshed, Seen
 from issgd_cli.methods.proposal import Proposal
 from issgd_cli.methods.reshuffled import Reshuffled
-from issgd_cli.methods.table import Float32s
+from issgd_cli.methods.self_taught import SelfTaught
 
 
 class Settings(Section):
@@ -26,7 +26,7 @@ class Settings(Section):
     memory: Rate = 1.0  # epochs after which a pair of norms counts 1 / e; ours
 
 
-class SecondMoment(Method):
+class SecondMoment(SelfTaught):
     """Examples drawn in proportion to sqrt(E[||g||^2 | their last norm, its age]); no workers.
 
     1. The first epoch is reshuffled, and gives each example a norm, which comes with the backward pass.
@@ -59,10 +59,6 @@ class SecondMoment(Method):
         self.seen = np.zeros(examples, np.int64)  # how many steps were taken when it was trained on; 0: never
         self.drift = Drift.none()
         self.pending: list[tuple[Tensor, Tensor]] = []  # indices and norms of the last steps, not taken in yet
-        self.told = self.proposal  # as of the last publication, for reports
-
-    def propose(self, norms: Float32s, usable: NDArray[np.bool_], constant: float) -> Proposal:
-        return self.told
 
     def adopt(self, refreshed: Refreshed) -> None:
         self.in_use = refreshed  # told of, not drawn from
@@ -104,16 +100,6 @@ class SecondMoment(Method):
         weights = self.drift.weights(self.norms / unit, ages)
         weights[self.seen == 0] = weights.mean()  # its norms were no numbers
         return Proposal.of(with_uniform(weights, self.settings.uniform))
-
-    def settle(self, version: int, seconds: float) -> None:
-        self.told = Proposal.of(self.weights_in_use())
-
-    def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
-        return super().state(about_to) | {"told": self.told.weights}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        super().restore(state)
-        self.told = Proposal.of(state["told"])
 
     def learned(self) -> dict[str, NDArray[Any]]:
         indices, norms = np.zeros((2, self.first_steps, self.blocks.size))

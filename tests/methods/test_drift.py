@@ -1,5 +1,7 @@
 """What is learned of norms that drift, against the best weights there are: on tables whose law of drift is known."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from issgd_cli.methods.drift import KNOTS, NORMS, Drift
 PAIRS = 20_000
 
 
-class Law:
+class Law(ABC):
     """How norms drift: pairs of them by chance, and what the square of the new one is on the average."""
 
     def pairs(self, random: np.random.Generator, size: int) -> tuple[Float64s, NDArray[np.int64], Float64s]:
@@ -21,11 +23,11 @@ class Law:
     def fresh(self, random: np.random.Generator, size: int) -> Float64s:
         return random.normal(0, 1, size)
 
-    def after(self, old: Float64s, ages: NDArray[np.int64], random: np.random.Generator) -> Float64s:
-        raise NotImplementedError
+    @abstractmethod
+    def after(self, old: Float64s, ages: NDArray[np.int64], random: np.random.Generator) -> Float64s: ...
 
-    def squares(self, old: Float64s, ages: NDArray[np.int64]) -> Float64s:
-        raise NotImplementedError
+    @abstractmethod
+    def squares(self, old: Float64s, ages: NDArray[np.int64]) -> Float64s: ...
 
 
 class Forgetting(Law):

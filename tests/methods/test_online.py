@@ -132,11 +132,15 @@ def test_an_importance_of_zero_can_still_be_drawn(configured: Configured) -> Non
     assert one.weights_in_use()[2] == FLOOR * 0.5
 
 
-def test_a_loss_that_is_no_number_leaves_the_table_alone_and_ends_the_run(hired: Hired, configured: Configured) -> None:
+def test_a_loss_that_is_no_number_leaves_the_table_alone(configured: Configured) -> None:
     one = filled(method(configured))
     learn(one, 3, [2, 3], [[np.nan, 0.0], [np.inf, 0.0]])
     np.testing.assert_array_equal(one.weights_in_use(), IMPORTANCES)
-    master = hired(relaxed(configured, "proposal.method=online"))
+
+
+@pytest.mark.parametrize("name", ["online", "mis", "omis"])
+def test_a_loss_that_is_no_number_ends_the_run(hired: Hired, configured: Configured, name: str) -> None:
+    master = hired(relaxed(configured, f"proposal.method={name}"))
     refresh(master)
     for _ in range(15):
         loss = train(master)
