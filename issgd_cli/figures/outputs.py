@@ -86,7 +86,7 @@ def write_map(files: Mapping[tuple[str, int], Path], runs: Runs, out: Path, comm
     stem = out / "staleness-map"
     with style.style():
         paths = style.save(staleness.figure(found, runs), stem)
-    _write(stem.with_suffix(".md"), staleness.table(found))
+    _write(stem.with_suffix(".md"), staleness.tables(found, runs))
     trajectories = [
         {"setting": setting, "seed": seed, "sha256": hash_of(path)} for (setting, seed), path in files.items()
     ]

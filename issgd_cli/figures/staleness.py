@@ -1,7 +1,7 @@
 """The staleness map: the proposal's sqrt Tr(Sigma) against workers and publish interval; real training beside it."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,8 +106,14 @@ def notes(found: Map, runs: Runs | None) -> list[str]:
     ]
 
 
-def table(found: Map) -> str:
-    """Markdown: of each setting, smoothing and interval, how many workers it takes, and where it is worse than SGD."""
+def tables(found: Map, runs: Runs | None) -> str:
+    """Markdown: the map's table, and that of real training beside it, where there was any."""
+    training = "" if runs is None else _training_table(runs, found.settings)
+    return _map_table(found) + (f"\n{training}" if training else "")
+
+
+def _map_table(found: Map) -> str:
+    """Of each setting, smoothing and interval, how many workers it takes, and where it is worse than SGD."""
     rows = [
         "| setting | smoothing | publish every | "
         "from so many workers on the median audit has less variance than uniform draws | "
@@ -126,6 +132,24 @@ def table(found: Map) -> str:
         fewest = str(enough.min()) if len(enough) else "none of these"
         rows.append(f"| {setting} | {smoothing} | {interval} | {fewest} | {medians.iloc[-1]:.3f} | {worse:.0%} |")
     return "\n".join(rows) + "\n"
+
+
+def _training_table(runs: Runs, settings: Iterable[str]) -> str:
+    """Of each setting, smoothing and number of workers, mean training losses relative to plain SGD's, seed by seed."""
+    rows = []
+    for setting in settings:
+        trained = _trained(runs, setting)
+        plain = {seed: loss for by_workers in trained.values() for seed, loss in by_workers.get(0, {}).items()}
+        for smoothing, by_workers in trained.items():
+            for workers, losses in sorted(by_workers.items()):
+                gaps = [losses[seed] / plain[seed] - 1 for seed in sorted(losses.keys() & plain.keys())]
+                if workers and gaps:
+                    told = f"{min(gaps):+.1%} to {max(gaps):+.1%} ({len(gaps)})"
+                    rows.append(f"| {setting} | {smoothing} | {workers} | {told} |")
+    if not rows:
+        return ""
+    head = "| setting | smoothing | workers | mean training loss, relative to plain SGD's: seeds (how many) |"
+    return "\n".join([head, "|---|---|---|---|", *rows]) + "\n"
 
 
 def _draw_cells(axes: Axes, found: Map, setting: str, interval: int) -> float:
@@ -151,12 +175,10 @@ def _draw_cells(axes: Axes, found: Map, setting: str, interval: int) -> float:
 
 def _draw_training(axes: Axes, runs: Runs, setting: str) -> None:
     """Mean audited training loss over the run, by worker count, one line a smoothing."""
-    found: dict[str, dict[int, list[float]]] = {}
-    for run in runs.of(setting):
-        values = run.series("audit/loss/train").values
-        if run.finished and len(values):
-            by_workers = found.setdefault(smoothing_label(run.config), {})
-            by_workers.setdefault(run.config.worker.count, []).append(float(values.mean()))
+    found = {
+        label: {workers: list(losses.values()) for workers, losses in by_workers.items()}
+        for label, by_workers in _trained(runs, setting).items()
+    }
     counts = sorted({count for by_workers in found.values() for count in by_workers})
     place = {count: number for number, count in enumerate(counts)}
     for label, by_workers in found.items():
@@ -170,6 +192,17 @@ def _draw_training(axes: Axes, runs: Runs, setting: str) -> None:
     axes.set_ylabel("mean training loss")
     axes.set_title(f"{setting}, real training, publish every {_published(runs, setting)}")
     axes.set_ylim(bottom=0)
+
+
+def _trained(runs: Runs, setting: str) -> dict[str, dict[int, dict[int, float]]]:
+    """Smoothing -> workers -> seed -> the mean of a finished run's audited training losses."""
+    found: dict[str, dict[int, dict[int, float]]] = {}
+    for run in runs.of(setting):
+        values = run.series("audit/loss/train").values
+        if run.finished and len(values):
+            by_workers = found.setdefault(smoothing_label(run.config), {})
+            by_workers.setdefault(run.config.worker.count, {})[run.seed] = float(values.mean())
+    return found
 
 
 def _published(runs: Runs, setting: str) -> str:
