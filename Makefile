@@ -44,7 +44,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "Ready: $(ISSGD) --help"
 
-test: setup ## run all tests but the few long ones (about 7 minutes on two cores)
+test: setup ## run all tests but the few long ones (about 10 minutes on two cores)
 	$(PYTEST) $(PARALLEL) -m "not long"
 
 test-fast: setup ## run the tests that take no seconds, for while you edit (under a minute on two cores)
@@ -57,7 +57,7 @@ lint: setup ## style: ruff's checks
 types: setup ## types: mypy --strict
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 11 minutes on two cores)
+check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 16 minutes on two cores)
 	$(PYTEST) -m "long and not cluster"
 
 test-clusters: setup ## install Slurm (Debian, as root) and Ray, and run the tests that need them, on two nodes here (6 minutes)
