@@ -5,7 +5,7 @@ from issgd_cli import library
 # Add to these. Whoever takes one out, or renames it, breaks the loops of others.
 PROMISED = {
     *("IssgdError", "Loss", "Proposal", "Scores", "cross_entropy", "entropy_constant", "generator", "load_parameters"),
-    *("ImportanceLoader", "Minibatch", "per_example", "weighted_backward"),
+    *("ImportanceLoader", "ImportanceSampler", "Minibatch", "per_example", "weighted_backward"),
     *("mlp", "refuse_unsupported", "score", "smoothed", "supported_layers", "variance_optimal_constant"),
 }
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, Sampler, TensorDataset
 
 from issgd_cli.errors import ConfigError, WeightError
-from issgd_cli.library import ImportanceLoader, Minibatch, cross_entropy, weighted_backward
+from issgd_cli.library import ImportanceLoader, ImportanceSampler, Minibatch, cross_entropy, weighted_backward
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
@@ -248,8 +248,8 @@ def test_what_was_drawn_ahead_keeps_the_factors_of_its_draw_when_resumed() -> No
     _, drawn = next(passing)
     loader.update(drawn, torch.full((SIZE,), 50.0))
     state = loader.state_dict()
-    assert isinstance(state["ahead_steps"], Tensor)
-    assert state["ahead_steps"].tolist() == [1, 2, 3, 4]
+    assert isinstance(state["ahead_indices"], Tensor)
+    assert state["ahead_indices"].shape == (4, SIZE)
     resumed = ImportanceLoader(range(EXAMPLES), SIZE, refresh_every=1, smoothing=0.5)  # of no workers
     resumed.load_state_dict(state)
     found = [drawn for _, drawn in resumed]
@@ -281,6 +281,51 @@ def test_workers_draw_their_augmentations_anew_each_epoch_and_as_then_in_an_epoc
     assert all(torch.equal(*pair) for pair in zip(second, (examples for examples, _ in again), strict=True))
 
 
+# The sampler alone, under a DataLoader of one's own
+
+
+@pytest.mark.parametrize("options", WORKERS, ids=str)
+def test_a_data_loader_of_ones_own_is_given_what_the_loader_gives(options: dict[str, Any]) -> None:
+    sampler = ImportanceSampler(EXAMPLES, SIZE, smoothing=0.5, refresh_every=1, seed=3)
+    assert isinstance(sampler, Sampler)
+    examples: Any = range(EXAMPLES)
+    own = DataLoader(examples, batch_sampler=sampler, **options)
+    ours = ImportanceLoader(range(EXAMPLES), SIZE, smoothing=0.5, refresh_every=1, seed=3, **options)
+    assert len(own) == EPOCH
+    for _ in range(3):
+        for (loaded, drawn), other in zip(sampler.along(own), taught(ours), strict=True):
+            assert torch.equal(loaded, drawn.indices)
+            assert torch.equal(drawn.indices, other.indices)
+            assert torch.equal(drawn.factors, other.factors)
+            sampler.update(drawn, made_up_norms(drawn.step, drawn.indices))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_minibatches_without_their_factors_are_refused(workers: int) -> None:
+    sampler = ImportanceSampler(EXAMPLES, SIZE)
+    examples: Any = range(EXAMPLES)
+    loader = DataLoader(examples, batch_sampler=sampler, num_workers=workers)
+    with pytest.raises(ConfigError, match=r"biased: loop over sampler\.along\(loader\)"):
+        next(iter(loader))
+    assert [drawn.step for _, drawn in sampler.along(loader)] == list(range(EPOCH))
+    with pytest.raises(ConfigError, match="biased"):
+        next(iter(loader))
+
+
+def test_another_data_loader_is_refused_instead_of_given_factors_that_are_not_its_own() -> None:
+    sampler = ImportanceSampler(EXAMPLES, SIZE)
+    examples: Any = range(EXAMPLES)
+    others: list[Any] = [
+        DataLoader(examples, SIZE),
+        DataLoader(examples, batch_sampler=BatchSampler(RandomSampler(examples), SIZE, drop_last=False)),
+        DataLoader(examples, batch_sampler=ImportanceSampler(EXAMPLES, SIZE)),
+        DataLoader(examples, batch_sampler=[[0, 1], [2, 3]]),
+    ]
+    for other in others:
+        with pytest.raises(ConfigError, match="make it with batch_sampler"):
+            next(sampler.along(other))
+
+
 # What is refused
 
 
@@ -293,6 +338,7 @@ class Stream(IterableDataset[int]):
     ("given", "options", "words"),
     [
         (range(3), {"shuffle": True}, "take out shuffle"),
+        (range(3), {"in_order": False, "num_workers": 1}, "take out in_order=False"),
         (range(3), {"sampler": [0], "drop_last": True}, "take out sampler, drop_last"),
         (Stream(), {}, "Stream has no examples"),
         (range(0), {}, "range has no examples"),
@@ -309,7 +355,7 @@ class Stream(IterableDataset[int]):
 )
 def test_what_cannot_be_drawn_by_importance_is_refused(given: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        ImportanceLoader(given, **{"batch_size": 2, **options})
+        next(iter(ImportanceLoader(given, **{"batch_size": 2, **options})))
 
 
 def test_an_option_that_a_data_loader_does_not_know_is_refused_as_it_does() -> None:

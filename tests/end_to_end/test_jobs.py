@@ -61,6 +61,7 @@ def test_a_job_that_is_warned_queues_again_and_ends_as_the_undisturbed_run(issgd
     pd.testing.assert_frame_equal(comparable(run), calm, check_exact=True)
 
 
+@pytest.mark.long
 def test_seeds_are_a_job_array_that_is_watched_again_and_reported_on(issgd: CommandLine, slurm: Path) -> None:
     watcher = issgd.start(*reproduce(issgd))
     eventually(lambda: watcher.poll() is not None or len(list(issgd.place.glob("results/*/*/*/live.json"))) == 2)
@@ -111,6 +112,7 @@ def text_until(terminal: int, word: str) -> str:
     return text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("answer", "leaves"), [("\n", True), ("n\n", False)])
 def test_ctrl_c_asks_whether_the_job_is_left_to_itself(
     issgd: CommandLine, slurm: Path, answer: str, leaves: bool

@@ -146,6 +146,7 @@ def children_of(parent: int) -> list[int]:
     return [int(pid) for pid, its_parent, command in rows if int(its_parent) == parent and "spawn_main" in command]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["parent", "child"])
 def test_neither_process_outlives_the_other_for_long(issgd: CommandLine, eventually: Eventually, victim: str) -> None:
     (issgd.place / "tiny.toml").write_text(TINY.replace("steps = 800", "steps = 100_000"))

@@ -81,6 +81,7 @@ def test_closed_streams_do_not_end_a_run(issgd: CommandLine, closing: str) -> No
     assert state_of(issgd, "closed") == "finished"
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_closed_ends_neither_a_run_that_ignores_it_nor_its_figures(issgd: CommandLine) -> None:
     """As under nohup: the run goes on, and what it prints goes nowhere."""
     (issgd.place / "tiny.toml").write_text(

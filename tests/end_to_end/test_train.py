@@ -109,7 +109,9 @@ def test_a_finished_run_leaves_all_its_files(issgd: CommandLine, find: Find, eve
     assert "finished" in listed.stdout
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
+)
 def test_a_signal_ends_every_process_and_resume_finishes_the_same(
     issgd: CommandLine,
     undisturbed: pd.DataFrame,
