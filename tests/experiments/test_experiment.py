@@ -496,6 +496,18 @@ RUNS = {
         "a-issgd-434ec071 a-sgd-af1b0951 b-issgd-08fc854f b-sgd-550a2021 timeline-exact-06ee7518 "
         "timeline-relaxed-63dc6718"
     ),
+    "salaun-networks.toml": (
+        "resnet18-cifar10-online-b56773b0 resnet18-cifar10-sgd-7d6cb879 "
+        "resnet18-cifar10-reshuffled-0cd71dc0 vit-cifar10-online-400f1573 vit-cifar10-sgd-3eaed5c3 "
+        "vit-cifar10-dlis-d25da6f3 vit-cifar10-low-13f984fe pointnet-modelnet10-online-38a5f511 "
+        "pointnet-modelnet10-sgd-f13ffd2a pointnet-modelnet10-reshuffled-1b033b3c "
+        "pointnet-modelnet10-omis-bfb187ac"
+    ),
+    "salaun-sensitivity.toml": (
+        "online-7761ccc5 epsilon-small-d8ea87b0 epsilon-large-1de902f8 pruning-95d29199 "
+        "pruning-less-b093dc77 pruning-more-b619e1f2 omis-52e9fa52 ridge-small-360c9c28 "
+        "ridge-large-e5246581 plain-omis-3bf8f4b0 plain-mis-3d42f87b momentum-mis-64aa5963"
+    ),
     "size.toml": (
         "a-10k-issgd-44925267 a-20k-issgd-1b772247 a-40k-issgd-347732a0 a-160k-issgd-70e8ae3d a-570k-issgd-1ac4855f"
     ),
