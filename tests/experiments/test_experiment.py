@@ -462,12 +462,13 @@ RUNS = {
         "picture-reshuffled-52b03229 picture-dlis-917ba995 picture-omis-unbiased-82939481"
     ),
     "salaun-2024-quick.toml": (
-        "polynomial-omis-05380f53 polynomial-mis-255f5747 polynomial-online-a1eaab44 polynomial-sgd-16b34b21 "
-        "polynomial-reshuffled-903ea956 polynomial-dlis-0bc03f42 polynomial-exact-89141670 "
-        "polynomial-omis-unbiased-dfb0a419 mnist-omis-4f8f800e mnist-mis-facf9a83 mnist-online-4a08150b "
-        "mnist-sgd-5747794f mnist-reshuffled-8894d66b mnist-dlis-71a455cd mnist-omis-unbiased-3b076e92 "
-        "picture-omis-9988f345 picture-mis-3a131fb1 picture-online-a7aeedc0 picture-sgd-33580670 "
-        "picture-reshuffled-aa24aefa picture-dlis-bb7e0296 picture-omis-unbiased-4e1ac8d6"
+        "polynomial-omis-05380f53 polynomial-mis-255f5747 polynomial-online-a1eaab44 "
+        "polynomial-sgd-16b34b21 polynomial-reshuffled-903ea956 polynomial-dlis-0bc03f42 "
+        "polynomial-exact-89141670 polynomial-omis-unbiased-dfb0a419 polynomial-omis-forgetful-789296cc "
+        "mnist-omis-4f8f800e mnist-mis-facf9a83 mnist-online-4a08150b mnist-sgd-5747794f "
+        "mnist-reshuffled-8894d66b mnist-dlis-71a455cd mnist-omis-unbiased-3b076e92 picture-omis-9988f345 "
+        "picture-mis-3a131fb1 picture-online-a7aeedc0 picture-sgd-33580670 picture-reshuffled-aa24aefa "
+        "picture-dlis-bb7e0296 picture-omis-unbiased-4e1ac8d6"
     ),
     "salaun-2023-quick.toml": (
         "online-7761ccc5 sgd-ed6a1c2d reshuffled-08dd9b7c adaptive-63c4b492 dlis-ca1e61c9 low-9690760b "
