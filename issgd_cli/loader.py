@@ -55,7 +55,7 @@ class ImportanceLoader:
             len(dataset), batch_size, smoothing=smoothing, refresh_every=refresh_every, seed=seed
         )
         # With a generator of its own, a DataLoader leaves the global one alone.
-        self._seeds = options.setdefault("generator", torch.Generator())
+        self._seeds = options["generator"] = options.get("generator") or torch.Generator()
         source: Any = dataset  # a sequence is as good as a Dataset to torch, and not to its annotations
         self._loader: DataLoader[Any] = DataLoader(source, batch_sampler=self.sampler, **options)
 
