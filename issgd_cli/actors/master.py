@@ -15,10 +15,10 @@ from torch import Tensor
 
 from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.learner import Learner
+from issgd_cli.actors.limits import Limits
 from issgd_cli.actors.publishing import Publishing
 from issgd_cli.actors.saving import Saving, recalled, room
 from issgd_cli.config.config import Config
-from issgd_cli.config.sections import Master as Limits
 from issgd_cli.database import Database, Published
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.errors import RunError
@@ -28,6 +28,7 @@ from issgd_cli.problem import Problem
 from issgd_cli.registries import METHODS
 from issgd_cli.runs.checkpoints import Checkpoint
 from issgd_cli.runs.folder import RunFolder
+from issgd_cli.runs.traces import IN_EXAMPLES
 
 POLL_SECONDS = 0.005
 
@@ -75,6 +76,7 @@ class Master:
         task: A round of publishing and reading, under way beside the training; None: there is none.
         published: What that round publishes.
         loss: The last block's mean weighted loss.
+        limits: When it is over.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Master:
         self.task: Task[Refreshed] | None = None
         self.published = Published(0, 0)
         self.loss = float("nan")
+        self.limits = Limits(config, learner)
 
     @classmethod
     def of(
@@ -118,37 +121,38 @@ class Master:
             recalled(method, checkpoint.learned, checkpoint.remembered, folder.checkpoint)
         version, seconds = (1, None) if checkpoint is None else (checkpoint.version, checkpoint.seconds)
         saving = Saving(config, database, folder, version)
-        return cls(config, learner, method, examples, database, saving, version, seconds)
+        master = cls(config, learner, method, examples, database, saving, version, seconds)
+        master.limits.elsewhere = 0.0 if checkpoint is None else checkpoint.work.get(IN_EXAMPLES, 0.0)
+        return master
 
     def run(self) -> Generator[Operation | Task[Any]]:
         """Publish, refresh, train on some minibatches, for ever (figure 1, left)."""
-        limits = self.config.master
         # Asked once a block, so that a limit in seconds never falls between training and the last audit. A run takes at
         # least one block; only one that was resumed after its last step has nothing left to train.
-        over = self.resumed_at is not None and is_over(limits, self.learner.step, self.resumed_at)
+        over = self.resumed_at is not None and self.limits.are_over(self.resumed_at)
         while not over:
             yield from self._exchange()
             if self.learner.step == 0:
-                self.saving.audit_if_due(self.learner, self.method)
+                self.saving.audit_if_due(self.learner, self.method, self.limits.work)
             losses = []
-            for _ in range(limits.publish_every_steps):
-                if self.learner.step == limits.steps:
-                    break
+            for _ in range(self.config.master.publish_every_steps):
                 if self.task is not None and self.task.done:
                     self._adopt(self.task.result())
-                parts = self.learner, self.method, self.examples, limits.minibatch_size
+                parts = self.learner, self.method, self.examples, self.config.master.minibatch_size
                 losses.append((yield from taken(*parts, self.publishing.version - 1)))
-                self.saving.audit_if_due(self.learner, self.method)
+                self.saving.audit_if_due(self.learner, self.method, self.limits.work)
+                if self.limits.are_reached():
+                    break
             of_block = torch.stack(losses)
             self.loss = float(of_block.mean())
             self._refuse_diverged(of_block)
-            over = is_over(limits, self.learner.step, self.database.seconds())
+            over = self.limits.are_over(self.database.seconds())
             if over or (yield from self.saving.may_checkpoint(self.publishing.version)):
                 yield Operation("checkpoint", self.publishing.version - 1)
                 now = self.database.seconds()
-                over = over or is_over(limits, self.learner.step, now)  # a limit in seconds may have been passed since
+                over = over or self.limits.are_over(now)  # a limit in seconds may have been passed since
                 if over:
-                    self.saving.audit(self.learner, self.method)
+                    self.saving.audit(self.learner, self.method, self.limits.work)
                 self.checkpoint(now)
         while self.task is not None and not self.task.done:
             yield Operation("wait", self.publishing.version - 1, seconds=POLL_SECONDS)
@@ -193,6 +197,7 @@ class Master:
     def refreshed(self, newest: Published) -> Refreshed:
         """Reads the table, asks the method what to draw from, and reports on it for the trace."""
         records = self.database.weights()
+        self.limits.hear(self.database)
         table = Table.of(records, self.database.layout(), newest, self.database.seconds())
         found = self.method.refreshed(table)
         self.database.put("proposal", {"step": newest.step, "seconds": table.now, "values": dict(found.values)})
@@ -211,11 +216,11 @@ class Master:
         """
         self.learner.problem.data.refuse_changed()
         self._refuse_diverged()
-        self.saving.checkpoint(self.learner, self.method, self.publishing.version, now)
+        self.saving.checkpoint(self.learner, self.method, self.publishing.version, now, self.limits.work)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint does not hold of it, between two blocks: the method's, and the round under way."""
-        state: dict[str, Any] = {"published": self.published}
+        state: dict[str, Any] = {"published": self.published, "work": self.limits.work}
         if self.task is None or self.task.done:
             return state | self.method.state(None if self.task is None else self.task.result())
         return state | {"outgoing": self.publishing.outgoing.numpy()} | self.method.state()
@@ -223,6 +228,7 @@ class Master:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state()`, and from the checkpoint that it belongs to."""
         self.published = Published(*map(int, state["published"]))
+        self.limits.elsewhere = float(state.get("work", self.limits.elsewhere))
         self.method.restore(state)
         if "outgoing" in state:
             self.publishing.outgoing.copy_(torch.from_numpy(state["outgoing"]))
@@ -232,18 +238,18 @@ class Master:
     def stop(self) -> None:
         """Interrupted: in relaxed mode a checkpoint fits anywhere; an exact run goes on from its last one."""
         whole = self.learner.trouble() is None  # the steps since the last look may have diverged
-        limits = self.config.master
-        if limits.mode == "relaxed" and self.method.in_use is not None and whole:
-            if is_over(limits, self.learner.step, self.database.seconds()):
+        if self.config.master.mode == "relaxed" and self.method.in_use is not None and whole:
+            if self.limits.are_over(self.database.seconds()):
                 # Nothing is left to train for the run that goes on from here.
-                self.saving.audit(self.learner, self.method)
+                self.saving.audit(self.learner, self.method, self.limits.work)
             self.checkpoint(self.database.seconds())
 
     def status(self) -> dict[str, Any]:
-        """Step, the last block's mean weighted loss, and how much room its method takes, where it is much."""
+        """Step, own work, the last block's mean weighted loss, and how much room its method takes, where it is much."""
         loss = None if np.isnan(self.loss) else self.loss
         told = room(self.config.proposal.method, self.method)
-        return {"step": self.learner.step, "version": self.publishing.version - 1, "loss": loss, "notices": told}
+        own = {"step": self.learner.step, "version": self.publishing.version - 1, "work": self.learner.work}
+        return {**own, "loss": loss, "notices": told}
 
     def _refuse_diverged(self, losses: Tensor | None = None) -> None:
         """Stops the run where it has diverged, so that nothing is published or saved that holds a number that is none.
@@ -265,9 +271,3 @@ class Master:
             "`optimizer.learning_rate` or raise `proposal.smoothing`. "
             + (f"The last good checkpoint is {good}." if good.exists() else "There is no checkpoint yet.")
         )
-
-
-def is_over(limits: Limits, step: int, seconds: float) -> bool:
-    """Whether training is: by its steps, or by its seconds, but in exact mode, which depends on no clock."""
-    late = limits.mode == "relaxed" and limits.seconds is not None and seconds >= limits.seconds
-    return step == limits.steps or late

@@ -34,6 +34,8 @@ MOST_LIVES = 1000  # of actors, whose work is counted one by one
 POLL_SECONDS = {"exact": 0.005, "relaxed": 0.1}
 WORK = ("work/examples_trained", "work/examples_scored", "work/bytes_sent")  # the last ends a sample's block
 LOOKED_AT = "work/examples_looked_at"  # where a method does look
+IN_EXAMPLES = traces.IN_EXAMPLES  # where an actor tells its own
+SOME = (LOOKED_AT, IN_EXAMPLES)
 
 
 class Monitor:
@@ -137,6 +139,8 @@ class Monitor:
             values |= yield from own_quantities(*own)
         self.problem.data.refuse_changed()  # nothing of other examples is written
         values["trace/in_use"] = values.pop("trace/in_use")  # ends the block
+        known = {IN_EXAMPLES: point.work} if np.isfinite(point.work) else {}
+        values = {**known, **values}
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
 
     def write_events(self) -> None:
@@ -189,17 +193,18 @@ class Monitor:
         living = {f"{actor}:{status['process']}": status for actor, status in statuses.items()}
         for life, status in living.items():
             examples = status["examples"]
-            looked = {LOOKED_AT: examples["look"]} if "look" in examples else {}
+            some = {LOOKED_AT: examples["look"]} if "look" in examples else {}
+            some |= {IN_EXAMPLES: status["work"]} if "work" in status else {}
             counts = (examples.get("train", 0), examples.get("score", 0), status["bytes"])
-            self.work[life] = looked | dict(zip(WORK, counts, strict=True))
+            self.work[life] = some | dict(zip(WORK, counts, strict=True))
         if len(self.work) > MOST_LIVES:
             # One that another life of the same actor has followed reports no more. (One that is only not heard of may.)
             over = [life for life in self.work if life not in living and _owner(life) in statuses]
             self.work["before"] = total_work({life: self.work.pop(life, {}) for life in ("before", *over)})
         self.database.put("work", dict(self.work))
         totals = total_work(self.work)
-        looked = {LOOKED_AT: totals[LOOKED_AT]} if LOOKED_AT in totals else {}
-        return looked | {name: totals.get(name, 0) for name in WORK}
+        some = {name: totals[name] for name in SOME if name in totals}
+        return some | {name: totals.get(name, 0) for name in WORK}
 
     def _write(self, rows: list[Row]) -> None:
         self.trace.append([row._replace(value=float(row.value)) for row in rows])

@@ -1,5 +1,6 @@
 """What the master saves while it trains: checkpoints, and the points that the monitor audits later."""
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from issgd_cli.database.records import Float32s
 from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.methods.method import Method, relearn
 from issgd_cli.methods.multiple import Multiple
+from issgd_cli.registries import METHODS
 from issgd_cli.runs.arrays import START_AGAIN, Arrays
 from issgd_cli.runs.audits import Audit, save_audit
 from issgd_cli.runs.checkpoints import Checkpoint, save_checkpoint, total_work
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.parameters import save_parameters
+from issgd_cli.runs.traces import IN_EXAMPLES
 
 SPARE_VERSIONS = 100  # may be published while a checkpoint that is due waits for the database
 RESERVED_VERSIONS = 1000  # a relaxed run checkpoints at least as often; a resumed one starts above them
@@ -48,6 +51,7 @@ class Saving:
         self.database, self.folder, self.config = database, folder, config
         # A simulated run's database is gone with it, so nobody has seen what it published after its checkpoint.
         self.reserves = config.master.mode == "relaxed" and config.cluster.kind != "simulated"
+        self.is_shared = METHODS.parts[config.proposal.method].by_scores  # the work: workers' is known by hearsay
         self.reserved = version
         self.saved_at = database.seconds()
         self.keeping: Task[Kept] | None = None  # for the one that is due
@@ -63,8 +67,12 @@ class Saving:
             yield self.keeping
         return self.keeping is None or self.keeping.done
 
-    def checkpoint(self, learner: Learner, method: Method, version: int, now: float) -> None:
+    def checkpoint(self, learner: Learner, method: Method, version: int, now: float, work: float) -> None:
         """Saves all that `--resume` needs, as of the publication of this version; `now` by the database's clock.
+
+        Args:
+            learner, method, version, now: See above.
+            work: Of the run so far, as its master knows it; what the monitor has counted may be half a second old.
 
         Raises:
             RunError: The disk is full. The last checkpoint stays.
@@ -81,19 +89,24 @@ class Saving:
             moment=self.moment,
             learned=method.learned(),
             remembered=method.remembered.cpu().numpy(),
-            **vars(kept),
+            **{**vars(kept), "work": kept.work if self.is_shared else {**kept.work, IN_EXAMPLES: work}},
         )
         self.keeping = None
         save_checkpoint(self.folder.checkpoint, state.renumbered(self.reserved - version))
 
-    def audit_if_due(self, learner: Learner, method: Method) -> None:
+    def audit_if_due(self, learner: Learner, method: Method, work: float) -> None:
         """Saves an audit point at every so many steps; the last one is saved when training is over."""
         every, steps = self.config.monitor.audit_every_steps, self.config.master.steps
         if every is not None and learner.step % every == 0 and learner.step != steps:
-            self.audit(learner, method)
+            self.audit(learner, method, work)
 
-    def audit(self, learner: Learner, method: Method) -> None:
-        """Saves the parameters of now, the weights in use, and the norms before those that they were made of."""
+    def audit(self, learner: Learner, method: Method, work: float) -> None:
+        """Saves the parameters of now, the weights in use, and the norms before those that they were made of.
+
+        Args:
+            learner, method: Whose.
+            work: Of the run so far, as its master knows it.
+        """
         if method.in_use is None:
             raise RunError("An audit was asked for before the first refresh.")
         point = Audit(
@@ -103,6 +116,7 @@ class Saving:
             weights=method.weights_in_use(),
             previous=method.in_use.previous,
             smoothing=method.in_use.smoothing,
+            work=math.nan if self.is_shared else round(work, 6),
             learned=method.learned() if isinstance(method, Multiple) else {},
         )
         save_audit(self.folder.audits, point)

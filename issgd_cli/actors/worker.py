@@ -16,7 +16,9 @@ from issgd_cli.errors import DatabaseError, RecordError, RunError
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.networks.reduced import Reduced
 from issgd_cli.problem import Problem
-from issgd_cli.scores import score
+from issgd_cli.registries import METHODS
+from issgd_cli.scores import cost, score
+from issgd_cli.scores.first_look import plan_of
 
 POLL_SECONDS = 0.01
 FIRST_LEASE_SECONDS = 15.0  # how long a chunk is ours before we know how long one takes us
@@ -37,6 +39,8 @@ class Scorer:
         self.parameters = flatten_parameters(self.model)
         self.reduced = Reduced(self.model) if config.worker.precision == "bfloat16" else None
         self.version = 0
+        self.charged = METHODS.parts[config.proposal.method].by_scores
+        self._cost: float | None = None  # of an example, in examples that are trained on, once one was scored
 
     def load(self, version: int, parameters: NDArray[np.float32]) -> None:
         """Takes a version's parameters, flat, shape (P,), unless it has them."""
@@ -61,6 +65,20 @@ class Scorer:
         else:
             errors = scores.errors.cpu().numpy().astype(np.uint8)
         return ChunkScores(scores.norms.cpu().numpy(), scores.losses.cpu().numpy(), errors, norm2)
+
+    def work(self, chunk: Chunk) -> float:
+        """What it took to score a chunk, in examples that are trained on; scores of other splits are for the trace.
+
+        Nothing where the method draws without scores, and its workers only measure.
+        """
+        if chunk.split != "train" or not self.charged:
+            return 0.0
+        span = self.layout.span("train", chunk.number)
+        if self._cost is None:
+            inputs, labels = self.examples["train"][span]
+            plan = plan_of(self.problem.loss, self.model, inputs, labels)
+            self._cost = cost.PASS * (2 + cost.norms(self.problem.loss, self.model, inputs, labels, plan))
+        return self._cost * int(span.stop - span.start)
 
     def _gives_gradient(self, chunk: int, version: int) -> bool:
         """One chunk in twenty, another at each version, also gives ||g_B||^2; of fewer chunks, one at each version."""
@@ -88,6 +106,7 @@ class Worker:
         self.chunk: Chunk | None = None
         self.started, self.is_scored = 0.0, False
         self.lease = FIRST_LEASE_SECONDS
+        self.work = 0.0  # in this life
         self.notices: list[str] = []
 
     @classmethod
@@ -137,6 +156,7 @@ class Worker:
             span = self.layout.span(chunk.split, chunk.number)
             yield Operation("score", self.version, examples=span.stop - span.start)
         scores = self.score(chunk)
+        self.work += 0.0 if self.is_scored else self.scorer.work(chunk)
         self.is_scored = True
         yield Operation("push", self.version, bytes=sum(array.nbytes for array in scores[:3]))
         self.chunk, self.is_scored = None, False
@@ -179,8 +199,8 @@ class Worker:
         """Nothing to save."""
 
     def status(self) -> dict[str, Any]:
-        """The version it works at, and what was wrong with the last scores that were refused."""
-        return {"version": self.version, "notices": self.notices}
+        """The version it works at, its work, and what was wrong with the last scores that were refused."""
+        return {"version": self.version, "work": self.work, "notices": self.notices}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.runs import traces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,13 +82,17 @@ def series(
 def examples_at(trace: "pd.DataFrame", seconds: Float64s, work: Iterable[str] = WORK) -> Float64s:
     """Examples that had been worked on for the method by these times; empty without such rows.
 
-    A worker that only measures does not count: SGD needs the examples that it trains on, and no more.
+    A worker that only measures does not count: SGD needs the examples that it trains on, and no more. Runs of today
+    tell all of it as one; of older ones it is put together of what they count.
 
     Args:
         trace: A table with the columns of traces.Row.
         seconds: Shape (n,).
         work: What the method needed, of WORK.
     """
+    rows = trace[trace["quantity"].isin((traces.IN_EXAMPLES, f"audit/{traces.IN_EXAMPLES}"))].sort_values("seconds")
+    if len(rows):
+        return np.asarray(np.interp(seconds, [0.0, *rows["seconds"]], [0.0, *rows["value"]]))
     total = np.zeros(len(seconds))
     found = False
     for kind in work:

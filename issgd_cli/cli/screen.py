@@ -104,14 +104,16 @@ def watching(config: "Config", folder: "RunFolder") -> Iterator["Watch"]:
 
 
 def fraction_done(config: "Config", snapshot: "Snapshot") -> float:
-    """Of the training, by steps or by seconds, whichever is further; 1 while the monitor audits."""
+    """Of the training, by steps, seconds or work, whichever is further; 1 while the monitor audits."""
     if snapshot.processes.get("master") == "finished":
         return 1.0
     limits = config.master
     step = snapshot.statuses.get("master", {}).get("step", 0)
     by_steps = step / limits.steps if limits.steps else 0.0
     by_time = snapshot.seconds / limits.seconds if limits.seconds else 0.0
-    return min(1.0, max(by_steps, by_time))
+    work = sum(status.get("work", 0.0) for status in snapshot.statuses.values())
+    by_work = work / limits.work if limits.work else 0.0
+    return min(1.0, max(by_steps, by_time, by_work))
 
 
 def time_left(config: "Config", snapshot: "Snapshot") -> str:

@@ -67,7 +67,8 @@ class Config(Section):
                 for layer in (*layers, {name: section}):
                     resolved[name] |= layer.get(name, {})
         master = resolved["master"]
-        if isinstance(master, Mapping) and master.get("steps") is None and master.get("seconds") is None:
+        limits = ("steps", "seconds", "work")
+        if isinstance(master, Mapping) and all(master.get(limit) is None for limit in limits):
             resolved["master"] = {**master, "seconds": 4 * 3600.0}
         return resolved
 
@@ -81,6 +82,8 @@ class Config(Section):
                 )
             if self.master.steps is None:
                 raise ValueError("exact mode ends by master.steps, not by the clock; set master.steps")
+            if self.master.work is not None:
+                raise ValueError("exact mode ends by master.steps, not by what is told of work; leave out master.work")
         self._check_schedule()
         if self.proposal.draws != "independent" and not METHODS.parts[self.proposal.method].by_proposal:
             able = ", ".join(repr(name) for name, part in METHODS.parts.items() if part.by_proposal)

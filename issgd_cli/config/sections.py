@@ -1,5 +1,6 @@
 """The sections of a configuration: their keys, with defaults and limits."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -98,15 +99,24 @@ class ProposalSection(Section):
 
 
 class Master(Section):
-    """The actor that trains. At least one of steps and seconds ends the run."""
+    """The actor that trains. At least one of steps, seconds and work ends the run."""
 
     mode: Literal["relaxed", "exact"] = "relaxed"
     minibatch_size: Positive = 128
     steps: Positive | None = None
     seconds: Seconds | None = None
+    # All that a method needs of all actors, in examples that are trained on (scores/cost.py); ends a run within a step,
+    # or within a block where workers do a part of it.
+    work: Rate | None = None
     publish_every_steps: Positive
     checkpoint_every_seconds: Seconds = 60.0
     reuse_own_norms: bool = False
+
+    @property
+    def most_steps(self) -> int | None:
+        """How many a run has at most; of `work` those that train on that many examples. None: only seconds end it."""
+        by_work = None if self.work is None else math.ceil(self.work / self.minibatch_size)
+        return min((limit for limit in (self.steps, by_work) if limit is not None), default=None)
 
 
 class Worker(Section):

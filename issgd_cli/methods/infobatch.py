@@ -45,10 +45,11 @@ class InfoBatch(Method):
         """Raises ConfigError where nobody knows when it has to stop leaving out."""
         super().__init__(config, examples, device)
         self.settings = config.own(Settings)
-        if config.master.steps is None and self.settings.until < 1:
+        self.most_steps = config.master.most_steps
+        if self.most_steps is None and self.settings.until < 1:
             raise ConfigError(
-                "infobatch.until is a fraction of master.steps, which is not set. Set master.steps, or "
-                "infobatch.until = 1 to leave examples out to the end."
+                "infobatch.until is a fraction of all steps, of which nobody says how many they are. Set master.steps "
+                "or master.work, or infobatch.until = 1 to leave examples out to the end."
             )
         self.losses = np.zeros(examples, np.float32)
         self.epoch, self.began = 0, 0  # which, and at what step
@@ -75,7 +76,7 @@ class InfoBatch(Method):
         """The next epoch, at this step."""
         self.epoch, self.began = self.epoch + 1, step
         self.factors = np.ones(self.examples, np.float32)
-        if step < self.settings.until * (self.config.master.steps or np.inf):
+        if step < self.settings.until * (self.most_steps or np.inf):
             mean = self.losses.mean(dtype=np.float64)
             low = self.losses < min(mean, self.losses.max())  # never all of them, however the mean is rounded
             left_out = generator(self.config.seed, "pruning", self.epoch).random(self.examples) < self.settings.drop

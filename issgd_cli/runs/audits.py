@@ -24,6 +24,7 @@ class Audit:
         previous: The norms before those that the weights are made of, NaN for examples not scored at two versions,
             shape (N,).
         smoothing: The constant in use.
+        work: The run's until then, in examples that are trained on; NaN where it is not known to the step.
         learned: What a method that draws by more than these weights has learned, by name; finite. Empty of all others.
     """
 
@@ -33,6 +34,7 @@ class Audit:
     weights: Float64s
     previous: Float32s
     smoothing: float
+    work: float = float("nan")
     learned: Arrays = field(default_factory=dict)
 
 
@@ -44,7 +46,7 @@ def save_audit(directory: Path, audit: Audit) -> None:
 
 
 def load_audit(path: Path) -> Audit:
-    """Reads an audit point; an older one knows no previous norms.
+    """Reads an audit point; an older one knows no previous norms, and no work.
 
     Raises:
         DamagedError: It is not as it was saved.
@@ -68,6 +70,7 @@ def load_audit(path: Path) -> Audit:
             weights=weights,
             previous=previous,
             smoothing=number(arrays, "smoothing", finite=False),
+            work=number(arrays, "work", finite=False) if "work" in arrays else float("nan"),
             learned={name.removeprefix(LEARNED): numbers(arrays, name) for name in arrays if name.startswith(LEARNED)},
         )
     except (KeyError, ValueError, TypeError) as error:

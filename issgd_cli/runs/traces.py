@@ -31,6 +31,8 @@ class Row(NamedTuple):
 T = TypeVar("T", Row, Event)
 HEADER = ",".join(Row._fields)  # of a trace
 
+IN_EXAMPLES = "work/in_examples"
+
 # Prefixed with audit/ where recomputed exactly, at one parameter version, over all examples (or estimated so, on
 # monitor.audit_examples of them).
 QUANTITIES = {
@@ -61,6 +63,8 @@ QUANTITIES = {
     "staleness/mean_versions": "age of the weights in use, in published parameter versions",
     "work/examples_{trained,scored}": "by all actors, so far",
     "work/examples_looked_at": "before minibatches were drawn, so far: their forward pass alone",
+    "work/in_examples": "all that the method needs, of all actors, so far; its unit: an example that is trained on",
+    "audit/work/in_examples": "likewise, to the step, where nobody but the master works for the method",
     "work/bytes_sent": "parameters, weights, scores and samples through the database, by all actors, so far",
 }
 

@@ -128,3 +128,23 @@ def test_what_goes_wrong_is_told_as_the_masters(configured: Configured, data: Pr
 def test_what_needs_workers_or_a_server_is_refused(configured: Configured, setting: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         configured(*BASE, "proposal.method=online", setting)
+
+
+@pytest.mark.parametrize("method", METHODS_ALONE)
+def test_runs_that_end_by_their_work_end_at_the_same(
+    configured: Configured, data: Prepared, new_folder: NewFolder, method: str
+) -> None:
+    """To a step, whatever the method does for one; and a run that was stopped at the same step as one that was not."""
+    limits = "master.steps=1000", "master.work=600"
+    config = configured(*BASE, f"proposal.method={method}", *limits)
+    whole, halved = new_folder("whole"), new_folder("halved")
+    run(config, data, whole)
+    trace = traces.read(whole.trace)
+    works = trace[trace.quantity == "audit/work/in_examples"].sort_values("step").value.to_numpy()
+    assert works[0] == 0
+    assert 600 <= works[-1] < 600 + 20 * 2  # no step is twice as much as one of SGD
+    assert trace[trace.quantity == "work/in_examples"].value.max() == pytest.approx(works[-1])
+    with pytest.raises(Interrupted):
+        run(config, data, halved, StopAt(50))
+    run(config, data, halved)
+    assert audited(halved) == audited(whole)

@@ -1,0 +1,80 @@
+"""What is counted as work, so that methods can be compared at equal work: the unit is an example that is trained on.
+
+A third of it each are its forward pass, the backward pass to the layers' outputs, and the weight gradients: a matrix
+product a layer of the same size each (a convention; the first layer's inputs need no gradient). Norms are counted by
+their operations. What all methods do alike is left out: drawing, the optimiser's step, losses.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import flop_registry
+
+from issgd_cli.losses import Loss
+from issgd_cli.scores.company import put_back
+from issgd_cli.scores.forward import Forward
+from issgd_cli.scores.plan import Plan
+
+PASS = 1 / 3  # of an example's work
+EXAMPLES = 4  # whose operations are counted
+
+
+def norms(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: Plan) -> float:
+    """What an example's gradient norm costs where its backward pass is made anyway, in its forward passes.
+
+    Operations beyond those of plain autograd over the products of a forward pass: an addition or a multiplication is
+    one. Of a linear layer of d inputs and p outputs 2 (d + p) over 2 d p.
+
+    Args:
+        loss: Of an example.
+        model: As `score` takes it.
+        inputs: Of some examples, shape (B, ...), of which a few are looked at.
+        targets: Theirs.
+        plan: How the norms are found.
+    """
+    inputs, targets = inputs[:EXAMPLES], targets[:EXAMPLES]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def plain() -> object:
+        return torch.autograd.grad(loss(model(inputs), targets).sum(), trained, allow_unused=True)
+
+    with put_back(inputs.device):
+        forward = _operations(lambda: model(inputs)).products
+        without = _operations(plain)
+        along = _operations(lambda: Forward.of(loss, model, inputs, targets, plan).backward())
+    return max(0, along.total - without.total) / forward if forward else 0.0
+
+
+class _Operations(TorchDispatchMode):
+    """Counts what is computed within.
+
+    Attributes:
+        products: Operations of matrix products and convolutions.
+        total: These, and one for each number that anything else is computed of, or gives.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.products = self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            count = int(flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=found))
+            self.products += count
+            self.total += count
+        elif not func.is_view:
+            sizes = [each.numel() for each in tree_iter((args, found)) if isinstance(each, Tensor)]
+            self.total += max(sizes, default=0)
+        return found
+
+
+def _operations(of: Callable[[], object]) -> _Operations:
+    counted = _Operations()
+    with counted:
+        of()
+    return counted
