@@ -46,7 +46,7 @@ class Learner:
 
     Attributes:
         step: How many steps were taken.
-        work: What that has taken in this life, in examples that are trained on (scores/cost.py).
+        passes: What that has taken in this life (scores/cost.py).
         model: The network.
         parameters: Its numbers, flat, shape (P,): the model's tensors are views of it (networks/flat.py).
         trained, tensors: The parameters that descend, T of the P numbers; flat, shape (T,), and in their shapes.
@@ -65,7 +65,7 @@ class Learner:
         self.optimizer: Descent = OPTIMIZERS[config.optimizer.kind](config, self.trained, self.tensors)
         self.tells_last_inputs = isinstance(self.model, LinearAtLast)
         self.is_linear = is_linear(self.model) and not batch_normalised(self.model)
-        self.step, self.work = 0, 0.0
+        self.step, self.passes = 0, 0.0
         self._norm_passes: float | None = None  # a norm's cost, once there was one
         if checkpoint is not None:
             self.step = checkpoint.step
@@ -82,7 +82,7 @@ class Learner:
         """Each example's loss, augmented where the run is; what the backward pass gives besides is told by `needs`."""
         inputs = self.problem.augmentation(inputs, self.step)
         model: Any = self.model
-        self.work += cost.PASS * len(inputs)
+        self.passes += len(inputs)
         last_inputs = model.last_inputs(inputs) if needs != "nothing" and self.tells_last_inputs else None
         if needs == "norms" or (needs == "rows" and self.is_linear):
             try:
@@ -107,7 +107,7 @@ class Learner:
         self.model.eval()
         outputs = self.model(inputs)
         self.model.train()
-        self.work += cost.PASS * len(inputs)
+        self.passes += len(inputs)
         return self._seen(self.problem.loss(outputs, targets), outputs, targets)
 
     def _seen(self, losses: Tensor, outputs: Tensor, targets: Tensor, last_inputs: Tensor | None = None) -> Seen:
@@ -123,7 +123,7 @@ class Learner:
         by_layers = forward.layered is not None and is_by_layers(forward.layered)
         to_outputs = 1 if by_layers else len(coefficients)
         norms = 0.0 if forward.scored is None else self._norm_passes or 0.0
-        self.work += cost.PASS * (to_outputs + len(coefficients) + norms) * len(forward.losses)
+        self.passes += (to_outputs + len(coefficients) + norms) * len(forward.losses)
         if others and forward.layered is not None and by_layers:
             return rows.gradients(forward.layered, coefficients), None
         # Of sums: for the gradient of each loss torch would load half a second of libraries.

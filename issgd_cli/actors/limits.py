@@ -3,17 +3,15 @@
 from issgd_cli.actors.learner import Learner
 from issgd_cli.config.config import Config
 from issgd_cli.database import Database
-from issgd_cli.runs.traces import IN_EXAMPLES
-
-ROUNDING = 1e-3  # of an example: of sums over a run
+from issgd_cli.scores.cost import IN_PASSES
 
 
 class Limits:
     """See the module.
 
     Attributes:
-        elsewhere: The run's work but for what its learner has counted in this life, in examples that are trained on, as
-            last told: others', and its own of earlier lives.
+        elsewhere: The run's passes (scores/cost.py) but for those that its learner has counted in this life, as last
+            told: others', and its own of earlier lives.
     """
 
     def __init__(self, config: Config, learner: Learner, elsewhere: float = 0.0) -> None:
@@ -21,18 +19,19 @@ class Limits:
         self.of, self.learner, self.elsewhere = config.master, learner, elsewhere
 
     @property
-    def work(self) -> float:
-        """Of the run so far, in examples: the learner's to the step, others' as last told."""
-        return self.elsewhere + self.learner.work
+    def passes(self) -> float:
+        """Of the run so far: the learner's to the step, others' as last told."""
+        return self.elsewhere + self.learner.passes
 
     def hear(self, database: Database) -> None:
         """Of others' work."""
         counted = database.get("work") or {}
-        self.elsewhere = sum(of.get(IN_EXAMPLES, 0.0) for life, of in counted.items() if not life.startswith("master:"))
+        self.elsewhere = sum(of.get(IN_PASSES, 0.0) for life, of in counted.items() if not life.startswith("master:"))
 
     def are_reached(self) -> bool:
         """Whether all steps are taken, or all work is done."""
-        return self.learner.step == self.of.steps or (self.of.work is not None and self.work >= self.of.work - ROUNDING)
+        most = self.of.most_passes
+        return self.learner.step == self.of.steps or (most is not None and self.passes >= most)
 
     def are_over(self, seconds: float) -> bool:
         """The same, or whether time is up, but in exact mode, which depends on no clock."""

@@ -28,7 +28,7 @@ from issgd_cli.problem import Problem
 from issgd_cli.registries import METHODS
 from issgd_cli.runs.checkpoints import Checkpoint
 from issgd_cli.runs.folder import RunFolder
-from issgd_cli.runs.traces import IN_EXAMPLES
+from issgd_cli.scores.cost import IN_PASSES
 
 POLL_SECONDS = 0.005
 
@@ -122,7 +122,7 @@ class Master:
         version, seconds = (1, None) if checkpoint is None else (checkpoint.version, checkpoint.seconds)
         saving = Saving(config, database, folder, version)
         master = cls(config, learner, method, examples, database, saving, version, seconds)
-        master.limits.elsewhere = 0.0 if checkpoint is None else checkpoint.work.get(IN_EXAMPLES, 0.0)
+        master.limits.elsewhere = 0.0 if checkpoint is None else checkpoint.work.get(IN_PASSES, 0.0)
         return master
 
     def run(self) -> Generator[Operation | Task[Any]]:
@@ -133,14 +133,14 @@ class Master:
         while not over:
             yield from self._exchange()
             if self.learner.step == 0:
-                self.saving.audit_if_due(self.learner, self.method, self.limits.work)
+                self.saving.audit_if_due(self.learner, self.method, self.limits.passes)
             losses = []
             for _ in range(self.config.master.publish_every_steps):
                 if self.task is not None and self.task.done:
                     self._adopt(self.task.result())
                 parts = self.learner, self.method, self.examples, self.config.master.minibatch_size
                 losses.append((yield from taken(*parts, self.publishing.version - 1)))
-                self.saving.audit_if_due(self.learner, self.method, self.limits.work)
+                self.saving.audit_if_due(self.learner, self.method, self.limits.passes)
                 if self.limits.are_reached():
                     break
             of_block = torch.stack(losses)
@@ -152,7 +152,7 @@ class Master:
                 now = self.database.seconds()
                 over = over or self.limits.are_over(now)  # a limit in seconds may have been passed since
                 if over:
-                    self.saving.audit(self.learner, self.method, self.limits.work)
+                    self.saving.audit(self.learner, self.method, self.limits.passes)
                 self.checkpoint(now)
         while self.task is not None and not self.task.done:
             yield Operation("wait", self.publishing.version - 1, seconds=POLL_SECONDS)
@@ -216,11 +216,11 @@ class Master:
         """
         self.learner.problem.data.refuse_changed()
         self._refuse_diverged()
-        self.saving.checkpoint(self.learner, self.method, self.publishing.version, now, self.limits.work)
+        self.saving.checkpoint(self.learner, self.method, self.publishing.version, now, self.limits.passes)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint does not hold of it, between two blocks: the method's, and the round under way."""
-        state: dict[str, Any] = {"published": self.published, "work": self.limits.work}
+        state: dict[str, Any] = {"published": self.published, "passes": self.limits.passes}
         if self.task is None or self.task.done:
             return state | self.method.state(None if self.task is None else self.task.result())
         return state | {"outgoing": self.publishing.outgoing.numpy()} | self.method.state()
@@ -228,7 +228,7 @@ class Master:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state()`, and from the checkpoint that it belongs to."""
         self.published = Published(*map(int, state["published"]))
-        self.limits.elsewhere = float(state.get("work", self.limits.elsewhere))
+        self.limits.elsewhere = float(state.get("passes", self.limits.elsewhere))
         self.method.restore(state)
         if "outgoing" in state:
             self.publishing.outgoing.copy_(torch.from_numpy(state["outgoing"]))
@@ -241,14 +241,14 @@ class Master:
         if self.config.master.mode == "relaxed" and self.method.in_use is not None and whole:
             if self.limits.are_over(self.database.seconds()):
                 # Nothing is left to train for the run that goes on from here.
-                self.saving.audit(self.learner, self.method, self.limits.work)
+                self.saving.audit(self.learner, self.method, self.limits.passes)
             self.checkpoint(self.database.seconds())
 
     def status(self) -> dict[str, Any]:
-        """Step, own work, the last block's mean weighted loss, and how much room its method takes, where it is much."""
+        """Step, own passes, the last block's mean weighted loss, and what room its method takes, where it is much."""
         loss = None if np.isnan(self.loss) else self.loss
         told = room(self.config.proposal.method, self.method)
-        own = {"step": self.learner.step, "version": self.publishing.version - 1, "work": self.learner.work}
+        own = {"step": self.learner.step, "version": self.publishing.version - 1, "passes": self.learner.passes}
         return {**own, "loss": loss, "notices": told}
 
     def _refuse_diverged(self, losses: Tensor | None = None) -> None:

@@ -16,6 +16,7 @@ from issgd_cli.actors.auditing import exact_quantities, traces_of
 from issgd_cli.actors.sampling import audit_sample, sampled_quantities
 from issgd_cli.actors.several import own_quantities, restored
 from issgd_cli.config.config import Config
+from issgd_cli.config.sections import TRAINING
 from issgd_cli.database import SPLITS, Database, Layout, Published, Records, Split
 from issgd_cli.database.records import NO_ERROR, Event
 from issgd_cli.equations import alain2015
@@ -29,13 +30,12 @@ from issgd_cli.runs.audits import Audit, load_audit
 from issgd_cli.runs.checkpoints import total_work
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.traces import BLOCK_ENDS, Row, TraceWriter
+from issgd_cli.scores.cost import IN_PASSES
 
 MOST_LIVES = 1000  # of actors, whose work is counted one by one
 POLL_SECONDS = {"exact": 0.005, "relaxed": 0.1}
 WORK = ("work/examples_trained", "work/examples_scored", "work/bytes_sent")  # the last ends a sample's block
 LOOKED_AT = "work/examples_looked_at"  # where a method does look
-IN_EXAMPLES = traces.IN_EXAMPLES  # where an actor tells its own
-SOME = (LOOKED_AT, IN_EXAMPLES)
 
 
 class Monitor:
@@ -139,7 +139,7 @@ class Monitor:
             values |= yield from own_quantities(*own)
         self.problem.data.refuse_changed()  # nothing of other examples is written
         values["trace/in_use"] = values.pop("trace/in_use")  # ends the block
-        known = {IN_EXAMPLES: point.work} if np.isfinite(point.work) else {}
+        known = {} if point.passes is None else {traces.IN_EXAMPLES: point.passes / TRAINING}
         values = {**known, **values}
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
 
@@ -194,7 +194,7 @@ class Monitor:
         for life, status in living.items():
             examples = status["examples"]
             some = {LOOKED_AT: examples["look"]} if "look" in examples else {}
-            some |= {IN_EXAMPLES: status["work"]} if "work" in status else {}
+            some |= {IN_PASSES: status["passes"]} if "passes" in status else {}
             counts = (examples.get("train", 0), examples.get("score", 0), status["bytes"])
             self.work[life] = some | dict(zip(WORK, counts, strict=True))
         if len(self.work) > MOST_LIVES:
@@ -203,7 +203,8 @@ class Monitor:
             self.work["before"] = total_work({life: self.work.pop(life, {}) for life in ("before", *over)})
         self.database.put("work", dict(self.work))
         totals = total_work(self.work)
-        some = {name: totals[name] for name in SOME if name in totals}
+        some = {LOOKED_AT: totals[LOOKED_AT]} if LOOKED_AT in totals else {}
+        some |= {traces.IN_EXAMPLES: totals[IN_PASSES] / TRAINING} if IN_PASSES in totals else {}
         return some | {name: totals.get(name, 0) for name in WORK}
 
     def _write(self, rows: list[Row]) -> None:

@@ -1,6 +1,5 @@
 """What the master saves while it trains: checkpoints, and the points that the monitor audits later."""
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from issgd_cli.runs.audits import Audit, save_audit
 from issgd_cli.runs.checkpoints import Checkpoint, save_checkpoint, total_work
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.runs.parameters import save_parameters
-from issgd_cli.runs.traces import IN_EXAMPLES
+from issgd_cli.scores.cost import IN_PASSES
 
 SPARE_VERSIONS = 100  # may be published while a checkpoint that is due waits for the database
 RESERVED_VERSIONS = 1000  # a relaxed run checkpoints at least as often; a resumed one starts above them
@@ -67,12 +66,12 @@ class Saving:
             yield self.keeping
         return self.keeping is None or self.keeping.done
 
-    def checkpoint(self, learner: Learner, method: Method, version: int, now: float, work: float) -> None:
+    def checkpoint(self, learner: Learner, method: Method, version: int, now: float, passes: float) -> None:
         """Saves all that `--resume` needs, as of the publication of this version; `now` by the database's clock.
 
         Args:
             learner, method, version, now: See above.
-            work: Of the run so far, as its master knows it; what the monitor has counted may be half a second old.
+            passes: Of the run so far (scores/cost.py), as its master knows it; the monitor's count may be older.
 
         Raises:
             RunError: The disk is full. The last checkpoint stays.
@@ -89,23 +88,23 @@ class Saving:
             moment=self.moment,
             learned=method.learned(),
             remembered=method.remembered.cpu().numpy(),
-            **{**vars(kept), "work": kept.work if self.is_shared else {**kept.work, IN_EXAMPLES: work}},
+            **{**vars(kept), "work": kept.work if self.is_shared else {**kept.work, IN_PASSES: passes}},
         )
         self.keeping = None
         save_checkpoint(self.folder.checkpoint, state.renumbered(self.reserved - version))
 
-    def audit_if_due(self, learner: Learner, method: Method, work: float) -> None:
+    def audit_if_due(self, learner: Learner, method: Method, passes: float) -> None:
         """Saves an audit point at every so many steps; the last one is saved when training is over."""
         every, steps = self.config.monitor.audit_every_steps, self.config.master.steps
         if every is not None and learner.step % every == 0 and learner.step != steps:
-            self.audit(learner, method, work)
+            self.audit(learner, method, passes)
 
-    def audit(self, learner: Learner, method: Method, work: float) -> None:
+    def audit(self, learner: Learner, method: Method, passes: float) -> None:
         """Saves the parameters of now, the weights in use, and the norms before those that they were made of.
 
         Args:
             learner, method: Whose.
-            work: Of the run so far, as its master knows it.
+            passes: Of the run so far, as its master knows it.
         """
         if method.in_use is None:
             raise RunError("An audit was asked for before the first refresh.")
@@ -116,7 +115,7 @@ class Saving:
             weights=method.weights_in_use(),
             previous=method.in_use.previous,
             smoothing=method.in_use.smoothing,
-            work=math.nan if self.is_shared else round(work, 6),
+            passes=None if self.is_shared else passes,
             learned=method.learned() if isinstance(method, Multiple) else {},
         )
         save_audit(self.folder.audits, point)

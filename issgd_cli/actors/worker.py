@@ -40,7 +40,7 @@ class Scorer:
         self.reduced = Reduced(self.model) if config.worker.precision == "bfloat16" else None
         self.version = 0
         self.charged = METHODS.parts[config.proposal.method].by_scores
-        self._cost: float | None = None  # of an example, in examples that are trained on, once one was scored
+        self._cost: float | None = None  # of an example, in passes, once one was scored
 
     def load(self, version: int, parameters: NDArray[np.float32]) -> None:
         """Takes a version's parameters, flat, shape (P,), unless it has them."""
@@ -66,8 +66,8 @@ class Scorer:
             errors = scores.errors.cpu().numpy().astype(np.uint8)
         return ChunkScores(scores.norms.cpu().numpy(), scores.losses.cpu().numpy(), errors, norm2)
 
-    def work(self, chunk: Chunk) -> float:
-        """What it took to score a chunk, in examples that are trained on; scores of other splits are for the trace.
+    def passes(self, chunk: Chunk) -> float:
+        """What it took to score a chunk (scores/cost.py); scores of other splits are for the trace.
 
         Nothing where the method draws without scores, and its workers only measure.
         """
@@ -77,7 +77,7 @@ class Scorer:
         if self._cost is None:
             inputs, labels = self.examples["train"][span]
             plan = plan_of(self.problem.loss, self.model, inputs, labels)
-            self._cost = cost.PASS * (2 + cost.norms(self.problem.loss, self.model, inputs, labels, plan))
+            self._cost = 2 + cost.norms(self.problem.loss, self.model, inputs, labels, plan)
         return self._cost * int(span.stop - span.start)
 
     def _gives_gradient(self, chunk: int, version: int) -> bool:
@@ -106,7 +106,7 @@ class Worker:
         self.chunk: Chunk | None = None
         self.started, self.is_scored = 0.0, False
         self.lease = FIRST_LEASE_SECONDS
-        self.work = 0.0  # in this life
+        self.passes = 0.0  # in this life
         self.notices: list[str] = []
 
     @classmethod
@@ -156,7 +156,7 @@ class Worker:
             span = self.layout.span(chunk.split, chunk.number)
             yield Operation("score", self.version, examples=span.stop - span.start)
         scores = self.score(chunk)
-        self.work += 0.0 if self.is_scored else self.scorer.work(chunk)
+        self.passes += 0.0 if self.is_scored else self.scorer.passes(chunk)
         self.is_scored = True
         yield Operation("push", self.version, bytes=sum(array.nbytes for array in scores[:3]))
         self.chunk, self.is_scored = None, False
@@ -199,8 +199,8 @@ class Worker:
         """Nothing to save."""
 
     def status(self) -> dict[str, Any]:
-        """The version it works at, its work, and what was wrong with the last scores that were refused."""
-        return {"version": self.version, "work": self.work, "notices": self.notices}
+        """The version it works at, its passes, and what was wrong with the last scores that were refused."""
+        return {"version": self.version, "passes": self.passes, "notices": self.notices}
 
 
 @contextmanager

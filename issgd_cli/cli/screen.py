@@ -111,8 +111,8 @@ def fraction_done(config: "Config", snapshot: "Snapshot") -> float:
     step = snapshot.statuses.get("master", {}).get("step", 0)
     by_steps = step / limits.steps if limits.steps else 0.0
     by_time = snapshot.seconds / limits.seconds if limits.seconds else 0.0
-    work = sum(status.get("work", 0.0) for status in snapshot.statuses.values())
-    by_work = work / limits.work if limits.work else 0.0
+    passes = sum(status.get("passes", 0.0) for status in snapshot.statuses.values())
+    by_work = passes / limits.most_passes if limits.most_passes else 0.0
     return min(1.0, max(by_steps, by_time, by_work))
 
 

@@ -98,6 +98,9 @@ class ProposalSection(Section):
     block: Share = 1.0  # epochs that it is long
 
 
+TRAINING = 3  # passes through the network of an example that is trained on: see scores/cost.py
+
+
 class Master(Section):
     """The actor that trains. At least one of steps, seconds and work ends the run."""
 
@@ -111,6 +114,11 @@ class Master(Section):
     publish_every_steps: Positive
     checkpoint_every_seconds: Seconds = 60.0
     reuse_own_norms: bool = False
+
+    @property
+    def most_passes(self) -> float | None:
+        """The passes that `work` is."""
+        return None if self.work is None else self.work * TRAINING
 
     @property
     def most_steps(self) -> int | None:

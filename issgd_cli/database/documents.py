@@ -240,6 +240,6 @@ _STATUS_EXTRAS: Mapping[str, Callable[[Any], object]] = {
     "loss": lambda value: number(value, finite=False),
     "latest": _latest,
     "audits_left": whole,
-    "work": number,
+    "passes": number,
     "notices": _lines,
 }

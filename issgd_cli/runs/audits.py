@@ -24,7 +24,7 @@ class Audit:
         previous: The norms before those that the weights are made of, NaN for examples not scored at two versions,
             shape (N,).
         smoothing: The constant in use.
-        work: The run's until then, in examples that are trained on; NaN where it is not known to the step.
+        passes: The run's until then (scores/cost.py); None where it is not known to the step.
         learned: What a method that draws by more than these weights has learned, by name; finite. Empty of all others.
     """
 
@@ -34,19 +34,20 @@ class Audit:
     weights: Float64s
     previous: Float32s
     smoothing: float
-    work: float = float("nan")
+    passes: float | None = None
     learned: Arrays = field(default_factory=dict)
 
 
 def save_audit(directory: Path, audit: Audit) -> None:
     """Writes audits/step-00000123.npz."""
-    arrays = {each.name: getattr(audit, each.name) for each in fields(Audit) if each.name != "learned"}
+    values = {each.name: getattr(audit, each.name) for each in fields(Audit) if each.name != "learned"}
+    arrays = {name: value for name, value in values.items() if value is not None}
     arrays |= {LEARNED + name: array for name, array in audit.learned.items()}
     save_arrays(directory / f"step-{audit.step:08d}.npz", arrays)
 
 
 def load_audit(path: Path) -> Audit:
-    """Reads an audit point; an older one knows no previous norms, and no work.
+    """Reads an audit point; an older one knows no previous norms, and no passes.
 
     Raises:
         DamagedError: It is not as it was saved.
@@ -70,7 +71,7 @@ def load_audit(path: Path) -> Audit:
             weights=weights,
             previous=previous,
             smoothing=number(arrays, "smoothing", finite=False),
-            work=number(arrays, "work", finite=False) if "work" in arrays else float("nan"),
+            passes=number(arrays, "passes") if "passes" in arrays else None,
             learned={name.removeprefix(LEARNED): numbers(arrays, name) for name in arrays if name.startswith(LEARNED)},
         )
     except (KeyError, ValueError, TypeError) as error:

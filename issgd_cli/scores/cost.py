@@ -1,8 +1,10 @@
-"""What is counted as work, so that methods can be compared at equal work: the unit is an example that is trained on.
+"""What is counted as work, so that methods can be compared at equal work: passes of one example through the network.
 
-A third of it each are its forward pass, the backward pass to the layers' outputs, and the weight gradients: a matrix
-product a layer of the same size each (a convention; the first layer's inputs need no gradient). Norms are counted by
-their operations. What all methods do alike is left out: drawing, the optimiser's step, losses.
+Training on it takes three: forward, back to the layers' outputs, and the weight gradients: a matrix product a layer of
+the same size each (a convention; the first layer's inputs need no gradient). Norms are counted by their operations, as
+a part of a pass. What all methods do alike is left out: drawing, the optimiser's step, losses.
+
+Actors count passes, whose sums are exact in whichever order they are added; traces tell examples that are trained on.
 """
 
 from collections.abc import Callable
@@ -19,7 +21,8 @@ from issgd_cli.scores.company import put_back
 from issgd_cli.scores.forward import Forward
 from issgd_cli.scores.plan import Plan
 
-PASS = 1 / 3  # of an example's work
+IN_PASSES = "work/passes"  # where an actor's are told
+_GRAIN = 2.0**-20  # of a pass: so that sums are exact
 EXAMPLES = 4  # whose operations are counted
 
 
@@ -46,7 +49,7 @@ def norms(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, plan: P
         forward = _operations(lambda: model(inputs)).products
         without = _operations(plain)
         along = _operations(lambda: Forward.of(loss, model, inputs, targets, plan).backward())
-    return max(0, along.total - without.total) / forward if forward else 0.0
+    return round(max(0, along.total - without.total) / forward / _GRAIN) * _GRAIN if forward else 0.0
 
 
 class _Operations(TorchDispatchMode):

@@ -22,7 +22,6 @@ from issgd_cli.database.records import Layout
 from issgd_cli.errors import RunError
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
-from issgd_cli.scores.cost import PASS
 from issgd_cli.simulation.clock import SCORING_SHARE, resolved
 
 TIMED = 5
@@ -60,7 +59,7 @@ def estimate(config: Config, jobs: int = 1) -> Estimate:
         torch.set_num_threads(before)
     torch.cuda.empty_cache()  # nothing where there is no CUDA
     cores = max(1, ((os.cpu_count() or 1) if device.type == "cpu" else torch.cuda.device_count()) // jobs)
-    work = master.learner.work / master.learner.step  # of a step
+    passes = master.learner.passes / max(1, master.learner.step)  # of a step
     limits, everything = config.master, sum(data.sizes.values())
     score = SCORING_SHARE * alone / limits.minibatch_size  # an example
     if config.cluster.kind == "simulated":
@@ -72,15 +71,15 @@ def estimate(config: Config, jobs: int = 1) -> Estimate:
         if limits.mode == "relaxed":
             scored = min(scored, rate * config.worker.count * virtual * limits.publish_every_steps)
         step = alone + score * scored / limits.publish_every_steps
-        work += 2 * PASS * scored / limits.publish_every_steps
+        passes += 2 * scored / limits.publish_every_steps
     elif limits.mode == "exact":  # master and workers take turns: a sweep before every block of steps
         step = alone + score * everything / max(1, min(cores, config.worker.count)) / limits.publish_every_steps
         steps = float(limits.steps or 0)
     else:
         step = alone * max(1.0, (1 + config.worker.count) / cores)
         steps = min(limits.steps or np.inf, limits.seconds / step if limits.seconds else np.inf)
-    if limits.work is not None:
-        steps = min(steps, limits.work / work)
+    if limits.most_passes is not None:
+        steps = min(steps, limits.most_passes / passes)
     epochs = steps * limits.minibatch_size / data.sizes["train"]
     return Estimate(int(steps), step, steps * step, epochs, data.sizes["train"], device.type)
 

@@ -70,7 +70,7 @@ class _Counting:
     """Stands in for a learner: counts its steps instead of taking them."""
 
     def __init__(self) -> None:
-        self.step, self.parameters, self.loss = 0, torch.zeros(1), torch.zeros(1)
+        self.step, self.passes, self.parameters, self.loss = 0, 0.0, torch.zeros(1), torch.zeros(1)
 
     def forward(self, inputs: None, targets: None, needs: Needs) -> Pass:
         return Pass(self.loss, Seen(self.loss, self.loss, self.loss, squared))
@@ -120,7 +120,7 @@ class _Noting:
         self.every_steps = every_steps
         self.found: dict[int, Weights] = {}
 
-    def audit_if_due(self, learner: _Counting, method: Method) -> None:
+    def audit_if_due(self, learner: _Counting, method: Method, passes: float) -> None:
         # The last step's audit may be at none that the trajectory has norms of.
         if learner.step % self.every_steps == 0 and isinstance(method.in_use, _Seen):
             self.found[learner.step] = method.in_use.records
@@ -137,6 +137,9 @@ class _Ones:
 
     def load(self, version: int, parameters: NDArray[np.float32]) -> None:
         pass
+
+    def passes(self, chunk: Chunk) -> float:
+        return 0.0
 
     def score(self, chunk: Chunk, version: int) -> ChunkScores:
         span = self.layout.span(chunk.split, chunk.number)

@@ -76,7 +76,7 @@ def test_a_schedule_is_what_the_real_actors_table_goes_through(
     monkeypatch.setattr(master.method, "refreshed", looking)
     seen: dict[int, Weights] = {}
 
-    def audit(learner: Learner, method: Method) -> None:
+    def audit(learner: Learner, method: Method, passes: float) -> None:
         seen[learner.step] = records[id(method.in_use)]
 
     monkeypatch.setattr(master.saving, "audit", audit)

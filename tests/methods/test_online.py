@@ -185,7 +185,7 @@ def test_the_audited_trace_is_eq_6_with_the_table_of_its_step(
     refresh(master)
     for _ in range(15):
         train(master)
-    master.saving.audit(master.learner, master.method, master.limits.work)
+    master.saving.audit(master.learner, master.method, master.limits.passes)
     weights, learner = master.method.weights_in_use(), master.learner
     parameters, chances = list(learner.model.parameters()), weights / weights.sum()
     inputs, labels = master.examples[torch.arange(95)]
