@@ -507,7 +507,8 @@ RUNS = {
     "salaun-sensitivity.toml": (
         "online-7761ccc5 epsilon-small-d8ea87b0 epsilon-large-1de902f8 pruning-95d29199 "
         "pruning-less-b093dc77 pruning-more-b619e1f2 omis-52e9fa52 ridge-small-360c9c28 "
-        "ridge-large-e5246581 plain-omis-3bf8f4b0 plain-mis-3d42f87b momentum-mis-64aa5963"
+        "ridge-large-f2c48811 omis-forgetful-185eae27 mis-f7fadb56 plain-omis-3bf8f4b0 plain-mis-3d42f87b "
+        "momentum-mis-64aa5963"
     ),
     "size.toml": (
         "a-10k-issgd-44925267 a-20k-issgd-1b772247 a-40k-issgd-347732a0 a-160k-issgd-70e8ae3d a-570k-issgd-1ac4855f"
