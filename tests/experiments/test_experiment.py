@@ -505,7 +505,7 @@ RUNS = {
         "pointnet-modelnet10-omis-bfb187ac"
     ),
     "salaun-sensitivity.toml": (
-        "online-7761ccc5 epsilon-small-d8ea87b0 epsilon-large-1de902f8 pruning-95d29199 "
+        "sgd-ed6a1c2d online-7761ccc5 epsilon-small-d8ea87b0 epsilon-large-1de902f8 pruning-95d29199 "
         "pruning-less-b093dc77 pruning-more-b619e1f2 omis-52e9fa52 ridge-small-360c9c28 "
         "ridge-large-f2c48811 omis-forgetful-185eae27 mis-f7fadb56 plain-omis-3bf8f4b0 plain-mis-3d42f87b "
         "momentum-mis-64aa5963"
