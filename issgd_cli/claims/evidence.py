@@ -11,7 +11,7 @@ from issgd_cli.config.config import Config
 from issgd_cli.config.values import parse_smoothing
 from issgd_cli.database.records import SPLITS
 from issgd_cli.registries import METHODS
-from issgd_cli.runs.folder import State
+from issgd_cli.runs.folder import CHOOSING, State
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +61,11 @@ class Run:
         return self.state == "failed" and DIVERGED.search(str(failure.get("reason"))) is not None
 
     @property
+    def chooses(self) -> bool:
+        """Whether it is there to choose its method's setting by, and for nothing else."""
+        return self.manifest.get("role") == CHOOSING
+
+    @property
     def examples(self) -> Dataset:
         """Which examples it learns from; errors on two of these are no two numbers of one thing."""
         data = self.config.data
@@ -104,6 +109,7 @@ class Runs:
     name: str
     runs: tuple[Run, ...]
     expected: int  # how many the experiment asks for
+    choosing: tuple[Run, ...] = ()  # runs that were there to choose settings by: in no number, table or figure
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def load(folders: Sequence[RunFolder], expected: int | None = None, name: str = "") -> Runs:
     """Reads the runs of an experiment, or where it lists datasets those of one of them: `by_dataset` parts them.
 
+    Runs that were there to choose settings by stand apart, but where there are no others yet.
+
     Args:
         folders: As runs.find gives them.
         expected: How many runs the experiment asks for; None: those found.
@@ -28,8 +30,14 @@ def load(folders: Sequence[RunFolder], expected: int | None = None, name: str = 
         ConfigError: A configuration that is not one.
     """
     loaded = _separated(_of_one_dataset([load_run(folder) for folder in folders]))
+    choosing = tuple(run for run in loaded if run.chooses)
     name = name or "/".join(part for run in loaded[:1] for part in (run.config.name, run.dataset) if part)
-    return Runs(name, loaded, len(loaded) if expected is None else expected)
+    expected = len(loaded) if expected is None else expected
+    if 0 < len(choosing) < len(loaded):
+        # Each of the others at the setting that was chosen for its method: side by side, as of one setting.
+        counted = tuple(replace(run, setting="") for run in loaded if not run.chooses)
+        return Runs(name, counted, expected - len(choosing), choosing)
+    return Runs(name, loaded, expected)
 
 
 def by_dataset(folders: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:

@@ -54,6 +54,7 @@ def reproduce(
     from issgd_cli.config.layers import assignments, merged
     from issgd_cli.errors import ConfigError, RunError
     from issgd_cli.experiments import experiment as experiments
+    from issgd_cli.experiments import selection
     from issgd_cli.networks import naming
     from issgd_cli.runs import folder as run_folders
 
@@ -67,7 +68,8 @@ def reproduce(
     )
     plan = experiments.read(experiment)
     chosen = experiments.parse_seeds(seeds) if seeds else None
-    runs = plan.runs(chosen, experiments.parse_only(only), overrides)
+    planned = plan.runs(chosen, selection.parse_only(only), overrides)
+    runs = selection.settled(planned, results_dir, guessing=dry_run)
     if not runs:
         raise ConfigError(f"{experiment} runs that method on other datasets: --only {only} leaves nothing to run.")
     datasets = dict.fromkeys(run.dataset for run in runs)
@@ -88,15 +90,16 @@ def reproduce(
         command = run_folders.command_line()
         with stopping() as stop:
             with watching(jobs or (len(everything) if as_jobs else 1)) as watch:
-                if as_jobs:
-                    progress = submit_all(everything, results_dir, command, jobs, watch, stop, tracked)
-                else:
+
+                def do(wanted: Sequence["Run"]) -> "Progress":
+                    if as_jobs:
+                        return submit_all(wanted, results_dir, command, jobs, watch, stop, tracked)
                     from issgd_cli.experiments.reproduction import (
                         reproduce as reproduce_runs,  # here: who is refused need not wait for torch
                     )
 
-                    progress = reproduce_runs(
-                        everything,
+                    return reproduce_runs(
+                        wanted,
                         results_dir,
                         command=command,
                         jobs=jobs or 1,
@@ -105,6 +108,12 @@ def reproduce(
                         stop=stop,
                         beside=tracked,
                     )
+
+                progress = do(everything)
+                later = [run for run in selection.settled(planned, results_dir) if run not in runs]
+                if later and not stop.is_set():  # whose settings are chosen only now
+                    everything += [on_default(run, overrides) for run in later]
+                    progress = do(everything)
             if stop.is_set() and not as_jobs:
                 raise RunError("Interrupted. The same command goes on from here.")
         if stop.is_set():
@@ -119,10 +128,11 @@ def reproduce(
         for name, reason in progress.failed.items():
             typer.echo(f"  {name} failed: {reason}")
         # All that the file plans, so that a part of it never stands for the whole.
-        planned = {run.folder(results_dir): run for run in [*plan.runs(overrides=overrides), *runs]}
-        if any(folder.state() is not None for folder in planned):
+        all_runs = selection.settled([*plan.runs(overrides=overrides), *planned], results_dir, guessing=True)
+        by_folder = {run.folder(results_dir): run for run in all_runs}
+        if any(folder.state() is not None for folder in by_folder):
             maps = map_files(plan, results_dir, chosen, overrides)
-            sources = sources_of(plan, list(planned.values()), results_dir, maps, overrides)
+            sources = sources_of(plan, list(by_folder.values()), results_dir, maps, overrides)
             write_outputs(sources, place)
             if "" in plan.datasets:
                 typer.echo(f"The report: {place / 'report.html'}, or {place / 'report.md'}; the figures beside it.")

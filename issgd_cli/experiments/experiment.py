@@ -14,7 +14,7 @@ from issgd_cli.config.toml import read_toml
 from issgd_cli.config.validation import resolve, resolve_map
 from issgd_cli.errors import ConfigError
 from issgd_cli.registries import METHODS
-from issgd_cli.runs.folder import RunFolder, run_folder
+from issgd_cli.runs.folder import CHOOSING, RunFolder, run_folder
 
 Table = Mapping[str, Any]
 Mode = Literal["exact", "relaxed"]
@@ -34,6 +34,7 @@ class Run:
         method: Name of its method.
         data_file: The user's file, where the data come from one.
         dataset: Name of its dataset in the experiment; empty where that lists none.
+        chooses: Whether it is there to choose its method's setting by (experiments/selection.py), and for nothing else.
     """
 
     config: Config
@@ -41,6 +42,7 @@ class Run:
     method: str
     data_file: Path | None = None
     dataset: str = ""
+    chooses: bool = False
 
     def folder(self, results: Path) -> RunFolder:
         """Where it lies."""
@@ -49,7 +51,7 @@ class Run:
     @property
     def labels(self) -> dict[str, str]:
         """For the manifest."""
-        labels = {"setting": self.setting, "method": self.method}
+        labels = {"setting": self.setting, "method": self.method} | ({"role": CHOOSING} if self.chooses else {})
         return {**labels, "dataset_label": self.dataset} if self.dataset else labels  # `dataset` there tells its sizes
 
 
@@ -68,6 +70,7 @@ class Experiment:
         lists_methods: Whether the methods are the file's own.
         datasets: Name -> overrides; one nameless dataset, that of `values`, where the file has none.
         places: Method -> the datasets that it is run on; all where it isn't listed.
+        choosing: Seeds at which each method's setting is chosen, which it alone has at the others; none: it has all.
     """
 
     where: str
@@ -80,6 +83,7 @@ class Experiment:
     lists_methods: bool = True
     datasets: Mapping[str, Table] = field(default_factory=lambda: NAMELESS)
     places: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    choosing: Sequence[int] = ()
 
     def run(self, setting: str, method: str, overrides: Table, dataset: str | None = None) -> Run:
         """Precedence: file < setting < dataset (the first unless named) < method < overrides.
@@ -115,7 +119,7 @@ class Experiment:
     def runs(
         self, seeds: Sequence[int] | None = None, only: Mapping[str, str] | None = None, overrides: Table | None = None
     ) -> list[Run]:
-        """Every run, seed by seed, so that an interrupted experiment has whole seeds.
+        """Every run, seed by seed, so that an interrupted experiment has whole seeds; those that choose come first.
 
         Args:
             seeds: Instead of the file's.
@@ -129,9 +133,13 @@ class Experiment:
 
         settings, methods = kept(self.settings, "setting"), kept(self.methods, "method")
         datasets = kept(self.datasets, "dataset")
-        chosen = itertools.product(self.seeds if seeds is None else seeds, settings, datasets, methods)
+        others = [seed for seed in (self.seeds if seeds is None else seeds) if seed not in self.choosing]
+        chosen = itertools.product((*self.choosing, *others), settings, datasets, methods)
         return [
-            self.run(setting, method, merged(overrides or {}, {"seed": seed}), dataset)
+            replace(
+                self.run(setting, method, merged(overrides or {}, {"seed": seed}), dataset),
+                chooses=seed in self.choosing,
+            )
             for seed, setting, dataset, method in chosen
             if self.meets(method, dataset)
         ]
@@ -207,6 +215,7 @@ def read(path: Path) -> Experiment:
     }
     methods = listed or _methods(values)
     seeds = parse_seeds(str(values.pop("seeds", values.get("seed", 0))))
+    choosing = parse_seeds(str(values.pop("choosing_seeds"))) if "choosing_seeds" in values else []
     timelines = values.pop("timelines", None)
     mapped = values.pop("map", None)
     values.setdefault("name", path.stem)
@@ -214,7 +223,7 @@ def read(path: Path) -> Experiment:
     if map_ is not None and len(datasets) > 1:
         raise ConfigError(f"{path}: [map] is of one dataset. Make an experiment of its own for each.")
     experiment = Experiment(
-        str(path), values, settings, methods, seeds, timelines, map_, bool(listed), datasets, places
+        str(path), values, settings, methods, seeds, timelines, map_, bool(listed), datasets, places, choosing
     )
     for setting, dataset, method in itertools.product(settings, datasets, methods):
         experiment.config(setting, method, {}, dataset)  # wrong keys are found now, not at the fortieth run
@@ -236,21 +245,6 @@ def parse_seeds(text: str) -> list[int]:
             raise ConfigError(f"seeds {text!r}: write 0-49, 3, or 0-4,7.")
         seeds += range(int(first), int(last or first) + 1)
     return list(dict.fromkeys(seeds))
-
-
-def parse_only(text: str) -> dict[str, str]:
-    """`setting=a,dataset=mnist,method=issgd`, or some of these, as a mapping.
-
-    Raises:
-        ConfigError: Another key, or no equals sign.
-    """
-    only: dict[str, str] = {}
-    for part in text.split(",") if text else []:
-        key, equals, value = part.strip().partition("=")
-        if not equals or key not in ("setting", "dataset", "method"):
-            raise ConfigError(f"--only {text}: write setting=a, dataset=mnist, method=issgd, or several with commas.")
-        only[key] = value
-    return only
 
 
 def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _MANIFEST = {
     **dict.fromkeys(("run_name", "start", "end", "setting", "method", "dataset_label"), str),
 }
 
+CHOOSING = "choosing"  # the `role` of a run that is there to choose its method's setting by
 LOOK_SECONDS = 0.3  # `issgd status` looks at a lock by taking it for an instant
 ELSEWHERE = "Free space there, or choose another place with `--results-dir`."
 PACKAGES = ("issgd", "torch", "numpy", "scipy", "redis", "pandas", "matplotlib")

@@ -7,7 +7,7 @@ import pytest
 
 from issgd_cli.config.toml import as_toml
 from issgd_cli.errors import ConfigError, DataError
-from issgd_cli.experiments.experiment import parse_only, parse_seeds, read, single
+from issgd_cli.experiments.experiment import parse_seeds, read, single
 
 BASE = """
 name = "paper"
@@ -409,19 +409,6 @@ def test_what_is_no_list_of_seeds_is_refused(text: str) -> None:
         parse_seeds(text)
 
 
-def test_only_names_a_setting_a_dataset_a_method_or_several() -> None:
-    assert parse_only("") == {}
-    assert parse_only("setting=a") == {"setting": "a"}
-    assert parse_only("setting=a, method=issgd") == {"setting": "a", "method": "issgd"}
-    assert parse_only("dataset=mnist,method=issgd") == {"dataset": "mnist", "method": "issgd"}
-
-
-@pytest.mark.parametrize("text", ["a", "seed=3", "setting", "setting=a,,method=b"])
-def test_other_words_after_only_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--only"):
-        parse_only(text)
-
-
 # The files that come with the project
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -432,7 +419,7 @@ def test_every_experiment_that_comes_with_the_project_is_valid_for_all_its_seeds
     experiment = read(path)
     met = [experiment.meets(method, dataset) for method in experiment.methods for dataset in experiment.datasets]
     combinations = len(experiment.settings) * sum(met)
-    assert len(experiment.runs()) == len(experiment.seeds) * combinations
+    assert len(experiment.runs()) == len({*experiment.seeds, *experiment.choosing}) * combinations
 
 
 # The names of their runs' folders, the hash included: what has been run is found again by these.
@@ -534,7 +521,10 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXPERIMENTS.glob("*.toml")))
+UNPINNED = {"equal-work.toml", "equal-work-networks.toml"}  # no results of these are kept yet
+
+
+@pytest.mark.parametrize("name", sorted({path.name for path in EXPERIMENTS.glob("*.toml")} - UNPINNED))
 def test_no_run_of_an_experiment_that_comes_with_the_project_gets_another_name(name: str) -> None:
     experiment = read(EXPERIMENTS / name)
     runs = [*experiment.runs(experiment.seeds[:1]), *experiment.timeline_runs({}).values()]

@@ -1,0 +1,139 @@
+"""Which runs are done: those that are asked for, at the settings that others have chosen."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from issgd_cli.claims.loading import load
+from issgd_cli.errors import ConfigError
+from issgd_cli.experiments import experiment as experiments
+from issgd_cli.experiments.experiment import Experiment, Run
+from issgd_cli.experiments.selection import parse_only, settled
+from issgd_cli.runs import folder as folders
+from issgd_cli.runs.traces import Row, TraceWriter
+
+PLAN = """
+seeds = "0-1"
+choosing_seeds = "100-101"
+master.steps = 10
+cluster.kind = "alone"
+[[settings]]
+name = "slow"
+optimizer.learning_rate = 0.001
+[[settings]]
+name = "fast"
+optimizer.learning_rate = 0.01
+[[methods]]
+name = "reshuffled"
+proposal.method = "reshuffled"
+[[methods]]
+name = "dlis"
+proposal.method = "dlis"
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Experiment:
+    path = tmp_path / "contest.toml"
+    path.write_text(PLAN)
+    return experiments.read(path)
+
+
+def finish(run: Run, results: Path, errors: list[float], **failure: Any) -> None:
+    """As if it had been done, with these validation errors."""
+    folder = run.folder(results)
+    folders.begin(folder, run.config, [], resume=False)
+    folder.update_manifest(**run.labels)
+    trace = TraceWriter(folder.trace, Row._fields)
+    trace.append([Row(step, float(step), "audit/error/valid", error) for step, error in enumerate(errors)])
+    trace.close()
+    folders.end(folder, "failed" if failure else "finished", failure or None)
+
+
+def told(runs: list[Run]) -> list[tuple[int, str, str]]:
+    return [(run.config.seed, run.setting, run.method) for run in runs]
+
+
+def test_all_settings_are_run_at_the_seeds_that_choose_and_one_of_them_at_the_others(
+    plan: Experiment, tmp_path: Path
+) -> None:
+    runs = plan.runs()
+    first = settled(runs, tmp_path)
+    assert told(first) == [
+        (seed, setting, method)
+        for seed in (100, 101)
+        for setting in ("slow", "fast")
+        for method in ("reshuffled", "dlis")
+    ]
+    assert all(run.chooses and run.labels["role"] == "choosing" for run in first)
+    # By the mean over both seeds: fast for the one, slow for the other.
+    wrong = {("slow", "reshuffled"): 0.3, ("fast", "reshuffled"): 0.2, ("slow", "dlis"): 0.2, ("fast", "dlis"): 0.3}
+    for run in first[:-1]:
+        finish(run, tmp_path, [0.9, wrong[run.setting, run.method] + (0.05 if run.config.seed == 100 else -0.05)])
+    half = settled(runs, tmp_path)[len(first) :]
+    assert told(half) == [(0, "fast", "reshuffled"), (1, "fast", "reshuffled")]  # dlis has not been chosen for
+    finish(first[-1], tmp_path, [0.9, 0.25])
+    assert told(settled(runs, tmp_path)[len(first) :]) == [
+        (0, "slow", "dlis"),
+        (0, "fast", "reshuffled"),
+        (1, "slow", "dlis"),
+        (1, "fast", "reshuffled"),
+    ]
+
+
+def test_a_guess_counts_the_first_setting_of_whom_nothing_is_chosen_for(plan: Experiment, tmp_path: Path) -> None:
+    runs = settled(plan.runs(), tmp_path, guessing=True)
+    assert len(runs) == 8 + 4
+    assert {run.setting for run in runs if not run.chooses} == {"slow"}
+
+
+def test_a_setting_that_diverged_is_not_chosen_and_another_failure_chooses_nothing(
+    plan: Experiment, tmp_path: Path
+) -> None:
+    runs = plan.runs()
+    reason = {"actor": "master", "reason": "The loss is not finite at step 7"}
+    for run in settled(runs, tmp_path):
+        if run.method == "dlis":
+            other = {"actor": "master", "reason": "No space left on the disk."}
+            finish(run, tmp_path, [0.9, 0.2], **(other if run.setting == "slow" else {}))
+        else:
+            finish(run, tmp_path, [0.9, 0.2], **(reason if run.setting == "slow" and run.config.seed == 100 else {}))
+    assert told(settled(runs, tmp_path)[8:]) == [(0, "fast", "reshuffled"), (1, "fast", "reshuffled")]
+
+
+def test_runs_that_choose_are_in_no_number_that_is_shown(plan: Experiment, tmp_path: Path) -> None:
+    runs = plan.runs()
+    for run in settled(runs, tmp_path):
+        finish(run, tmp_path, [0.9, 0.2 if run.setting == "slow" else 0.1])
+    chosen = settled(runs, tmp_path)
+    only = load([run.folder(tmp_path) for run in chosen if run.chooses], 12)
+    assert (only.settings, len(only.runs), only.choosing) == (("slow", "fast"), 8, ())  # nothing else yet
+    for run in chosen:
+        if not run.chooses:
+            finish(run, tmp_path, [0.9, 0.3])
+    loaded = load([run.folder(tmp_path) for run in chosen], len(chosen))
+    assert loaded.settings == ("",)
+    assert sorted({run.seed for run in loaded.runs}) == [0, 1]
+    assert (len(loaded.choosing), loaded.expected) == (8, 4)
+
+
+def test_without_seeds_that_choose_all_are_run(plan: Experiment, tmp_path: Path) -> None:
+    path = tmp_path / "plain.toml"
+    path.write_text(PLAN.replace('choosing_seeds = "100-101"\n', ""))
+    runs = experiments.read(path).runs()
+    assert settled(runs, tmp_path) == runs
+    assert len(runs) == 8
+
+
+def test_only_names_a_setting_a_dataset_a_method_or_several() -> None:
+    assert parse_only("") == {}
+    assert parse_only("setting=a") == {"setting": "a"}
+    assert parse_only("setting=a, method=issgd") == {"setting": "a", "method": "issgd"}
+    assert parse_only("dataset=mnist,method=issgd") == {"dataset": "mnist", "method": "issgd"}
+
+
+@pytest.mark.parametrize("text", ["a", "seed=3", "setting", "setting=a,,method=b"])
+def test_other_words_after_only_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--only"):
+        parse_only(text)
