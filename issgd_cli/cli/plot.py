@@ -49,6 +49,7 @@ def plot(
     """Draw the paper's figures and table from the traces, and judge its claims; or draw one run."""
     from issgd_cli.errors import RunError
     from issgd_cli.experiments import experiment as experiments
+    from issgd_cli.experiments.selection import settled
     from issgd_cli.runs.folder import find
 
     plain = [path for path in what if path.suffix != ".toml"]
@@ -58,7 +59,7 @@ def plot(
         raise RunError(f"Each folder has figures of its own, which {out} cannot hold. Name one folder with `--out`.")
     if not plain:
         plans = [experiments.read(path) for path in what]
-        planned = [run for plan in plans for run in plan.runs()]
+        planned = [run for plan in plans for run in settled(plan.runs(), results_dir, guessing=True)]
         place = results_dir / planned[0].config.name
         maps = {key: path for plan in plans for key, path in map_files(plan, results_dir).items()}
         write_outputs(sources_of(plans[0], planned, results_dir, maps), out or place, axis, interval, pack)
@@ -117,7 +118,8 @@ def write_outputs(
     from issgd_cli.claims import load
     from issgd_cli.cli.signals import tidying
     from issgd_cli.errors import RunError
-    from issgd_cli.figures import index
+    from issgd_cli.figures import board, index
+    from issgd_cli.runs.folder import command_line
 
     if "" in shown and len(shown) > 1:
         raise RunError(
@@ -133,6 +135,9 @@ def write_outputs(
     if "" not in judged:
         with tidying():
             typer.echo(f"Wrote {index.write(judged, out)}")
+    if contests := board.at_equal_work({dataset: runs for dataset, (runs, _) in judged.items()}):
+        with tidying():
+            typer.echo(f"Wrote {', '.join(map(str, board.write(contests, out, command_line())))}")
 
 
 def _write(

@@ -1,0 +1,145 @@
+"""The scoreboard: how much work each method takes to get where reshuffled SGD gets, task by task. Nobody's figure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.quantiles import coverage
+from issgd_cli.claims.scoreboard import BASELINE, Board, board, sentences
+from issgd_cli.claims.verdicts import PerSeed
+from issgd_cli.figures import style
+from issgd_cli.figures.outputs import finite
+from issgd_cli.files import write_text, writing
+
+NAME = "board"
+COLUMNS = 4  # of panels, at most
+LEAST, MOST = 0.25, 4.0  # ratios beyond these are drawn at the edge
+MARKS = {"training loss": ("o", "full"), "test error": ("D", "none")}
+
+
+def at_equal_work(tasks: Mapping[str, Runs]) -> dict[str, Runs]:
+    """The experiment's tasks whose runs all end at one work, reshuffled SGD's among them; none: it has no board."""
+    return {
+        task or runs.name: runs
+        for task, runs in tasks.items()
+        if len({run.config.master.work for run in runs.runs} - {None}) == 1
+        and all(run.config.master.work for run in runs.runs)
+        and len(runs.methods) > 1
+        and any(run.finished for run in runs.of(method=BASELINE))
+    }
+
+
+def write(tasks: Mapping[str, Runs], out: Path, command: Sequence[str] = ()) -> list[Path]:
+    """Writes board.{png,pdf,json,md}.
+
+    Args:
+        tasks: As `at_equal_work` gives them.
+        out: The experiment's folder.
+        command: What the user typed.
+    """
+    found = board(tasks)
+    with style.style():
+        paths = style.save(figure(found), out / NAME)
+    runs = {task: runs.tally() for task, runs in tasks.items()}
+    content = {"command": list(command), "runs": runs, **found.plain()}
+    texts = {
+        f"{NAME}.json": json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        f"{NAME}.md": page(found),
+    }
+    for name, text in texts.items():
+        with writing(out / name, style.ELSEWHERE):
+            write_text(out / name, text)
+    return [*paths, *(out / name for name in texts)]
+
+
+def figure(found: Board) -> Figure:
+    """A panel a task, a line a method, a mark a target: the median over seeds, and its interval."""
+    columns = min(COLUMNS, len(found.tasks))
+    rows = -(-len(found.tasks) // columns)
+    picture = style.new_figure(2.6 * columns + 1.6, (0.27 * len(found.methods) + 0.75) * rows + 1.2)
+    picture.set_layout_engine("constrained")
+    panels = picture.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
+    for axes, task in zip(panels, found.tasks, strict=False):
+        _draw(axes, found, task)
+    for axes in panels[len(found.tasks) :]:
+        axes.set_visible(False)
+    style.legend_above(panels[0])
+    style.footnote(picture, notes(found))
+    return picture
+
+
+def notes(found: Board) -> list[str]:
+    """Lines of the footnote."""
+    counts = sorted({len(ratios) for ratios in _all(found) if ratios.interval is not None})
+    sure = f"exact intervals between two of the seeds' own values ({coverage(counts[0]):.1%} or more)" if counts else ""
+    return [
+        "Work to reach the training loss that reshuffled SGD ends with, and its best test error, over its own work to "
+        f"reach them; medians over seeds of the same initial weights{', ' + sure if sure else ''}. Left of 1 is "
+        "better; at the right edge: never reached in the median. Curves are smoothed by a running median of five "
+        "audits; work is every actor's. Bold: ours.",
+    ]
+
+
+def page(found: Board) -> str:
+    """board.md: what it says in words, then a table a target."""
+    sections = ["# Work to get where reshuffled SGD gets", "\n".join(f"- {line}" for line in sentences(found))]
+    for target, tasks in found.ratios.items():
+        rows = [["", *tasks], ["---"] * (1 + len(tasks))]
+        for method in found.methods:
+            rows.append([method, *(_cell(row.get(method)) for row in tasks.values())])
+        sections += [f"## {target[0].upper()}{target[1:]}", _table(rows)]
+    rows = [["", *found.tasks], ["---"] * (1 + len(found.tasks))]
+    for method in found.methods:
+        configs = [found.configs[task].get(method) for task in found.tasks]
+        rows.append([method, *(f"{config.optimizer.learning_rate:g}" if config else "" for config in configs)])
+    sections += ["## Learning rates", _table(rows)]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def _cell(ratios: PerSeed | None) -> str:
+    if ratios is None or not len(ratios):
+        return ""
+    if ratios.interval is None:
+        return f"{ratios.told('.2f')} ({len(ratios)})"
+    low, high = (ratios.word(limit, ".2f") for limit in ratios.interval)
+    return f"{ratios.told('.2f')} ({low} to {high}; {len(ratios)})"
+
+
+def _draw(axes: Axes, found: Board, task: str) -> None:
+    methods = found.methods[::-1]  # the first at the top
+    axes.axvline(1.0, color=style.BLUE, linewidth=1.2)
+    for place, (target, (marker, filled)) in enumerate(MARKS.items()):
+        row = found.ratios.get(target, {}).get(task, {})
+        for height, method in enumerate(methods):
+            if method == BASELINE or method not in row or not len(row[method]):
+                continue
+            color = style.GREEN if method in found.ours else "#444444"
+            at = height + 0.16 - 0.32 * place
+            if (interval := row[method].interval) is not None:
+                axes.plot(np.clip(interval, LEAST, MOST), [at, at], color=color, linewidth=1.4)
+            looks: dict[str, Any] = {"marker": marker, "fillstyle": filled, "color": color, "linestyle": "none"}
+            axes.plot(np.clip(row[method].median, LEAST, MOST), at, markersize=4.5, clip_on=False, zorder=3, **looks)
+    axes.set_title(task)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(LEAST, MOST)
+    axes.set_xticks([0.25, 0.5, 1.0, 2.0, 4.0], ["1/4", "1/2", "1", "2", "never"])
+    axes.set_yticks(range(len(methods)), methods)
+    for label, method in zip(axes.get_yticklabels(), methods, strict=True):
+        label.set_fontweight("bold" if method in found.ours else "normal")
+    for target, (marker, filled) in MARKS.items():
+        looks = {"marker": marker, "fillstyle": filled, "color": "#444444", "linestyle": "none"}
+        axes.plot([], [], label=target, **looks)
+
+
+def _all(found: Board) -> list[PerSeed]:
+    return [ratios for tasks in found.ratios.values() for row in tasks.values() for ratios in row.values()]
