@@ -1,8 +1,9 @@
 """What it takes to get where reshuffled SGD gets, at equal work: every method on every task, as a ratio to its work.
 
 Of one seed a target is what reshuffled SGD's own run of that seed has in the end, its training loss, or at its best,
-its test error; the ratio is the work at which the other run is there first, over that at which reshuffled SGD is. Both
-curves are smoothed alike (claims/smoothing.py). A run that never gets there, or has diverged, counts as infinite.
+its test error, in the median of five audits; the ratio is the work at which the other run is there first, over that at
+which reshuffled SGD is. Both curves are smoothed alike (claims/smoothing.py). A run that never gets there, or has
+diverged, counts as infinite.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

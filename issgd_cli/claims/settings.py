@@ -27,6 +27,8 @@ def missing_issgd(runs: Runs, what: str) -> str:
 
 def setting_title(runs: Runs, setting: str) -> str:
     """A panel's title as the paper's: "(a) learning rate 0.01, add smoothing +10.0"."""
+    if runs.choosing:
+        return "each method at the setting that was chosen for it"
     config = runs.config(setting, runs.importance) or runs.config(setting)
     if config is None:
         return f"({setting})"

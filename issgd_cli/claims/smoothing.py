@@ -9,18 +9,22 @@ BESIDE = 2  # audits before and after one that its median is of
 
 
 def smoothed(values: ArrayLike) -> Float64s:
-    """The running median of five audits, two before and two after each, of fewer at the ends, shape (n,).
+    """The running median of five audits, two before and two after each, shape (n,).
 
-    A single audit that happens to be low reaches nothing, nor does a single spike hide what has been reached; and
-    unlike a mean the median leaves a curve that only falls where it is, but for its last audits, so that nobody is
-    moved along the axis. NaN counts as infinite: a loss that is no number reaches nothing.
+    Of fewer at the beginning, as many before as after; in the end it stays what it is of the last five. A single audit
+    that happens to be low reaches nothing, nor does a spike hide what has been reached. Unlike a mean, the median
+    leaves a curve that only falls where it is, but for that end, so that nobody is moved along the axis. NaN counts as
+    infinite: a loss that is no number reaches nothing.
     """
     values = np.asarray(values, np.float64)
     values = np.where(np.isnan(values), np.inf, values)
-    around = [values[max(0, place - BESIDE) : place + BESIDE + 1] for place in range(len(values))]
-    with np.errstate(invalid="ignore"):  # between two infinite ones
-        found = np.array([np.median(part) for part in around])
-    return np.where(np.isnan(found), np.inf, found)
+    beside = min(BESIDE, max(0, len(values) - 1) // 2)
+    found = values.copy()
+    for place in range(len(values) - beside):
+        reach = min(beside, place)
+        found[place] = np.median(values[place - reach : place + reach + 1])
+    found[len(values) - beside :] = found[len(values) - beside - 1] if beside else found[len(values) :]
+    return found
 
 
 def reached(positions: ArrayLike, values: ArrayLike, target: float) -> float:

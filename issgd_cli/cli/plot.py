@@ -132,12 +132,13 @@ def write_outputs(
             judged[dataset] = load([], sources.expected), []
         else:
             judged[dataset] = _write(sources, out / dataset, axis, interval, pack)
-    if "" not in judged:
-        with tidying():
-            typer.echo(f"Wrote {index.write(judged, out)}")
-    if contests := board.at_equal_work({dataset: runs for dataset, (runs, _) in judged.items()}):
-        with tidying():
-            typer.echo(f"Wrote {', '.join(map(str, board.write(contests, out, command_line())))}")
+    contests, said = board.at_equal_work({dataset: runs for dataset, (runs, _) in judged.items()}), []
+    with tidying():
+        if contests:
+            paths, said = board.write(contests, out, command_line())
+            typer.echo(f"Wrote {', '.join(map(str, paths))}")
+        if "" not in judged:
+            typer.echo(f"Wrote {index.write(judged, out, said)}")
 
 
 def _write(

@@ -35,8 +35,8 @@ def at_equal_work(tasks: Mapping[str, Runs]) -> dict[str, Runs]:
     }
 
 
-def write(tasks: Mapping[str, Runs], out: Path, command: Sequence[str] = ()) -> list[Path]:
-    """Writes board.{png,pdf,json,md}.
+def write(tasks: Mapping[str, Runs], out: Path, command: Sequence[str] = ()) -> tuple[list[Path], list[str]]:
+    """Writes board.{png,pdf,json,md}; these files, and what the board says in words.
 
     Args:
         tasks: As `at_equal_work` gives them.
@@ -55,7 +55,7 @@ def write(tasks: Mapping[str, Runs], out: Path, command: Sequence[str] = ()) -> 
     for name, text in texts.items():
         with writing(out / name, style.ELSEWHERE):
             write_text(out / name, text)
-    return [*paths, *(out / name for name in texts)]
+    return [*paths, *(out / name for name in texts)], sentences(found)
 
 
 def figure(found: Board) -> Figure:
@@ -134,8 +134,9 @@ def _draw(axes: Axes, found: Board, task: str) -> None:
     axes.set_xlim(LEAST, MOST)
     axes.set_xticks([0.25, 0.5, 1.0, 2.0, 4.0], ["1/4", "1/2", "1", "2", "never"])
     axes.set_yticks(range(len(methods)), methods)
-    for label, method in zip(axes.get_yticklabels(), methods, strict=True):
-        label.set_fontweight("bold" if method in found.ours else "normal")
+    if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+        for label, method in zip(axes.get_yticklabels(), methods, strict=True):
+            label.set_fontweight("bold" if method in found.ours else "normal")
     for target, (marker, filled) in MARKS.items():
         looks = {"marker": marker, "fillstyle": filled, "color": "#444444", "linestyle": "none"}
         axes.plot([], [], label=target, **looks)

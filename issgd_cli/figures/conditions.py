@@ -26,6 +26,7 @@ def what_was_run(runs: Runs) -> list[str]:
     lines = [
         f"Runs: {runs.tally()}; {settings}methods {listed(runs.methods)}, "
         f"seeds {ranges(sorted({run.seed for run in runs.runs}))}.",
+        *_chosen(runs),
         *_each_group(runs),
         f"Data: {'; '.join(dict.fromkeys(_data(run) for run in runs.runs))}.",
         f"Model: {', '.join(dict.fromkeys(_network(run.config) for run in runs.runs))}; minibatches of "
@@ -154,6 +155,17 @@ def _clocks(runs: Runs) -> list[str]:
             f"{sweep / step:,.0f} steps, three in {sweep / 3:.3g} s or {sweep / 3 / step:,.0f}."
         )
     return list(dict.fromkeys(lines))
+
+
+def _chosen(runs: Runs) -> list[str]:
+    """What each method's setting is, where others have been run to choose it; a line."""
+    if not runs.choosing:
+        return []
+    rates = [f"{method} {runs.of(method=method)[0].config.optimizer.learning_rate:g}" for method in runs.methods]
+    return [
+        f"Learning rates: {listed(rates)}; each method's is the one with the lowest validation error at seeds "
+        f"{ranges(sorted({run.seed for run in runs.choosing}))}, whose runs are in no number here."
+    ]
 
 
 def _each_group(runs: Runs) -> list[str]:

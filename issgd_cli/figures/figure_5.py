@@ -14,6 +14,7 @@ from issgd_cli.claims.settings import setting_title
 from issgd_cli.figures import style
 from issgd_cli.figures.curves import PREFIX, Curve, Panel, Source, draw_panel, method_curves, runs_note, sampled_bands
 from issgd_cli.figures.figure_4 import rooted
+from issgd_cli.runs.traces import IN_EXAMPLES
 
 TITLE = "Methods side by side: losses, errors and the variance of what is drawn from"
 AXES: tuple[Axis, ...] = ("steps", "examples", "seconds")
@@ -63,10 +64,16 @@ def draw(axes: Sequence[Sequence[Axes]], panels: list[list[Panel]], axis: Axis =
 
 def notes(runs: Runs, source: Source, interval: bool) -> list[str]:
     """Lines of the footnote."""
-    work = (
-        "Work: examples trained on and, where a method draws by workers' scores, those that they score; a look at an "
-        "example before it is drawn is its forward pass, and counts as a third."
-    )
+    if any((run.trace["quantity"] == IN_EXAMPLES).any() for run in runs.runs):
+        work = (
+            "Work: of an example a third for its forward pass, its backward pass and its weight gradients each, norms "
+            "by their operations; a look before drawing and workers' scores, where a method draws by them, count too."
+        )
+    else:
+        work = (
+            "Work: examples trained on and, where a method draws by workers' scores, those that they score; a look at "
+            "an example before it is drawn is its forward pass, and counts as a third."
+        )
     return [*runs_note(runs, source, interval), work]
 
 

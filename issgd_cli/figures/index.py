@@ -11,19 +11,20 @@ from issgd_cli.files import write_text, writing
 Judged = Mapping[str, tuple[Runs, Sequence[Verdict]]]
 
 
-def write(judged: Judged, out: Path) -> Path:
+def write(judged: Judged, out: Path, board: Sequence[str] = ()) -> Path:
     """Writes `page` as report.md beside the datasets' folders."""
     path = out / "report.md"
     with writing(path, style.ELSEWHERE):
-        write_text(path, page(judged))
+        write_text(path, page(judged, board))
     return path
 
 
-def page(judged: Judged) -> str:
+def page(judged: Judged, board: Sequence[str] = ()) -> str:
     """The page as Markdown.
 
     Args:
         judged: Dataset -> its runs, and the verdict on each claim; no verdicts where there are no runs yet.
+        board: What the scoreboard of all of them says, where there is one.
     """
     verdicts = {
         dataset: {verdict.claim: verdict.verdict for verdict in found}
@@ -37,12 +38,20 @@ def page(judged: Judged) -> str:
     name = next(runs.name for runs, _ in judged.values() if runs.name).partition("/")[0]
     sections = [
         f"# {name}: its datasets, each by itself",
+        *_of_board(board),
         "Runs on different datasets are never compared with each other: each has its own report, figures, table and "
         "claims.",
         "\n".join(_line(dataset, runs) for dataset, (runs, _) in judged.items()),
         "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _of_board(board: Sequence[str]) -> list[str]:
+    if not board:
+        return []
+    picture = "![Work to get where reshuffled SGD gets](board.png)"
+    return [picture, "\n".join(f"- {line}" for line in board), "The tables: [board.md](board.md)."]
 
 
 def _line(dataset: str, runs: Runs) -> str:

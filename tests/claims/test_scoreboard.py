@@ -1,0 +1,120 @@
+"""Ratios of work, re-derived from made-up traces; and what is said of them."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.quantiles import median_ranks
+from issgd_cli.claims.scoreboard import TARGETS, board, of_method, sentences
+from tests.contests import AUDITS, WORK, diverged, falling, run_of, task
+
+LOSS, ERROR = TARGETS
+
+
+def test_a_method_that_falls_twice_as_fast_needs_half_the_work() -> None:
+    found = board({"toy": task({"reshuffled": falling(), "dlis": falling(2.0), "low": falling(0.5)})})
+    row = found.ratios["training loss"]["toy"]
+    # Reshuffled SGD's end is the median of its last five audits, the third from the end; it is there then.
+    assert row["reshuffled"].values == pytest.approx(np.ones(10))
+    assert row["dlis"].values == pytest.approx(np.full(10, 0.5), rel=0.01)
+    assert row["low"].values == pytest.approx(np.full(10, math.inf))
+    assert row["dlis"].interval == pytest.approx((0.5, 0.5), rel=0.01)
+    assert row["low"].interval == (math.inf, math.inf)
+
+
+def test_one_that_is_there_from_the_beginning_needs_none() -> None:
+    loss = np.linspace(2.0, 1.0, AUDITS)
+    base, other = run_of("reshuffled", 0, loss), run_of("dlis", 0, np.full(AUDITS, 0.5))
+    assert list(of_method(Runs("", (base, other), 2), "dlis", LOSS).values) == [0.0]
+
+
+def test_the_test_error_is_reached_where_it_is_best_not_in_the_end() -> None:
+    down_and_up = np.concatenate([np.linspace(0.9, 0.2, 21), np.linspace(0.2, 0.5, 21)[1:]])
+    straight = np.linspace(0.9, 0.1, AUDITS)
+    loss = np.ones(AUDITS)
+    runs = Runs("", (run_of("reshuffled", 0, loss, down_and_up), run_of("low", 0, loss, straight)), 2)
+    level = ERROR.level(runs.runs[0])
+    assert level == pytest.approx(np.median(down_and_up[18:23]))  # not the single lowest of its audits
+    own = ERROR.work(runs.runs[0], level)
+    assert own == pytest.approx(WORK / 2)
+    there = (0.9 - level) / 0.8 * WORK
+    assert of_method(runs, "low", ERROR).values == pytest.approx([there / own])
+
+
+def test_divergence_is_infinite_and_a_baseline_that_diverged_alone_is_beaten() -> None:
+    good = falling()(0)
+    runs = Runs(
+        "",
+        (
+            *(run_of("reshuffled", seed, good) for seed in (0, 1)),
+            diverged("reshuffled", 2),
+            diverged("reshuffled", 3),
+            run_of("dlis", 0, good),
+            diverged("dlis", 1),
+            run_of("dlis", 2, good),
+            diverged("dlis", 3),
+        ),
+        8,
+    )
+    found = of_method(runs, "dlis", LOSS)
+    assert (found.seeds, list(found.values)) == ((0, 1, 2), [1.0, math.inf, 0.0])
+
+
+def test_seeds_without_a_partner_and_unfinished_runs_say_nothing() -> None:
+    good = falling()(0)
+    runs = (run_of("reshuffled", 0, good), run_of("dlis", 1, good), replace(run_of("dlis", 0, good), state="running"))
+    assert len(of_method(Runs("", runs, 3), "dlis", LOSS)) == 0
+
+
+def test_where_nothing_was_learned_there_is_no_ratio() -> None:
+    rising = np.linspace(1.0, 2.0, AUDITS)  # best at step 0
+    runs = Runs("", (run_of("reshuffled", 0, rising), run_of("dlis", 0, rising)), 2)
+    assert len(of_method(runs, "dlis", ERROR)) == 0
+
+
+def test_intervals_are_two_of_the_seeds_own_values() -> None:
+    wobbling = task({"reshuffled": falling(wobble=0.05), "dlis": falling(1.3, wobble=0.2)})
+    ratios = of_method(wobbling, "dlis", LOSS)
+    low, high = median_ranks(10)
+    ordered = np.sort(ratios.values)
+    assert ratios.interval == (ordered[low], ordered[high])
+    assert 0.5 < ratios.median < 1
+
+
+def test_what_is_said_is_computed() -> None:
+    tasks = {
+        "one": task({"reshuffled": falling(), "second-moment": falling(1.25), "infobatch": falling(1.6)}),
+        "two": task({"reshuffled": falling(), "second-moment": falling(2.0), "infobatch": falling(1.1)}),
+        "three": task({"reshuffled": falling(), "second-moment": falling(0.5), "dlis": falling(0.8)}),
+    }
+    found = board(tasks)
+    assert found.ours == ("second-moment",)
+    assert found.median("training loss", found.ours) == pytest.approx(0.8, rel=0.01)
+    assert found.worse("training loss", "second-moment") == ["three"]
+    assert found.behind("training loss") == {"infobatch": ["one"]}  # dlis wins nowhere
+    text = "\n".join(sentences(found))
+    assert "training loss, work relative to its own, the median of 3 tasks: second-moment 0.80" in text
+    assert "wholly above 1.03 on 1 of 3 tasks with seeds enough for one (three)" in text
+    assert "infobatch takes less work than ours to reach the training loss on: one." in text
+    assert "dlis" not in text
+
+
+def test_the_best_of_ours_is_taken_task_by_task_and_said_beside_each() -> None:
+    ours = {"reshuffled": falling(), "second-moment": falling(2.0), "second-moment:quarter": falling(1.0)}
+    other = {"reshuffled": falling(), "second-moment": falling(1.0), "second-moment:quarter": falling(1.6)}
+    found = board({"one": task(ours), "two": task(other)})
+    assert found.median("training loss", found.ours) == pytest.approx((0.5 + 1 / 1.6) / 2, rel=0.01)
+    assert "the best of them on each task 0.56" in "\n".join(sentences(found))
+
+
+def test_a_task_without_reshuffled_sgd_is_on_no_board() -> None:
+    found = board({"one": task({"reshuffled": falling(), "dlis": falling()}), "two": task({"dlis": falling()})})
+    assert found.tasks == ["one"]
+    assert list(found.plain()["training loss"]) == ["one"]
+    row = found.plain()["training loss"]["one"]["dlis"]
+    assert {key: row[key] for key in ("ratio", "low", "high", "seeds")} == pytest.approx(
+        {"ratio": 1.0, "low": 1.0, "high": 1.0, "seeds": 10}
+    )
