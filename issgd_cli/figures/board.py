@@ -116,12 +116,12 @@ def _cell(ratios: PerSeed | None) -> str:
 
 
 def _draw(axes: Axes, found: Board, task: str) -> None:
-    methods = found.methods[::-1]  # the first at the top
-    axes.axvline(1.0, color=style.BLUE, linewidth=1.2)
+    methods = [method for method in found.methods[::-1] if method != BASELINE]  # the first at the top
+    axes.axvline(1.0, color=style.BLUE, linewidth=1.2, label=style.NAMES[BASELINE])
     for place, (target, (marker, filled)) in enumerate(MARKS.items()):
         row = found.ratios.get(target, {}).get(task, {})
         for height, method in enumerate(methods):
-            if method == BASELINE or method not in row or not len(row[method]):
+            if method not in row or not len(row[method]):
                 continue
             color = style.GREEN if method in found.ours else "#444444"
             at = height + 0.16 - 0.32 * place
@@ -133,7 +133,8 @@ def _draw(axes: Axes, found: Board, task: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(LEAST, MOST)
     axes.set_xticks([0.25, 0.5, 1.0, 2.0, 4.0], ["1/4", "1/2", "1", "2", "never"])
-    axes.set_yticks(range(len(methods)), methods)
+    axes.set_ylim(-0.6, len(methods) - 0.4)
+    axes.set_yticks(range(len(methods)), [style.NAMES.get(method, method) for method in methods])
     if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
         for label, method in zip(axes.get_yticklabels(), methods, strict=True):
             label.set_fontweight("bold" if method in found.ours else "normal")

@@ -96,7 +96,7 @@ class _Simulation:
         device: torch.device,
         onlooker: _Onlooker,
     ) -> None:
-        self.folder, self.onlooker = folder, onlooker
+        self.folder, self.onlooker, self.ends_by_work = folder, onlooker, config.master.work is not None
         checkpoint = last_checkpoint(folder, onlooker.notices)
         self.moment = {} if checkpoint is None else checkpoint.moment  # where it goes on from
         self.time = VirtualTime(
@@ -152,9 +152,13 @@ class _Simulation:
         )
 
     def _before(self, life: Life, operation: Operation) -> None:
-        """A sample counts all that has been done; a checkpoint finds it counted and written, and all points audited."""
+        """A sample counts all that has been done, and so does a master that ends by that; a checkpoint finds it counted
+        and written, and all points audited."""
         if operation.name == "sample":
             self._report()
+        elif operation.name == "refresh" and self.ends_by_work:  # so that its end depends on no sample, no checkpoint
+            self._report()
+            self.monitor.count_work()
         elif operation.name == "checkpoint":
             self._report()
             self.monitor.write_events()

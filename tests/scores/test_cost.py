@@ -47,3 +47,10 @@ def test_counting_leaves_the_model_and_the_global_generators_as_they_were() -> N
     assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
     assert all(each.grad is None for each in model.parameters())
     assert model.training
+
+
+def test_a_norms_part_of_a_pass_has_sums_that_are_exact_in_any_order() -> None:
+    found = norms(nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3)), torch.randn(6, 7), 3)
+    assert found > 0
+    parts = [(2 + found) * 97, 128.0, (3 + found) * 128, found * 5] * 1000
+    assert sum(parts) == sum(reversed(parts)) == sum(sorted(parts))

@@ -54,6 +54,7 @@ CLOCK = (
 RELAXED = (*CLOCK, "master.mode=relaxed", "master.steps=60", "worker.pull_every_chunks=4")
 EXACT = (*CLOCK, "master.mode=exact", "master.steps=20")
 TIMED = (*RELAXED, "master.steps=100000", "master.seconds=0.7", "proposal.smoothing=variance-optimal")
+BY_WORK = (*RELAXED, "master.steps=100000", "master.work=900")
 ONE_CHECKPOINT = "master.checkpoint_every_seconds=1000"
 
 
@@ -116,6 +117,7 @@ KINDS = {
     "relaxed": RELAXED,
     "exact": EXACT,
     "until a time": TIMED,
+    "until some work is done": BY_WORK,
     "own norms": (*RELAXED, "master.reuse_own_norms=true", "proposal.limit_mode=fill"),
     "a limit": (*RELAXED, "proposal.staleness_limit_seconds=0.1", "proposal.minimum_usable_fraction=0.3"),
     "a slow worker and a dead one": (*RELAXED, "cluster.clock.slow={1 = 4}", "cluster.clock.dies={0 = 0.17}"),
@@ -500,3 +502,26 @@ def test_the_clock_is_settled_at_the_start_and_kept(simulate: Simulate, configur
     folder.checkpoint.unlink()
     simulate(config, folder)  # from the beginning, by the clock that is noted
     assert content(folder) == before
+
+
+# Work
+
+
+def test_a_run_ends_by_its_own_work_and_its_workers(simulate: Simulate, configured: Configured) -> None:
+    folder = simulate(configured(*BY_WORK))
+    layers = (16, 7), (7, 6), (6, 3)
+    norms = sum(2 * (d + p) for d, p in layers) / sum(2 * d * p for d, p in layers)
+    trained, scored, work = (
+        values_of(folder, f"work/{kind}").value.max() for kind in ("examples_trained", "examples_scored", "in_examples")
+    )
+    # A block is 3 steps of 8 examples, and meanwhile 3 workers score some 50 in passes there and back.
+    assert 900 <= work < 900 + 24 + 60
+    by_scores = (work - trained) / ((2 + norms) / 3)
+    assert 0.8 * scored < by_scores < scored  # 20 of 22 chunks are of training examples
+
+
+def test_a_worker_that_only_measures_is_not_paid_for(simulate: Simulate, configured: Configured) -> None:
+    folder = simulate(configured(*BY_WORK, "proposal.method=sgd", "worker.count=1"))
+    assert values_of(folder, "work/examples_scored").value.max() > 0
+    assert values_of(folder, "work/in_examples").value.max() == 904  # whole steps of 8
+    assert values_of(folder, "audit/work/in_examples").value.max() == 904
