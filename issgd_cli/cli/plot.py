@@ -132,7 +132,7 @@ def write_outputs(
             judged[dataset] = load([], sources.expected), []
         else:
             judged[dataset] = _write(sources, out / dataset, axis, interval, pack)
-    contests, said = board.at_equal_work({dataset: runs for dataset, (runs, _) in judged.items()}), []
+    contests, said = board.at_equal_work({dataset: runs for dataset, (runs, _) in judged.items()}), list[str]()
     with tidying():
         if contests:
             paths, said = board.write(contests, out, command_line())

@@ -182,3 +182,60 @@ def test_datasets_of_ones_own_have_a_report_each_and_a_page_beside_them(issgd: C
     assert set((issgd.place / "elsewhere" / "report.md").read_text().splitlines()[4:7]) == set(index.splitlines()[4:7])
     listed = issgd.here("status").stdout
     assert re.findall(r"a-(?:large|small)-\S+ +(large|small)", listed) == ["large"] * 2 + ["small"] * 2
+
+
+METHODS_OF_CONTEST = ("reshuffled", "second-moment")
+CONTEST = """
+seeds = "0-1"
+choosing_seeds = "7"
+model.hidden = [8]
+model.initial_weight_std = 0.1
+master.work = 1_200
+master.minibatch_size = 30
+monitor.audit_every_steps = 4
+cluster.kind = "alone"
+[[settings]]
+name = "fast"
+optimizer.learning_rate = 0.05
+[[settings]]
+name = "none"
+optimizer.learning_rate = 1e-9
+[[datasets]]
+name = "dots"
+data.name = "dots.npz"
+[[methods]]
+name = "reshuffled"
+proposal.method = "reshuffled"
+[[methods]]
+name = "second-moment"
+proposal.method = "second-moment"
+"""
+
+
+@pytest.mark.long
+def test_a_contest_chooses_each_methods_setting_then_judges_it_and_has_a_board(issgd: CommandLine) -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 300)
+    images = (random.integers(0, 80, (300, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)
+    np.savez(issgd.place / "dots.npz", images=images, labels=labels)
+    (issgd.place / "contest.toml").write_text(CONTEST)
+    dry = issgd.here("reproduce", "contest.toml", "--dry-run")
+    assert "8 runs, about" in dry.stdout, dry.stderr
+    done = issgd("reproduce", "contest.toml")
+    assert "4 runs done, 4 were finished before, 0 failed" in done.stdout, done.stderr
+    place = issgd.place / "results" / "contest"
+    folders = {(path.parts[-3].rpartition("-")[0], path.parts[-2]) for path in place.glob("*/*/manifest.json")}
+    choosing = {(f"{rate}-dots-{name}", "seed-007") for rate in ("fast", "none") for name in METHODS_OF_CONTEST}
+    judged = {(f"fast-dots-{name}", f"seed-00{seed}") for name in METHODS_OF_CONTEST for seed in (0, 1)}
+    assert folders == choosing | judged
+    board = json.loads((place / "board.json").read_text())
+    assert board["training loss"]["dots"]["reshuffled"]["values"] == [1.0, 1.0]
+    assert board["learning rates"]["dots"] == {"reshuffled": 0.05, "second-moment": 0.05}
+    assert "(board.png)" in (place / "report.md").read_text()
+    assert (
+        "each method's is the one with the lowest validation error at seeds 7"
+        in (place / "dots" / "report.md").read_text()
+    )
+    elsewhere = issgd.here("plot", place, "--out", "elsewhere")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert (issgd.place / "elsewhere/board.md").read_text() == (place / "board.md").read_text()

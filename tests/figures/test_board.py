@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from issgd_cli.claims.scoreboard import board
@@ -64,6 +65,7 @@ def test_each_task_has_a_panel_and_what_is_never_reached_lies_at_its_edge() -> N
     assert (easy.get_title(), hard.get_title()) == ("easy", "hard")
     labels = [label.get_text() for label in easy.get_yticklabels()]
     assert labels == ["LOW", "DLIS", "second-moment"]
-    points = [(float(x[0]), float(y[0])) for x, y in (line.get_data() for line in easy.lines) if len(x) == 1]
+    drawn = [np.asarray(line.get_xydata(), np.float64) for line in easy.lines]
+    points = [tuple(of_line[0]) for of_line in drawn if len(of_line) == 1]
     assert any(x == MOST and round(y) == labels.index("DLIS") for x, y in points)
     assert any(0.48 < x < 0.52 and round(y) == labels.index("second-moment") for x, y in points)
