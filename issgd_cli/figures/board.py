@@ -62,7 +62,7 @@ def figure(found: Board) -> Figure:
     """A panel a task, a line a method, a mark a target: the median over seeds, and its interval."""
     columns = min(COLUMNS, len(found.tasks))
     rows = -(-len(found.tasks) // columns)
-    picture = style.new_figure(2.6 * columns + 1.6, (0.27 * len(found.methods) + 0.75) * rows + 1.2)
+    picture = style.new_figure(max(2.6 * columns + 1.6, 6.4), (0.27 * len(found.methods) + 0.75) * rows + 1.2)
     picture.set_layout_engine("constrained")
     panels = picture.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
     for axes, task in zip(panels, found.tasks, strict=False):
@@ -110,7 +110,7 @@ def _cell(ratios: PerSeed | None) -> str:
     if ratios is None or not len(ratios):
         return ""
     if ratios.interval is None:
-        return f"{ratios.told('.2f')} ({len(ratios)})"
+        return ", ".join(ratios.word(value, ".2f") for value in ratios.values)  # too few for a median to say much
     low, high = (ratios.word(limit, ".2f") for limit in ratios.interval)
     return f"{ratios.told('.2f')} ({low} to {high}; {len(ratios)})"
 
@@ -125,8 +125,9 @@ def _draw(axes: Axes, found: Board, task: str) -> None:
                 continue
             color = style.GREEN if method in found.ours else "#444444"
             at = height + 0.16 - 0.32 * place
-            if (interval := row[method].interval) is not None:
-                axes.plot(np.clip(interval, LEAST, MOST), [at, at], color=color, linewidth=1.4)
+            # Below six seeds a thin line, from the least to the largest.
+            span = row[method].interval or (row[method].values.min(), row[method].values.max())
+            axes.plot(np.clip(span, LEAST, MOST), [at, at], color=color, linewidth=1.4 if row[method].interval else 0.5)
             looks: dict[str, Any] = {"marker": marker, "fillstyle": filled, "color": color, "linestyle": "none"}
             axes.plot(np.clip(row[method].median, LEAST, MOST), at, markersize=4.5, clip_on=False, zorder=3, **looks)
     axes.set_title(task)
