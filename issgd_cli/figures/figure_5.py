@@ -55,6 +55,8 @@ def draw(axes: Sequence[Sequence[Axes]], panels: list[list[Panel]], axis: Axis =
             ends = [float(line.get_xdata()[-1]) for line in place.lines if len(line.get_xdata()) > 1]  # type: ignore[index,arg-type]
             if ends and 0 < LOGARITHMIC_FROM * min(ends) < max(ends):
                 place.set_xscale("symlog", linthresh=min(ends) / 10)
+            else:
+                place.locator_params(axis="x", nbins=6)  # numbers of examples are long
             if far:
                 place.set_yscale("log")
             elif panel.curves:
