@@ -548,7 +548,20 @@ def test_a_run_of_quick_before_it_was_simulated_keeps_its_name() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["crossed", "networks", "own-norms", "paper-simulated", "quick", "size", "staleness", "svhn-small", "threshold"],
+    [
+        "crossed",
+        "networks",
+        "own-norms",
+        "paper-simulated",
+        "quick",
+        "salaun-2023-quick",
+        "salaun-2024-quick",
+        "salaun-sensitivity",
+        "size",
+        "staleness",
+        "svhn-small",
+        "threshold",
+    ],
 )
 def test_the_runs_behind_a_reference_are_the_experiments(name: str) -> None:
     """Of the references that were made since a run's name leaves out what is default."""
