@@ -223,6 +223,7 @@ def _scorer(database: RedisDatabase, size: int) -> Any:
     return SimpleNamespace(
         parameters=SimpleNamespace(numel=lambda: size),
         load=lambda version, parameters: None,
+        passes=lambda chunk: 0.0,
         score=score,
         problem=SimpleNamespace(data=SimpleNamespace(refuse_changed=lambda: None)),
     )
