@@ -39,8 +39,8 @@ class Scorer:
         self.parameters = flatten_parameters(self.model)
         self.reduced = Reduced(self.model) if config.worker.precision == "bfloat16" else None
         self.version = 0
-        self.charged = METHODS.parts[config.proposal.method].by_scores
-        self._cost: float | None = None  # of an example, in passes, once one was scored
+        # Of an example, in passes; nothing where the method draws without scores, and its workers only measure.
+        self.cost = self._cost() if METHODS.parts[config.proposal.method].by_scores else 0.0
 
     def load(self, version: int, parameters: NDArray[np.float32]) -> None:
         """Takes a version's parameters, flat, shape (P,), unless it has them."""
@@ -67,18 +67,17 @@ class Scorer:
         return ChunkScores(scores.norms.cpu().numpy(), scores.losses.cpu().numpy(), errors, norm2)
 
     def passes(self, chunk: Chunk) -> float:
-        """What it took to score a chunk (scores/cost.py); scores of other splits are for the trace.
-
-        Nothing where the method draws without scores, and its workers only measure.
-        """
-        if chunk.split != "train" or not self.charged:
+        """What it took to score a chunk (scores/cost.py); scores of other splits are for the trace."""
+        if chunk.split != "train":
             return 0.0
         span = self.layout.span("train", chunk.number)
-        if self._cost is None:
-            inputs, labels = self.examples["train"][span]
-            plan = plan_of(self.problem.loss, self.model, inputs, labels)
-            self._cost = 2 + cost.norms(self.problem.loss, self.model, inputs, labels, plan)
-        return self._cost * int(span.stop - span.start)
+        return self.cost * int(span.stop - span.start)
+
+    def _cost(self) -> float:
+        """Counted before there is anything to score: a short run has no time for it."""
+        inputs, labels = self.examples["train"][self.layout.span("train", 0)]
+        plan = plan_of(self.problem.loss, self.model, inputs, labels)
+        return 2 + cost.norms(self.problem.loss, self.model, inputs, labels, plan)
 
     def _gives_gradient(self, chunk: int, version: int) -> bool:
         """One chunk in twenty, another at each version, also gives ||g_B||^2; of fewer chunks, one at each version."""

@@ -64,6 +64,11 @@ class _Operations(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.products = self.total = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch's question; it would load a second of libraries for the skipping, and nothing here is compiled."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         if func.overloadpacket in flop_registry:
