@@ -44,7 +44,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "Ready: $(ISSGD) --help"
 
-test: setup ## run all tests but the few long ones (about 10 minutes on two cores)
+test: setup ## run all tests but the few long ones (about 8 minutes on two cores)
 	$(PYTEST) $(PARALLEL) -m "not long"
 
 test-fast: setup ## run the tests that take no seconds, for while you edit (under a minute on two cores)
