@@ -32,7 +32,7 @@ def threads(config: Config) -> int:
     shared out."""
     if config.cluster.threads is not None:
         return config.cluster.threads
-    if config.master.mode == "exact" or config.cluster.kind == "simulated":
+    if _is_repeatable(config):
         return 1
     if cores := os.environ.get("ISSGD_CORES"):  # a launcher that gives its actors cores of their own says how many
         return max(1, int(cores))
@@ -42,12 +42,25 @@ def threads(config: Config) -> int:
 
 @contextlib.contextmanager
 def computing(config: Config) -> Iterator[None]:
-    """The configuration's threads and precision, for as long as the run lasts."""
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    """The configuration's threads and precision, for as long as the run lasts; and where a run is to be repeated to the
+    bit, CUDA's deterministic kernels: torch warns of what has none."""
+    precision, repeatable = config.cluster.matmul_precision, _is_repeatable(config)
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_num_threads(threads(config))
-    torch.set_float32_matmul_precision(config.cluster.matmul_precision)
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision != "highest"  # convolutions have a switch of their own, which is on
+    if repeatable and torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS's are not
+        torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
         torch.set_float32_matmul_precision(before[1])
+        torch.backends.cudnn.allow_tf32 = before[2]
+        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+
+
+def _is_repeatable(config: Config) -> bool:
+    return config.master.mode == "exact" or config.cluster.kind == "simulated"

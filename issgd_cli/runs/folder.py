@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -242,7 +243,12 @@ def surroundings() -> dict[str, Any]:
         "git": checkout(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "machine": {"system": platform.platform(), "cpu": cpu_name(), "cores": os.cpu_count()},
+        "machine": {
+            "system": platform.platform(),
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            **({"gpus": gpus} if (gpus := gpu_names()) else {}),
+        },
     }
 
 
@@ -253,6 +259,16 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def gpu_names() -> list[str]:
+    """NVIDIA's, as their driver tells it: torch would take a second, and memory of each."""
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):  # there is no driver, or it does not answer
+        return []
+    return [line.strip() for line in told.stdout.splitlines() if line.strip()]
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from issgd_cli.actors.devices import device_of, threads
+from issgd_cli.actors.devices import computing, device_of, threads
 from issgd_cli.config.config import Config
 from issgd_cli.errors import ConfigError
 
@@ -42,3 +42,27 @@ def test_threads_are_fixed_where_bits_depend_on_them_else_the_cores_are_shared_o
     monkeypatch.setenv("ISSGD_JOBS", "2")
     assert threads(configured("master.mode=relaxed", "worker.count=3")) == 3
     assert threads(configured("master.mode=relaxed", "worker.count=99")) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "digits", "repeatable"),
+    [
+        (["master.mode=exact"], False, True),
+        (["master.mode=relaxed"], False, False),
+        (["master.mode=relaxed", "cluster.kind=simulated", "cluster.matmul_precision=high"], True, True),
+    ],
+)
+def test_a_runs_precision_holds_for_convolutions_too_and_ends_with_it(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch, settings: list[str], digits: bool, repeatable: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+    def state() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
+
+    before = state()
+    with computing(configured(*settings)):
+        assert state() == (digits, repeatable)
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == repeatable
+    assert state() == before

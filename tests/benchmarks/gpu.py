@@ -1,10 +1,13 @@
 """A training step and a scoring pass on the best device: `make bench-gpu`, which needs nothing but torch and NumPy.
 
-Everything stays on the device: uint8 examples, the weights that draws are made from, the draws themselves.
+Everything stays on the device: uint8 examples, the weights that draws are made from, the draws themselves. Where issgd
+is installed with what it needs, the other networks' scoring is timed, beside those peers that are installed, and the
+methods' steps.
 """
 
 import argparse
 import contextlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,13 +22,12 @@ from issgd_cli.networks.reduced import Reduced
 from issgd_cli.scores import score
 from tests.benchmarks.report import COLUMNS, RESULTS, Row, machine, write
 from tests.benchmarks.scale import FULL, QUICK, Scale
-from tests.benchmarks.timing import interleaved
+from tests.benchmarks.timing import CALLS, interleaved, repeated
 
 Precision = Literal["float32", "TF32", "bfloat16"]
 
 STEP, SCORE, BOTH, DRAW = "gpu: training step", "gpu: scoring pass", "gpu: score / step", "gpu: drawing"
 BATCHES = (128, 512, 2048)
-CALLS = 10  # between two looks at the clock on a GPU, which like training lets it fall behind the program
 
 
 class Stage:
@@ -89,6 +91,22 @@ def rows(scale: Scale, device: torch.device) -> list[Row]:
     return [row for size in scale.batches for precision in precisions for row in _of(stage, size, precision)]
 
 
+def more(scale: Scale, device: torch.device) -> dict[str, list[Row]]:
+    """Scoring of every network that is not the MLP above, and a step of every method; nothing where there is only
+    torch."""
+    if importlib.util.find_spec("pydantic") is None:
+        print("the other networks and the methods are left out: they need what issgd is installed with")
+        return {}
+    from tests.benchmarks import methods, networks, subjects
+
+    with matmul_precision("float32"):
+        others = [name for name in subjects.names(scale) if not name.startswith("mlp")]
+        of_networks = [
+            row for name in others for row in networks.timed(scale, subjects.subject(scale, name).on(device))
+        ]
+        return {"gpu-networks": of_networks, "gpu-methods": methods.rows(scale, device)}
+
+
 def _of(stage: Stage, size: int, precision: Precision) -> list[Row]:
     on_gpu = stage.device.type == "cuda"
     calls = CALLS if on_gpu else 1
@@ -97,10 +115,10 @@ def _of(stage: Stage, size: int, precision: Precision) -> list[Row]:
         SCORE: lambda: stage.score(size, precision),
         DRAW: lambda: stage.draw(size),
     }
-    repeated = {name: partial(_repeat, candidate, calls) for name, candidate in candidates.items()}
+    ways = {name: partial(repeated, candidate, calls) for name, candidate in candidates.items()}
     with matmul_precision(precision):
         synchronize = torch.cuda.synchronize if on_gpu else lambda: None
-        timings = interleaved(repeated, stage.scale.repeats, warm_up=5, synchronize=synchronize)
+        timings = interleaved(ways, stage.scale.repeats, warm_up=5, synchronize=synchronize)
     batch = f"batch {size}"
     found = []
     for path in (STEP, SCORE):
@@ -114,20 +132,17 @@ def _of(stage: Stage, size: int, precision: Precision) -> list[Row]:
     return found
 
 
-def _repeat(candidate: Callable[[], Any], calls: int) -> None:
-    for _ in range(calls):
-        candidate()
-
-
 @contextlib.contextmanager
 def matmul_precision(precision: Precision) -> Iterator[None]:
     """Within, float32 products are of TF32, or of all of float32's digits."""
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "TF32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "TF32"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def main() -> None:
@@ -144,10 +159,11 @@ def main() -> None:
         description["gpu"] = torch.cuda.get_device_name()
         if not arguments.quick:
             scale = Scale(batches=BATCHES, examples=FULL.examples, repeats=50)
-    found = rows(scale, device)
-    for cells in [COLUMNS, *(row.cells() for row in found)]:
+    found = {"gpu": rows(scale, device), **more(scale, device)}
+    for cells in [COLUMNS, *(row.cells() for each in found.values() for row in each)]:
         print("  ".join(f"{cell:<24}" for cell in cells).rstrip())
-    for path in write(arguments.results, description, {"gpu" if device.type == "cuda" else "gpu-on-cpu": found}):
+    where = "" if device.type == "cuda" else "-on-cpu"
+    for path in write(arguments.results, description, {name + where: each for name, each in found.items()}):
         print(path)
 
 

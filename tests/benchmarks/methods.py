@@ -19,7 +19,7 @@ from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale
-from tests.benchmarks.timing import interleaved
+from tests.benchmarks.timing import CALLS, interleaved, repeated
 from tests.masters import refresh, train
 
 PLAIN = "plain, fused"
@@ -42,42 +42,49 @@ NETWORKS = {
 }
 
 
-def rows(scale: Scale) -> list[Row]:
-    """Each method beside the plain loop alone, so that a machine's memory is not full of networks."""
+def rows(scale: Scale, device: torch.device = stage.CPU) -> list[Row]:
+    """Each method beside the plain loop alone, so that a machine's memory is not full of networks; the bars are a
+    CPU's."""
     with stage.dataset(scale, min(scale.examples, MOST_EXAMPLES)) as data, stage.run_folder() as folder:
         side = isqrt(data.shape[0] // 3)
         pictures = replace(data, shape=(3, side, side))
         return [
-            row for network in NETWORKS for row in _of(scale, network, data if network == "MLP" else pictures, folder)
+            row
+            for network in NETWORKS
+            for row in _of(scale, network, data if network == "MLP" else pictures, folder, device)
         ]
 
 
-def _of(scale: Scale, network: str, data: Prepared, folder: RunFolder) -> Iterator[Row]:
+def _of(scale: Scale, network: str, data: Prepared, folder: RunFolder, device: torch.device) -> Iterator[Row]:
     size = scale.batches[0]
     settings = [*NETWORKS[network], f"master.minibatch_size={size}", "worker.count=0"]
-    plain = _plain(stage.config(scale, *settings), data)
+    plain = _plain(stage.config(scale, *settings), data, device)
+    on_gpu = device.type == "cuda"
+    calls, synchronize = (CALLS, torch.cuda.synchronize) if on_gpu else (1, lambda: None)
     for name, (own, most_of_mlp, most_of_others) in METHODS.items():
-        master = _master(stage.config(scale, *settings, *own), data, folder)
-        timings = interleaved({PLAIN: plain, name: partial(train, master)}, scale.repeats)
+        master = _master(stage.config(scale, *settings, *own), data, folder, device)
+        ways = {PLAIN: partial(repeated, plain, calls), name: partial(repeated, partial(train, master), calls)}
+        timings = interleaved(ways, scale.repeats, synchronize=synchronize)
         yield Row(
             f"methods: a step of the {network}",
             name,
             f"batch {size}",
             timings.ratios(name, PLAIN),
             "x plain",
-            timings.seconds(name).median,
+            timings.seconds(name).median / calls,
             most_of_mlp if network == "MLP" else most_of_others,
+            not on_gpu,
         )
 
 
-def _plain(config: Config, data: Prepared) -> Callable[[], None]:
+def _plain(config: Config, data: Prepared, device: torch.device) -> Callable[[], None]:
     """A step of uniform SGD with momentum as a user would write it, on the same network and the same examples."""
-    examples, random = Examples(data, data.splits["train"], stage.CPU), torch.Generator().manual_seed(0)
-    model = Problem(config, data).initial_network(0, stage.CPU)
+    examples, random = Examples(data, data.splits["train"], device), torch.Generator(device).manual_seed(0)
+    model = Problem(config, data).initial_network(0, device)
     steps = torch.optim.SGD(model.parameters(), 0.0001, 0.95, nesterov=True, fused=True)
 
     def step() -> None:
-        indices = torch.randint(len(examples), (config.master.minibatch_size,), generator=random)
+        indices = torch.randint(len(examples), (config.master.minibatch_size,), generator=random, device=device)
         inputs, labels = examples[indices]
         steps.zero_grad()
         cross_entropy(model(inputs), labels).mean().backward()  # type: ignore[no-untyped-call]
@@ -86,10 +93,10 @@ def _plain(config: Config, data: Prepared) -> Callable[[], None]:
     return step
 
 
-def _master(config: Config, data: Prepared, folder: RunFolder) -> Master:
+def _master(config: Config, data: Prepared, folder: RunFolder, device: torch.device) -> Master:
     """In its second epoch, where its method has a table of importances."""
     database = stage.memory_database(stage.layout_of(data, config))
-    master = Master.of(config, Problem(config, data), database, folder, stage.CPU)
+    master = Master.of(config, Problem(config, data), database, folder, device)
     master.publishing.version = stage.NEXT_VERSION
     refresh(master)
     method = master.method

@@ -47,7 +47,7 @@ def ours(model: nn.Module, inputs: Tensor, labels: Tensor) -> peers.Found:
 
 def _of(scale: Scale, name: str) -> Iterator[Row]:
     it = subject(scale, name)
-    yield from _timed(scale, it)
+    yield from timed(scale, it)
     path, least = _path(it), Quartiles.exactly(counted(it))
     note = "multiplications of what issgd computes, of forward, backward and rules, over a plain pass's"
     yield Row(path, COUNTED, it.size, least, "x plain", note=note)
@@ -62,8 +62,9 @@ def _path(it: Subject) -> str:
     return f"scoring: {it.name}"
 
 
-def _timed(scale: Scale, it: Subject) -> Iterator[Row]:
-    """Of every way, of those that can't be timed, too."""
+def timed(scale: Scale, it: Subject) -> Iterator[Row]:
+    """Of every way, of those that can't be timed, too; the bars are a CPU's."""
+    on_gpu = it.inputs.is_cuda
     alone = functools.partial(plain, copy.deepcopy(it.model), it.inputs, it.labels)
     ways: dict[str, Callable[[], Any]] = {PLAIN: alone}
     said: dict[str, tuple[str, str]] = {}
@@ -77,7 +78,7 @@ def _timed(scale: Scale, it: Subject) -> Iterator[Row]:
         if said[peer.name][0] != "refuses":
             ways[peer.name] = functools.partial(built[0], it.inputs, it.labels)
     repeats = scale.repeats if it.name == "mlp" else 2 * scale.long_repeats + 1
-    timings = interleaved(ways, repeats, warm_up=1)
+    timings = interleaved(ways, repeats, 5 if on_gpu else 1, torch.cuda.synchronize if on_gpu else lambda: None)
     rivals = [timings.ratios(name, PLAIN).median for name in ways if name not in (PLAIN, OURS)]
     bar = min([it.most, *rivals]) if it.beats else it.most
     whole, note = Quartiles.exactly(1.0), f"{it.name} is {it.built}"
@@ -89,7 +90,8 @@ def _timed(scale: Scale, it: Subject) -> Iterator[Row]:
             continue
         unit = "x plain" + (", wrong norms" if note else "")
         value, seconds = timings.ratios(candidate, PLAIN), timings.seconds(candidate).median
-        yield Row(_path(it), candidate, it.size, value, unit, seconds, bar if candidate == OURS else None, note=note)
+        most = bar if candidate == OURS else None
+        yield Row(_path(it), candidate, it.size, value, unit, seconds, most, not on_gpu, note)
 
 
 def _built(peer: peers.Peer, it: Subject, built: list[peers.Way]) -> peers.Found:

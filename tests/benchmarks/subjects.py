@@ -36,6 +36,11 @@ class Subject(NamedTuple):
     most: float
     beats: bool = True
 
+    def on(self, device: torch.device) -> "Subject":
+        """The same, there."""
+        inputs, labels = self.inputs.to(device), self.labels.to(device)
+        return self._replace(model=self.model.to(device), inputs=inputs, labels=labels)
+
     @property
     def size(self) -> str:
         """Of the minibatch."""

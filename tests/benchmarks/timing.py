@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 REPEATS = 15
+CALLS = 10  # between two looks at the clock on a GPU, which like training lets it fall behind the program
 
 
 class Quartiles(NamedTuple):
@@ -94,6 +95,12 @@ def interleaved(
                 if round_ >= 0:
                     seconds[name].append(elapsed)
     return Timings({name: np.array(values) for name, values in seconds.items()})
+
+
+def repeated(candidate: Callable[[], Any], calls: int) -> None:
+    """Calls it so many times."""
+    for _ in range(calls):
+        candidate()
 
 
 @contextlib.contextmanager

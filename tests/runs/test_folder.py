@@ -1,6 +1,7 @@
 """Run folders: who may start what, and what is true of a run whose process is gone."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -254,3 +255,15 @@ def test_surroundings_say_code_packages_and_machine() -> None:
 def test_hash_of_is_sha256_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert hash_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_surroundings_name_the_gpus_where_the_driver_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for script, expected in (
+        ("echo NVIDIA A100-SXM4-40GB; echo ' NVIDIA T4 '", ["NVIDIA A100-SXM4-40GB", "NVIDIA T4"]),
+        ("echo no driver; exit 9", None),
+    ):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        assert surroundings()["machine"].get("gpus") == expected

@@ -1,0 +1,11 @@
+"""Tests of what is otherwise on a GPU: `pytest -k on_gpu`, which a machine without one skips."""
+
+import os
+
+import pytest
+import torch
+
+# Another device lets a machine without a GPU see that the tests themselves are right.
+DEVICE = os.environ.get("ISSGD_TEST_DEVICE", "cuda")
+
+needed = pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="needs a CUDA device")
