@@ -20,7 +20,7 @@ SHORT = (*THERE, "--cluster", "simulated", "--mode", "relaxed", "--set", "cluste
 SMALL = {
     "resnet18": ("resnet18.width=4",),
     "vit": ("vit.width=24", "vit.depth=2", "vit.patch=8"),
-    "cnn": ("cnn.width=4",),
+    "cnn": ("cnn.widths=[4,8,8]",),
 }
 
 
