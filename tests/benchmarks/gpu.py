@@ -8,6 +8,7 @@ methods' steps.
 import argparse
 import contextlib
 import importlib.util
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -91,20 +92,21 @@ def rows(scale: Scale, device: torch.device) -> list[Row]:
     return [row for size in scale.batches for precision in precisions for row in _of(stage, size, precision)]
 
 
-def more(scale: Scale, device: torch.device) -> dict[str, list[Row]]:
-    """Scoring of every network that is not the MLP above, and a step of every method; nothing where there is only
-    torch."""
-    if importlib.util.find_spec("pydantic") is None:
-        print("the other networks and the methods are left out: they need what issgd is installed with")
-        return {}
-    from tests.benchmarks import methods, networks, subjects
+def of_networks(scale: Scale, device: torch.device) -> list[Row]:
+    """Scoring of every network that is not the MLP above."""
+    from tests.benchmarks import networks, subjects
 
     with matmul_precision("float32"):
         others = [name for name in subjects.names(scale) if not name.startswith("mlp")]
-        of_networks = [
-            row for name in others for row in networks.timed(scale, subjects.subject(scale, name).on(device))
-        ]
-        return {"gpu-networks": of_networks, "gpu-methods": methods.rows(scale, device)}
+        return [row for name in others for row in networks.timed(scale, subjects.subject(scale, name).on(device))]
+
+
+def of_methods(scale: Scale, device: torch.device) -> list[Row]:
+    """A step of every method that needs no workers."""
+    from tests.benchmarks import methods
+
+    with matmul_precision("float32"):
+        return methods.rows(scale, device)
 
 
 def _of(stage: Stage, size: int, precision: Precision) -> list[Row]:
@@ -159,12 +161,17 @@ def main() -> None:
         description["gpu"] = torch.cuda.get_device_name()
         if not arguments.quick:
             scale = Scale(batches=BATCHES, examples=FULL.examples, repeats=50)
-    found = {"gpu": rows(scale, device), **more(scale, device)}
-    for cells in [COLUMNS, *(row.cells() for each in found.values() for row in each)]:
-        print("  ".join(f"{cell:<24}" for cell in cells).rstrip())
     where = "" if device.type == "cuda" else "-on-cpu"
-    for path in write(arguments.results, description, {name + where: each for name, each in found.items()}):
-        print(path)
+    for name, page in {"gpu": rows, "gpu-networks": of_networks, "gpu-methods": of_methods}.items():
+        if page is not rows and importlib.util.find_spec("pydantic") is None:
+            print(f"{name} is left out: it needs what issgd is installed with")
+            continue
+        start = time.monotonic()
+        found = page(scale, device)
+        for cells in [COLUMNS, *(row.cells() for row in found)]:
+            print("  ".join(f"{cell:<24}" for cell in cells).rstrip())
+        paths = write(arguments.results, description, {name + where: found})
+        print(f"{name}: {time.monotonic() - start:.0f} s; {', '.join(path.name for path in paths)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from issgd_cli.actors.devices import computing
 from issgd_cli.errors import LayerError
@@ -60,3 +61,16 @@ def test_a_large_minibatch_of_the_papers_network() -> None:
     with computing(PLAIN):
         found = score(cross_entropy, model.to(DEVICE), inputs.to(DEVICE), labels.to(DEVICE)).norms
     torch.testing.assert_close(found.cpu().double(), expected, rtol=10 * RELATIVE, atol=0)  # sums of 3,072 products
+
+
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_channels_one_by_one(kernel: int) -> None:
+    """Whose norms are had another way than on a CPU."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(8, 8, kernel, padding=1, groups=8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4)]
+    model, inputs, labels = nn.Sequential(*layers), torch.randn(16, 8, 20, 20), torch.randint(4, (16,))
+    model(inputs)
+    expected = one_by_one(copy.deepcopy(model).double(), inputs.double(), labels).sqrt()
+    with computing(PLAIN):
+        found = score(cross_entropy, model.to(DEVICE), inputs.to(DEVICE), labels.to(DEVICE)).norms
+    torch.testing.assert_close(found.cpu().double(), expected, rtol=RELATIVE, atol=0)

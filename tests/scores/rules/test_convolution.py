@@ -142,6 +142,12 @@ def test_each_way_is_taken_where_it_was_measured_to_be_the_faster_and_is_exact_a
     torch.testing.assert_close(found.double(), one_by_one(made, inputs, deltas), rtol=1e-5, atol=0)
 
 
+def test_on_a_gpu_only_channels_one_by_one_take_their_gradients() -> None:
+    sizes = {"depthwise": (1024, 1, 1, 49), "plain": (1024, 64, 64, 9), "grouped": (1024, 16, 16, 9)}
+    taken = {name for name, each in sizes.items() if convolution.gradients_are_cheaper(*each, on_gpu=True)}
+    assert taken == {"depthwise"}
+
+
 @pytest.mark.parametrize("numbers", [1, 300, 10**9])
 @pytest.mark.parametrize("layer", ["plain", "grouped", "depthwise", "transposed"])
 def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch, layer: str, numbers: int) -> None:
