@@ -29,6 +29,8 @@ Precision = Literal["float32", "TF32", "bfloat16"]
 
 STEP, SCORE, BOTH, DRAW = "gpu: training step", "gpu: scoring pass", "gpu: score / step", "gpu: drawing"
 BATCHES = (128, 512, 2048)
+# Of the networks: a CPU's, which takes a GPU no time, and one that does.
+SIZES = {"cuda": (64, 1024), "cpu": (64,)}
 
 
 class Stage:
@@ -98,7 +100,8 @@ def of_networks(scale: Scale, device: torch.device) -> list[Row]:
 
     with matmul_precision("float32"):
         others = [name for name in subjects.names(scale) if not name.startswith("mlp")]
-        return [row for name in others for row in networks.timed(scale, subjects.subject(scale, name).on(device))]
+        found = (subjects.subject(scale, name, size).on(device) for name in others for size in SIZES[device.type])
+        return [row for it in found for row in networks.timed(scale, it)]
 
 
 def of_methods(scale: Scale, device: torch.device) -> list[Row]:
@@ -151,6 +154,8 @@ def main() -> None:
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files go")
+    pages = {"gpu": rows, "gpu-networks": of_networks, "gpu-methods": of_methods}
+    parser.add_argument("names", nargs="*", choices=[*pages, []], metavar="name", help=f"{', '.join(pages)}; none: all")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -162,12 +167,12 @@ def main() -> None:
         if not arguments.quick:
             scale = Scale(batches=BATCHES, examples=FULL.examples, repeats=50)
     where = "" if device.type == "cuda" else "-on-cpu"
-    for name, page in {"gpu": rows, "gpu-networks": of_networks, "gpu-methods": of_methods}.items():
-        if page is not rows and importlib.util.find_spec("pydantic") is None:
+    for name in arguments.names or pages:
+        if pages[name] is not rows and importlib.util.find_spec("pydantic") is None:
             print(f"{name} is left out: it needs what issgd is installed with")
             continue
         start = time.monotonic()
-        found = page(scale, device)
+        found = pages[name](scale, device)
         for cells in [COLUMNS, *(row.cells() for row in found)]:
             print("  ".join(f"{cell:<24}" for cell in cells).rstrip())
         paths = write(arguments.results, description, {name + where: found})
