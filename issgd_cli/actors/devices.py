@@ -44,22 +44,30 @@ def threads(config: Config) -> int:
 def computing(config: Config) -> Iterator[None]:
     """The configuration's threads and precision, for as long as the run lasts; and where a run is to be repeated to the
     bit, CUDA's deterministic kernels: torch warns of what has none."""
-    precision, repeatable = config.cluster.matmul_precision, _is_repeatable(config)
+    precision = config.cluster.matmul_precision
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_num_threads(threads(config))
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = precision != "highest"  # convolutions have a switch of their own, which is on
-    if repeatable and torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS's are not
-        torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        yield
+        with _deterministic() if _is_repeatable(config) and torch.cuda.is_available() else contextlib.nullcontext():
+            yield
     finally:
         torch.set_num_threads(before[0])
         torch.set_float32_matmul_precision(before[1])
         torch.backends.cudnn.allow_tf32 = before[2]
-        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Loads torch's compiler, a second's worth: not for a CPU, whose kernels are deterministic."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS's are not
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _is_repeatable(config: Config) -> bool:
