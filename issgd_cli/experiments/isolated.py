@@ -39,7 +39,7 @@ def train(
         RunError: Whatever has ended the run before its time.
     """
     os.environ.update(process_environment())  # a child inherits it; glibc and Python read it when a process starts
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     ours, theirs = context.Pipe()
     plain = {"command": command, "resume": resume, "labels": labels, "jobs": jobs}
     arguments = (theirs, config.model_dump(mode="json"), str(folder.path), plain, naming.named(config.model.network))
@@ -71,6 +71,15 @@ def train(
             process.kill()
             process.join()
         process.close()
+
+
+def _context() -> Any:
+    """How its process starts: as a fork of one that has loaded torch, once for all runs; where nothing forks, anew."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _child(

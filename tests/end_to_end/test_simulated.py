@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from issgd_cli.runs import traces
 from tests.end_to_end.conftest import EXPERIMENTS, CommandLine
-from tests.processes import PATIENCE, is_alive
+from tests.processes import PATIENCE, is_alive, processes
 
 Eventually = Callable[[Callable[[], object]], None]
 
@@ -138,12 +137,9 @@ def test_a_failed_run_in_a_process_of_its_own_is_told_and_tried_again(issgd: Com
     assert manifest(folder)["failure"]["actor"] == "master"
 
 
-def children_of(parent: int) -> list[int]:
-    table = subprocess.run(
-        ["ps", "-axww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(None, 2) for line in table.splitlines()]
-    return [int(pid) for pid, its_parent, command in rows if int(its_parent) == parent and "spawn_main" in command]
+def runs_of(parent: int) -> list[int]:
+    """The processes of its runs: forks of one that it has started for that."""
+    return [run for start in processes("forkserver", parent=parent) for run in processes(parent=start)]
 
 
 @pytest.mark.long
@@ -153,7 +149,7 @@ def test_neither_process_outlives_the_other_for_long(issgd: CommandLine, eventua
     command = ("reproduce", "tiny.toml", "--data-dir", issgd.data_dir, "--seeds", "0", "--only", "method=sgd")
     process = issgd.start(*command)
     eventually(lambda: list((issgd.place / "results/tiny").glob("*/*/checkpoint/checkpoint.npz")))
-    (child,) = children_of(process.pid)
+    (child,) = runs_of(process.pid)
     if victim == "parent":
         process.kill()
         process.communicate()
