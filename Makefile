@@ -71,8 +71,8 @@ bench: setup ## time every hot path beside the peers; ONLY="scoring drawing" for
 	  --no-build-isolation --editable '.[dev,bench]'
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
-bench-gpu: ## time a step and a scoring pass on the GPU; needs nothing but a Python with torch: PYTHON=python3
-	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.benchmarks.gpu
+bench-gpu: ## time steps and scoring on the GPU; ONLY="gpu" needs nothing but a Python with torch: PYTHON=python3
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.benchmarks.gpu $(ONLY)
 
 conformance: setup ## who gives right gradient norms where: issgd and its peers in 53 situations (about a minute)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \

@@ -1,4 +1,4 @@
-"""Tests of what is otherwise on a GPU: `pytest -k on_gpu`, which a machine without one skips."""
+"""What tests that need a GPU share: they have on_gpu in their names, and are skipped where there is none."""
 
 import os
 

@@ -42,8 +42,8 @@ def threads(config: Config) -> int:
 
 @contextlib.contextmanager
 def computing(config: Config) -> Iterator[None]:
-    """The configuration's threads and precision, for as long as the run lasts; and where a run is to be repeated to the
-    bit, CUDA's deterministic kernels: torch warns of what has none."""
+    """Within, torch has the configuration's threads and precision; and where a run is to be repeated to the bit, CUDA's
+    deterministic kernels: torch warns of what has none."""
     precision = config.cluster.matmul_precision
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(threads(config))
@@ -60,9 +60,9 @@ def computing(config: Config) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _deterministic() -> Iterator[None]:
-    """Loads torch's compiler, a second's worth: not for a CPU, whose kernels are deterministic."""
+    """Within, CUDA has its deterministic kernels. Loads torch's compiler, for a second: a CPU needs none of this."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS's are not
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS's are not; read when it is first used
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield

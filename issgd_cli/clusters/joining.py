@@ -12,7 +12,7 @@ import torch
 
 from issgd_cli import datasets
 from issgd_cli.actors.actor import Actor
-from issgd_cli.actors.devices import device_of, threads
+from issgd_cli.actors.devices import computing, device_of
 from issgd_cli.actors.execution import Execution
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
@@ -113,39 +113,39 @@ def _take_part(
 ) -> None:
     config = resolve(description["config"], "the run's description in the database")
     naming.refuse_unnamed(config.model.network)  # before anything else: the database is not to say what is imported
-    torch.set_num_threads(threads(config))
-    torch.set_float32_matmul_precision(config.cluster.matmul_precision)
-    data = datasets.load(
-        config.data.name,
-        data_dir,
-        config.data.train_size,
-        label_noise=config.data.label_noise,
-        imbalance=config.data.imbalance,
-    )
-    if data.fingerprint != description["dataset"]:
-        raise DataError(
-            f"{config.data.name} in {data_dir} is not the dataset of run {run} (fingerprint {data.fingerprint[:16]}, "
-            f"not {description['dataset'][:16]}). Prepare it with the same source, size and seed."
+    with computing(config):
+        data = datasets.load(
+            config.data.name,
+            data_dir,
+            config.data.train_size,
+            label_noise=config.data.label_noise,
+            imbalance=config.data.imbalance,
         )
-    problem = Problem(config, data)
-    if problem.fingerprint != description["model"]:
-        raise RunError(f"This issgd builds another model than the one that run {run} trains. Use the same version.")
-    layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
-    if database.layout() != layout:
-        raise DatabaseError(f"The database's records of run {run} are of other sizes than {config.data.name} has.")
-    place = torch.device(device or device_of(config, kind, index or 0))
-    if kind == "worker":
-        name = f"worker-{socket.gethostname()}-{os.getpid()}" if index is None else f"worker-{index}"
-        Execution(name, Worker.of(config, problem, database, place), database).run()
-        return
-    if folder is None:
-        raise RunError(f"The {kind} needs --folder, the run's folder.")
-    there = RunFolder(folder)
-    # One that a killed launcher has left behind may still be at work: nobody writes the same files beside it.
-    with locked(there.checkpoint.parent if kind == "master" else there.logs, f"another {kind}"):
-        if kind == "master":
-            checkpoint = load_checkpoint(there.checkpoint) if description["resumed"] else None
-            actor: Actor = Master.of(config, problem, database, there, place, checkpoint)
-        else:
-            actor = Monitor(config, problem, database, there, place)
-        Execution(kind, actor, database).run()
+        if data.fingerprint != description["dataset"]:
+            raise DataError(
+                f"{config.data.name} in {data_dir} is not the dataset of run {run} (fingerprint "
+                f"{data.fingerprint[:16]}, not {description['dataset'][:16]}). Prepare it with the same source, size "
+                "and seed."
+            )
+        problem = Problem(config, data)
+        if problem.fingerprint != description["model"]:
+            raise RunError(f"This issgd builds another model than the one that run {run} trains. Use the same version.")
+        layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
+        if database.layout() != layout:
+            raise DatabaseError(f"The database's records of run {run} are of other sizes than {config.data.name} has.")
+        place = torch.device(device or device_of(config, kind, index or 0))
+        if kind == "worker":
+            name = f"worker-{socket.gethostname()}-{os.getpid()}" if index is None else f"worker-{index}"
+            Execution(name, Worker.of(config, problem, database, place), database).run()
+            return
+        if folder is None:
+            raise RunError(f"The {kind} needs --folder, the run's folder.")
+        there = RunFolder(folder)
+        # One that a killed launcher has left behind may still be at work: nobody writes the same files beside it.
+        with locked(there.checkpoint.parent if kind == "master" else there.logs, f"another {kind}"):
+            if kind == "master":
+                checkpoint = load_checkpoint(there.checkpoint) if description["resumed"] else None
+                actor: Actor = Master.of(config, problem, database, there, place, checkpoint)
+            else:
+                actor = Monitor(config, problem, database, there, place)
+            Execution(kind, actor, database).run()

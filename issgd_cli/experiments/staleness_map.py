@@ -124,14 +124,14 @@ def compute(wanted: Sequence[Part], asked: StalenessMap, watch: Watch) -> None:
     device = torch.device(device_of(config, "master", 0))
     layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
     problem = Problem(config, data)
-    clock = resolved(config.cluster.clock, layout.train, lambda: measured(config, problem, device))
-    schedules = []
-    for workers, every in product(asked.workers, asked.publish_every_steps):
-        watch(f"the schedule of {workers} workers, publishing every {every} steps")
-        cluster = {"worker": {"count": workers}, "master": {"publish_every_steps": every}}
-        values = merged(config.model_dump(exclude_none=True), cluster)
-        schedules.append(schedule(resolve(values, "the map"), problem, layout, clock).since(asked.audit_from_step))
     with computing(config):
+        clock = resolved(config.cluster.clock, layout.train, lambda: measured(config, problem, device))
+        schedules = []
+        for workers, every in product(asked.workers, asked.publish_every_steps):
+            watch(f"the schedule of {workers} workers, publishing every {every} steps")
+            cluster = {"worker": {"count": workers}, "master": {"publish_every_steps": every}}
+            values = merged(config.model_dump(exclude_none=True), cluster)
+            schedules.append(schedule(resolve(values, "the map"), problem, layout, clock).since(asked.audit_from_step))
         for part in missing:
             _compute(part, asked, layout, schedules, data, device, watch)
 

@@ -133,7 +133,8 @@ def dataset_of(run: Run) -> dict[str, Any]:
 
 def _machine(machine: dict[str, Any]) -> str:
     gpu = machine.get("gpu") or machine.get("gpus") or ""
-    gpus = ", ".join(map(str, gpu)) if isinstance(gpu, list | tuple) else str(gpu)
+    counts = Counter(map(str, gpu)) if isinstance(gpu, list | tuple) else Counter([str(gpu)])
+    gpus = ", ".join(name if count == 1 else f"{count} x {name}" for name, count in counts.items())
     cores = f"{machine['cores']} cores" if machine.get("cores") else ""
     return ", ".join(part for part in (str(machine.get("cpu") or ""), cores, gpus) if part)
 

@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -177,7 +177,7 @@ def begin(
         seed=config.seed,
         config_hash=config.hash(),
         end=None,
-        **surroundings(),
+        **surroundings(config.cluster.devices),
     )
 
 
@@ -237,8 +237,9 @@ def hash_of(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def surroundings() -> dict[str, Any]:
-    """What a result may depend on beside its configuration: code, packages, machine."""
+def surroundings(devices: Sequence[str] = ("auto",)) -> dict[str, Any]:
+    """What a result on these devices may depend on beside its configuration: code, packages, machine."""
+    gpus = [] if all(device == "cpu" for device in devices) else gpu_names()
     return {
         "git": checkout(),
         "python": platform.python_version(),
@@ -247,7 +248,7 @@ def surroundings() -> dict[str, Any]:
             "system": platform.platform(),
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
-            **({"gpus": gpus} if (gpus := gpu_names()) else {}),
+            **({"gpus": gpus} if gpus else {}),
         },
     }
 
@@ -262,7 +263,7 @@ def cpu_name() -> str:
 
 
 def gpu_names() -> list[str]:
-    """NVIDIA's, as their driver tells it: torch would take a second, and memory of each."""
+    """This machine's from NVIDIA, as their driver tells it: torch would take a second, and memory of each GPU."""
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)

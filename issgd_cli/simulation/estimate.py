@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from issgd_cli.actors.devices import device_of, threads
+from issgd_cli.actors.devices import computing, device_of
 from issgd_cli.actors.master import Master, take_step
 from issgd_cli.actors.worker import Worker
 from issgd_cli.clusters.resuming import dataset_of
@@ -50,13 +50,9 @@ def estimate(config: Config, jobs: int = 1) -> Estimate:
     """
     data = dataset_of(config)
     device = torch.device(device_of(config, "master", 0))
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads(config))
-    try:
+    with computing(config):
         master = _master(config, Problem(config, data), device, Path())
         alone = _seconds(_step_of(master))
-    finally:
-        torch.set_num_threads(before)
     torch.cuda.empty_cache()  # nothing where there is no CUDA
     cores = max(1, ((os.cpu_count() or 1) if device.type == "cpu" else torch.cuda.device_count()) // jobs)
     passes = master.learner.passes / max(1, master.learner.step)  # of a step

@@ -45,24 +45,31 @@ def test_threads_are_fixed_where_bits_depend_on_them_else_the_cores_are_shared_o
 
 
 @pytest.mark.parametrize(
-    ("settings", "digits", "repeatable"),
+    ("there", "settings", "tf32", "repeatable"),
     [
-        (["master.mode=exact"], False, True),
-        (["master.mode=relaxed"], False, False),
-        (["master.mode=relaxed", "cluster.kind=simulated", "cluster.matmul_precision=high"], True, True),
+        (True, ["master.mode=exact"], False, True),
+        (True, ["master.mode=relaxed"], False, False),
+        (True, ["master.mode=relaxed", "cluster.kind=simulated", "cluster.matmul_precision=high"], True, True),
+        (False, ["master.mode=exact"], False, False),
     ],
 )
 def test_a_runs_precision_holds_for_convolutions_too_and_ends_with_it(
-    configured: Configured, monkeypatch: pytest.MonkeyPatch, settings: list[str], digits: bool, repeatable: bool
+    configured: Configured,
+    monkeypatch: pytest.MonkeyPatch,
+    there: bool,
+    settings: list[str],
+    tf32: bool,
+    repeatable: bool,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
 
     def state() -> tuple[bool, bool]:
         return torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
 
     before = state()
     with computing(configured(*settings)):
-        assert state() == (digits, repeatable)
+        assert state() == (tf32, repeatable)
         assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == repeatable
     assert state() == before

@@ -1,4 +1,4 @@
-"""A training step and a scoring pass on the best device: `make bench-gpu`, which needs nothing but torch and NumPy.
+"""Steps and scoring passes on the best device: `make bench-gpu`, which needs nothing but torch and NumPy.
 
 Everything stays on the device: uint8 examples, the weights that draws are made from, the draws themselves. Where issgd
 is installed with what it needs, the other networks' scoring is timed, beside those peers that are installed, and the
@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,13 +22,13 @@ from issgd_cli.networks.reduced import Reduced
 from issgd_cli.scores import score
 from tests.benchmarks.report import COLUMNS, RESULTS, Row, machine, write
 from tests.benchmarks.scale import FULL, QUICK, Scale
-from tests.benchmarks.timing import CALLS, interleaved, repeated
+from tests.benchmarks.timing import CALLS, interleaved
 
 Precision = Literal["float32", "TF32", "bfloat16"]
 
 STEP, SCORE, BOTH, DRAW = "gpu: training step", "gpu: scoring pass", "gpu: score / step", "gpu: drawing"
 BATCHES = (128, 512, 2048)
-# Of the networks: a CPU's, which takes a GPU no time, and one that does.
+# Of the networks: a CPU's, for which a GPU waits for the program, and one that is to fill it.
 SIZES = {"cuda": (64, 1024), "cpu": (64,)}
 
 
@@ -113,26 +112,22 @@ def of_methods(scale: Scale, device: torch.device) -> list[Row]:
 
 
 def _of(stage: Stage, size: int, precision: Precision) -> list[Row]:
-    on_gpu = stage.device.type == "cuda"
-    calls = CALLS if on_gpu else 1
     candidates: dict[str, Callable[[], Any]] = {
         STEP: lambda: stage.step(size, precision),
         SCORE: lambda: stage.score(size, precision),
         DRAW: lambda: stage.draw(size),
     }
-    ways = {name: partial(repeated, candidate, calls) for name, candidate in candidates.items()}
     with matmul_precision(precision):
-        synchronize = torch.cuda.synchronize if on_gpu else lambda: None
-        timings = interleaved(ways, stage.scale.repeats, warm_up=5, synchronize=synchronize)
+        timings = interleaved(candidates, stage.scale.repeats, 5, stage.device, CALLS[stage.device.type])
     batch = f"batch {size}"
     found = []
     for path in (STEP, SCORE):
-        seconds = timings.seconds(path).times(1 / calls)
+        seconds = timings.seconds(path)
         note = f"{path.removeprefix('gpu: ')}, {batch}: {size / seconds.median:,.0f} examples/s"
         found.append(Row(path, precision, batch, seconds.times(1e3), "ms", note=note))
     found.append(Row(BOTH, precision, batch, timings.ratios(SCORE, STEP), "x step"))
     if precision == "float32":
-        milliseconds = timings.seconds(DRAW).times(1e3 / calls)
+        milliseconds = timings.seconds(DRAW).times(1e3)
         found.append(Row(DRAW, "float64", f"{size} of {len(stage.omega):,}", milliseconds, "ms"))
     return found
 
@@ -160,7 +155,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     description = machine()
-    small = Scale(examples=4096, batches=(128,), repeats=15)  # what a CPU can do in a minute
+    small = Scale(examples=4096, batches=(128,), repeats=15)  # of the page `gpu`: what a CPU can do in a minute
     scale = QUICK if arguments.quick else small
     if device.type == "cuda":
         description["gpu"] = torch.cuda.get_device_name()

@@ -19,7 +19,7 @@ from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import stage
 from tests.benchmarks.report import Row
 from tests.benchmarks.scale import Scale
-from tests.benchmarks.timing import CALLS, interleaved, repeated
+from tests.benchmarks.timing import CALLS, interleaved
 from tests.masters import refresh, train
 
 PLAIN = "plain, fused"
@@ -59,21 +59,19 @@ def _of(scale: Scale, network: str, data: Prepared, folder: RunFolder, device: t
     size = scale.batches[0]
     settings = [*NETWORKS[network], f"master.minibatch_size={size}", "worker.count=0"]
     plain = _plain(stage.config(scale, *settings), data, device)
-    on_gpu = device.type == "cuda"
-    calls, synchronize = (CALLS, torch.cuda.synchronize) if on_gpu else (1, lambda: None)
     for name, (own, most_of_mlp, most_of_others) in METHODS.items():
         master = _master(stage.config(scale, *settings, *own), data, folder, device)
-        ways = {PLAIN: partial(repeated, plain, calls), name: partial(repeated, partial(train, master), calls)}
-        timings = interleaved(ways, scale.repeats, synchronize=synchronize)
+        ways: dict[str, Callable[[], object]] = {PLAIN: plain, name: partial(train, master)}
+        timings = interleaved(ways, scale.repeats, device=device, calls=CALLS[device.type])
         yield Row(
             f"methods: a step of the {network}",
             name,
             f"batch {size}",
             timings.ratios(name, PLAIN),
             "x plain",
-            timings.seconds(name).median / calls,
+            timings.seconds(name).median,
             most_of_mlp if network == "MLP" else most_of_others,
-            not on_gpu,
+            counts=device.type == "cpu",
         )
 
 

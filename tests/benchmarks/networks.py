@@ -78,7 +78,7 @@ def timed(scale: Scale, it: Subject) -> Iterator[Row]:
         if said[peer.name][0] != "refuses":
             ways[peer.name] = functools.partial(built[0], it.inputs, it.labels)
     repeats = scale.repeats if it.name == "mlp" else 2 * scale.long_repeats + 1
-    timings = interleaved(ways, repeats, 2 if on_gpu else 1, torch.cuda.synchronize if on_gpu else lambda: None)
+    timings = interleaved(ways, repeats, 2 if on_gpu else 1, it.inputs.device)
     rivals = [timings.ratios(name, PLAIN).median for name in ways if name not in (PLAIN, OURS)]
     bar = min([it.most, *rivals]) if it.beats else it.most
     whole, note = Quartiles.exactly(1.0), f"{it.name} is {it.built}"

@@ -65,8 +65,8 @@ def names(scale: Scale) -> list[str]:
     return [*(f"mlp, {size}" for size in scale.batches), *MOST, "LSTM"]
 
 
-def subject(scale: Scale, name: str, most: int = 64) -> Subject:
-    """The same each time; of so many examples, or half as many texts."""
+def subject(scale: Scale, name: str, examples: int = 64) -> Subject:
+    """The same each time, but for the mlp with a minibatch of so many examples, or half as many texts, shrunk."""
     small = scale.shrink
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
@@ -74,7 +74,7 @@ def subject(scale: Scale, name: str, most: int = 64) -> Subject:
             inputs, labels = stage.minibatch(scale, int(name.split()[1]))
             built = f"issgd's own mlp (hidden = {list(scale.hidden)})"
             return Subject("mlp", built, stage.network(scale), inputs, labels, 0.66, beats=False)
-        size, labels = most // small, torch.randint(CLASSES, (most // small,))
+        size, labels = examples // small, torch.randint(CLASSES, (examples // small,))
         texts = torch.randint(1, TOKENS, (size // 2, 128 // small))
         if name == "LSTM":
             width, hidden, steps = 128 // small, 256 // small, 100 // small

@@ -21,7 +21,7 @@ from issgd_cli.scores.rules import linear
 from tests.benchmarks import __main__ as suite
 from tests.benchmarks import choosing, gpu, growth, preparing, processes, report, scoring, stage
 from tests.benchmarks.report import Row
-from tests.benchmarks.scale import QUICK
+from tests.benchmarks.scale import QUICK, Scale
 from tests.benchmarks.timing import Quartiles
 
 pytestmark = pytest.mark.slow  # each times something for real
@@ -65,6 +65,13 @@ def test_the_gpu_benchmark_runs_on_a_cpu() -> None:
         *((path, precision) for path in (gpu.STEP, gpu.SCORE, gpu.BOTH) for precision in ("float32", "bfloat16")),
         (gpu.DRAW, "float64"),
     }
+
+
+@pytest.mark.parametrize("page", [gpu.of_networks, gpu.of_methods])
+def test_the_gpu_benchmarks_other_pages_run_on_a_cpu(page: Callable[[Scale, torch.device], list[Row]]) -> None:
+    rows = page(QUICK, torch.device("cpu"))
+    assert len({row.path for row in rows}) > 1
+    assert all(row.value is None or np.isfinite(row.value).all() for row in rows)
 
 
 def test_the_gpu_benchmark_needs_nothing_but_torch_and_numpy() -> None:

@@ -68,5 +68,9 @@ def test_the_clock_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None
         clock[0] += queue[0]
         queue[0] = 0.0
 
-    timings = interleaved({"kernel": launch}, repeats=4, warm_up=0, synchronize=synchronize)
-    np.testing.assert_array_equal(timings.rounds["kernel"], 5.0)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    launches = []
+    several = interleaved({"kernel": lambda: launches.append(launch())}, 4, 0, "cuda:1", calls=3)
+    np.testing.assert_array_equal(several.rounds["kernel"], 5.0)  # of one call
+    assert len(launches) == 12
+    np.testing.assert_array_equal(interleaved({"kernel": launch}, 4, 0).rounds["kernel"], 0.0)  # a CPU's is done

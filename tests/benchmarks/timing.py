@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 REPEATS = 15
-CALLS = 10  # between two looks at the clock on a GPU, which like training lets it fall behind the program
+CALLS = {"cuda": 10, "cpu": 1}  # between two looks at the clock: like training it lets a GPU fall behind the program
 
 
 class Quartiles(NamedTuple):
@@ -69,7 +69,8 @@ def interleaved(
     candidates: Mapping[str, Callable[[], Any]],
     repeats: int = REPEATS,
     warm_up: int = 2,
-    synchronize: Callable[[], None] = lambda: None,
+    device: torch.device | str = "cpu",
+    calls: int = 1,
 ) -> Timings:
     """Times the candidates in turn, on one torch thread and with the garbage collector at rest.
 
@@ -80,8 +81,10 @@ def interleaved(
         candidates: What to call, by name.
         repeats: Rounds that count.
         warm_up: Rounds before them that don't.
-        synchronize: Waits for the device, where calls return before it is done.
+        device: Which calls are waited for, where they return before it is done.
+        calls: Of a candidate in its turn; all seconds are of one call.
     """
+    synchronize: Callable[[], None] = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     order = np.random.default_rng(0)
     with quiet():
@@ -89,18 +92,13 @@ def interleaved(
             for name in order.permutation(list(candidates)):
                 synchronize()
                 start = time.perf_counter()
-                candidates[name]()
+                for _ in range(calls):
+                    candidates[name]()
                 synchronize()
-                elapsed = time.perf_counter() - start
+                elapsed = (time.perf_counter() - start) / calls
                 if round_ >= 0:
                     seconds[name].append(elapsed)
     return Timings({name: np.array(values) for name, values in seconds.items()})
-
-
-def repeated(candidate: Callable[[], Any], calls: int) -> None:
-    """Calls it so many times."""
-    for _ in range(calls):
-        candidate()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from issgd_cli.errors import WeightError
 from issgd_cli.methods.proposal import FLOOR, LimitMode, Proposal, proposal, steps_along
 from issgd_cli.methods.smoothing import smoothing
 from issgd_cli.randomness import generator
+from tests import gpus
 from tests.draws import every_block, fixed
 
 LAST_RANDOM = 1 - 2.0**-53  # the largest number that a generator's random() gives
@@ -320,10 +321,10 @@ def test_the_search_finds_what_numpys_finds() -> None:
         np.testing.assert_array_equal(factors, np.cumsum(omega)[-1] / 600 / omega[indices])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_draws_as_the_cpu_does() -> None:
+@gpus.needed
+def test_on_gpu_are_the_draws_of_the_cpu() -> None:
     here = Proposal.of(np.random.default_rng(3).lognormal(0, 3, 100_000))
-    there = here.on(torch.device("cuda"))
+    there = here.on(torch.device(gpus.DEVICE))
     for step in range(20):
         for one, other in zip(
             here.draw(generator(0, "draws", step), 128), there.draw(generator(0, "draws", step), 128), strict=True

@@ -267,3 +267,4 @@ def test_surroundings_name_the_gpus_where_the_driver_answers(tmp_path: Path, mon
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         assert surroundings()["machine"].get("gpus") == expected
+        assert "gpus" not in surroundings(("cpu",))["machine"]  # a run that uses none

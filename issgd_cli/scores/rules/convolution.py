@@ -89,18 +89,17 @@ def sliding_norms2(sliding: Sliding, images: Tensor, deltas: Tensor) -> Tensor:
 def gradients_are_cheaper(positions: int, channels: int, outputs: int, kernel: int, on_gpu: bool = False) -> bool:
     """Whether `by_gradients` is faster than `by_windows`, by a group's sizes, in float32.
 
-    On an H100 it was 2.5 to 6 times as fast where each channel is a group of its own. At 23 of 28 other shapes it was
-    slower, up to 7.5 times; at the rest windows took at most 1.4 times as long.
+    Timed by hand on an H100 it was 2.5 to 6 times as fast where each channel is a group of its own. At 23 of 28 other
+    shapes it was slower, up to 7.5 times; at the rest windows took at most 1.4 times as long.
 
     On a CPU oneDNN is good at many channels and, one by one, at kernels up to 3 x 3; else it may take 10 times as long.
     At 140 shapes this choice took 5% longer than the best, at most 2.4 times as long; windows alone 17%, 5.5 times.
     """
     if gram_is_cheaper(positions, channels * kernel, outputs):
         return False
-    is_depthwise = channels == outputs == 1
-    if on_gpu or is_depthwise:
-        return is_depthwise and (on_gpu or kernel <= 9)
-    return channels >= 8 and kernel > 1 and positions >= 256
+    if channels == outputs == 1:
+        return on_gpu or kernel <= 9
+    return not on_gpu and channels >= 8 and kernel > 1 and positions >= 256
 
 
 def by_windows(sliding: Sliding, images: Tensor, deltas: Tensor) -> Tensor:
