@@ -58,19 +58,19 @@ def test_candidates_take_turns_in_changing_order(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_clock_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, queue = [0.0], [0.0]
+    clock, queue, launches = [0.0], [0.0], [0]
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
 
     def launch() -> None:
         queue[0] += 5.0
+        launches[0] += 1
 
     def synchronize() -> None:
         clock[0] += queue[0]
         queue[0] = 0.0
 
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    launches = []
-    several = interleaved({"kernel": lambda: launches.append(launch())}, 4, 0, "cuda:1", calls=3)
+    several = interleaved({"kernel": launch}, 4, 0, "cuda:1", calls=3)
     np.testing.assert_array_equal(several.rounds["kernel"], 5.0)  # of one call
-    assert len(launches) == 12
+    assert launches == [12]
     np.testing.assert_array_equal(interleaved({"kernel": launch}, 4, 0).rounds["kernel"], 0.0)  # a CPU's is done
