@@ -15,7 +15,7 @@ Role = Literal[
     "draws",  # the master's minibatches; index: step
     "shuffled_weights",  # of proposal.source = "shuffled" (section 4.2); index: the refreshed parameters' step
     "house_numbers",  # the built-in dataset; index: example
-    "bootstrap",  # retired: intervals are exact. It keeps its place, since a place is part of all later draws
+    "bootstrap",  # which examples a resample has (experiments/advice)
     "audit_draws",  # the monitor's own draws, to see whether their mean is the true gradient; index: step
     "reshuffling",  # the order of the examples in an epoch; index: epoch
     "audit_examples",  # those that audits are on; index: split
@@ -25,6 +25,7 @@ Role = Literal[
     "presample",  # examples that the master looks at before it draws (methods/dlis.py); index: step
     "pruning",  # examples left out of an epoch, or for good; index: epoch
     "blocks",  # the master's minibatches of a block, drawn at once; index: its first step
+    "advised",  # examples that `issgd advise` measures, index 0; how old norms are, index: 1 + moment
 ]
 
 # A role's number is part of its draws: append to Role, never reorder it.

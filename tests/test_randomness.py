@@ -39,7 +39,7 @@ def test_draws_are_the_same_as_ever() -> None:
     assert get_args(Role)[:4] == ("split", "order", "initial_weights", "draws")
     assert get_args(Role)[4:] == (
         "shuffled_weights", "house_numbers", "bootstrap", "audit_draws", "reshuffling", "audit_examples",
-        "augmentation", "loader_workers", "label_noise", "presample", "pruning", "blocks",
+        "augmentation", "loader_workers", "label_noise", "presample", "pruning", "blocks", "advised",
     )  # fmt: skip
     assert numbers(0, "draws") == pytest.approx(PUBLISHED, rel=1e-15)
 

@@ -232,7 +232,7 @@ def test_help_imports_nothing_heavy(option: str) -> None:
     assert not loaded & HEAVY
 
 
-@pytest.mark.parametrize("command", ["train", "reproduce", "prepare", "plot", "status", "doctor", "worker"])
+@pytest.mark.parametrize("command", ["train", "reproduce", "prepare", "plot", "advise", "status", "doctor", "worker"])
 def test_a_commands_help_imports_nothing_heavy_of_ours(command: str) -> None:
     assert not loaded_by_command(command, "--help") & (HEAVY - {"pydantic"})  # which typer looks for by itself
 
@@ -244,6 +244,7 @@ def test_a_commands_help_imports_nothing_heavy_of_ours(command: str) -> None:
         ("train", "--set", "optimizer.learnin_rate=1"),
         ("train", "--set", "optimizer.learning_rate=-1"),
         ("reproduce", "missing.toml"),
+        ("advise", "missing.toml"),
         ("plot", "missing"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from issgd_cli.cli import actors, doctor, jobs, output, plot, prepare, reproduce, status, train
+from issgd_cli.cli import actors, advise, doctor, jobs, output, plot, prepare, reproduce, status, train
 from issgd_cli.cli.address import refuse_passwords
 from issgd_cli.errors import IssgdError
 
@@ -39,6 +39,7 @@ app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(reproduce.reproduce)
 app.command()(plot.plot)
+app.command()(advise.advise)
 app.command()(status.status)
 app.command()(doctor.doctor)
 app.command()(actors.master)

@@ -32,14 +32,15 @@ def as_toml(config: Config) -> str:
     """
     values = config.model_dump(mode="json", exclude_none=True)
     values["database"]["url"] = without_password(config.database.url)
-    return "\n".join(_toml_lines(values)) + "\n"
+    return "\n".join(toml_lines(values)) + "\n"
 
 
-def _toml_lines(section: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+def toml_lines(section: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+    """Of plain values, sections within sections."""
     lines = [f"{key} = {_toml_value(value)}" for key, value in section.items() if not isinstance(value, dict)]
     for name, inner in section.items():
         if isinstance(inner, dict):
-            lines += ["", f"[{'.'.join((*path, name))}]", *_toml_lines(inner, (*path, name))]
+            lines += ["", f"[{'.'.join((*path, name))}]", *toml_lines(inner, (*path, name))]
     return lines
 
 

@@ -35,23 +35,23 @@ def page(runs: Runs, verdicts: Sequence[Verdict], pictures: Sequence[Picture]) -
         pictures: Every figure's.
     """
     headline = next((one for stem in HEADLINES for one in pictures if one[1].stem == stem), None)
-    scripts = [_static(name) for name in SCRIPTS]
+    scripts = [static(name) for name in SCRIPTS]
     parts = {
         "title": html.escape(f"{runs.name}: what these runs show"),
         "policy": f"{POLICY}; script-src {' '.join(map(_hash, scripts))}",
-        "styles": "\n".join(_static(name) for name in STYLES),
+        "styles": "\n".join(static(name) for name in STYLES),
         "ran": " ".join(f"<span>{markup.labelled(line)}</span>" for line in conditions.what_was_run(runs)),
         "claims": "\n".join(_claim(verdict) for verdict in verdicts),
         "audits": html.escape(audits_told(runs.runs)),
-        "headline": _figure(headline) if headline else "",
+        "headline": embedded(headline) if headline else "",
         "others": _others(runs),
         "judged": markup.paragraph(report.how_it_is_judged(runs)) + _thresholds(),
         "table": markup.from_markdown(table_1.as_markdown(table_1.load(runs))),
-        "figures": "\n".join(_figure(picture) for picture in pictures if picture is not headline),
+        "figures": "\n".join(embedded(picture) for picture in pictures if picture is not headline),
         "differences": markup.listed(differences(runs)),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
-    template = Template(_static("page.html"))
+    template = Template(static("page.html"))
     size = len(template.substitute(parts, data="").encode())
     return template.substitute(parts, data=as_script(charts(runs, MOST_BYTES - size)))
 
@@ -100,7 +100,7 @@ def _thresholds() -> str:
     return markup.table(("Threshold", "Value", "Why"), rows) + markup.paragraph(tried, "source")
 
 
-def _figure(picture: Picture) -> str:
+def embedded(picture: Picture) -> str:
     """The picture itself within the page; the script knows by `data-curves` which ones it can draw."""
     caption, path = picture
     content = base64.b64encode(path.read_bytes()).decode()
@@ -111,7 +111,7 @@ def _figure(picture: Picture) -> str:
     )
 
 
-def _static(name: str) -> str:
+def static(name: str) -> str:
     return (resources.files("issgd_cli.figures") / "static" / name).read_text(encoding="utf-8").strip()
 
 

@@ -1,0 +1,183 @@
+"""advice.json in words and tables, for the screen and the page."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from issgd_cli.config.toml import toml_lines
+
+Told = Mapping[str, Any]  # experiments/advice/record.py says what is in it
+
+WIDTH = 100  # letters of a line on the screen
+
+COLUMNS = (
+    "sweep: steps until workers have scored all; Tr: Tr(Sigma) in uniform draws'; survives: of the ideal gain; time: "
+    "steps; work: with what is computed beside them, by workers too; begin to end: work, were all as then."
+)
+
+MODEL = (
+    "A minibatch of B draws has a mean gradient whose expected square is |g|² + Tr/B, signal and noise. A second run, "
+    "with larger minibatches and all else the same, shows which share s of the steps is there because of noise. For "
+    "the same loss a method then takes 1 - s + s Tr/Tr(uniform) of the steps: its time; work adds what is computed "
+    "beside them. Tr is eq. 6 on the measured examples, by norms as old as the method's table would have held them, "
+    "with the best smoothing under that staleness. Assumed: the same losses and norms on the way, the same learning "
+    "rate (less noise may bear a larger one), noise as harmful in any direction, systematic draws, which keep what "
+    "reshuffling gains, and that after the trial all stays as at its last moment."
+)
+
+
+class Table(NamedTuple):
+    """Of plain texts."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+def headline(told: Told) -> str:
+    """What is advised, in a sentence."""
+    choice = method(told, told["choice"])
+    if choice["label"] == "reshuffled":
+        return (
+            f"Uniform draws (reshuffled SGD): importance sampling would gain less than {told['pays_from']:.0%} here, "
+            f"because {told['because']}."
+        )
+    low, high = choice["work_low"], choice["work_high"]
+    return (
+        f"Use {choice['name']}: it would need {choice['work']:.2f} of the work of reshuffled SGD ({low:.2f} to "
+        f"{high:.2f}), because {told['because']}."
+    )
+
+
+def spare(told: Told) -> str:
+    """What workers on devices of their own would do; empty where that is nothing."""
+    if told["quickest"] is None:
+        return ""
+    one = method(told, told["quickest"])
+    return (
+        f"With devices to spare, {one['name']}: {one['time']:.2f} of the time, at {one['work']:.1f} times the work; a "
+        f"sweep takes {one['sweep_steps']:,.0f} steps."
+    )
+
+
+def method(told: Told, name: str) -> Mapping[str, Any]:
+    """What is told of a method."""
+    found: Mapping[str, Any] = next(one for one in told["methods"] if one["name"] == name)
+    return found
+
+
+def settings(told: Told, name: str) -> str:
+    """The lines that a TOML file needs for a method."""
+    return "\n".join(toml_lines(method(told, name)["settings"])).strip()
+
+
+def what_was_run(told: Told) -> list[str]:
+    """Of the trial, a line a fact."""
+    trial, costs = told["trial"], told["costs"]
+    planned = f" (of {trial['planned_steps']:,})" if trial["planned_steps"] > trial["steps"] else ""
+    norms = "none (BatchNorm)" if costs["norms"] is None else f"{costs['norms']:.2f}"
+    return [
+        f"Trial: {trial['steps']:,} steps of reshuffled SGD{planned}, {trial['steps'] / trial['steps_an_epoch']:.1f} "
+        f"epochs; learning rate {trial['learning_rate']:g}, minibatches of "
+        f"{trial['minibatch_size']}, seed {trial['seed']}",
+        f"Problem: {trial['network']} ({trial['parameters']:,} parameters), {trial['loss']}, on {trial['data']}; "
+        f"{trial['measured']:,} of {trial['examples']:,} training examples measured",
+        f"Costs on {trial['device']}: a step {costs['step_seconds']:.3g} s; of a step, scoring a minibatch "
+        f"{costs['scoring']:.2f}, the norms of the trained one {norms}",
+        _noise(told),
+    ]
+
+
+def _noise(told: Told) -> str:
+    shares, times = told["quieter"]["shares_of_noise"], told["quieter"]["times"]
+    if not shares:
+        return "Noise: unknown, since the loss has hardly fallen"
+    share = sum(shares) / len(shares)
+    return (
+        f"Noise: with minibatches {times} times as large the same loss takes {1 - share * (1 - 1 / times):.2f} of the "
+        f"steps, so {share:.0%} of them are there because of noise ({min(shares):.0%} to {max(shares):.0%})"
+    )
+
+
+def moments(told: Told, what: str = "best") -> Table:
+    """How uneven the norms are, and how fast they go stale; `what`: with the best smoothing, or `unsmoothed`."""
+    ages = list(told["moments"][-1]["by_age"])
+    smoothing = "with the best smoothing" if what == "best" else "unsmoothed"
+    rows = [
+        [
+            f"{one['step']:,}",
+            f"{one['epoch']:.1f}",
+            f"{one['loss']:.3g}",
+            f"{one['noise_share']:.0%}",
+            f"{one['ideal']:.2f} ({one['ideal'] ** 0.5:.2f})",
+            *(f"{one['by_age'][age][what]:.2f}" if age in one["by_age"] else "" for age in ages),
+        ]
+        for one in told["moments"]
+    ]
+    head = ["step", "epoch", "loss", "noise", "ideal (root)", *(f"{int(age):,}" for age in ages)]
+    title = f"Tr(Sigma) in uniform draws', ideal and by norms so many steps old, {smoothing}"
+    return Table(title, head, rows, "noise: of the expected square of a minibatch's mean gradient")
+
+
+def methods(told: Told) -> Table:
+    """What is predicted of each."""
+    rows = [
+        [
+            one["name"],
+            "" if one["sweep_steps"] is None else f"{one['sweep_steps']:,.0f}",
+            f"{one['trace']:.2f}",
+            "" if one["survives"] is None else f"{one['survives']:.0%}",
+            f"{one['time']:.2f}",
+            f"{one['work']:.2f}",
+            f"{one['work_low']:.2f} to {one['work_high']:.2f}",
+            f"{one['work_by_moment'][0]:.2f} to {one['work_by_moment'][-1]:.2f}",
+        ]
+        for one in told["methods"]
+    ]
+    head = [
+        "method",
+        "sweep",
+        "Tr",
+        "survives",
+        "time",
+        "work",
+        f"{told['certainty']:.0%} of resamples",
+        "begin to end",
+    ]
+    return Table("Predicted, to reach what reshuffled SGD reaches (1: as much)", head, rows, COLUMNS)
+
+
+def screen(told: Told) -> str:
+    """One screen of it."""
+    parts = [
+        "\n".join(map(_wrapped, what_was_run(told))),
+        *(_aligned(table) for table in (moments(told), methods(told))),
+        f"{_wrapped(headline(told))}\n{_indented(settings(told, told['choice']))}",
+    ]
+    if told["quickest"] is not None:
+        parts.append(f"{_wrapped(spare(told))}\n{_indented(settings(told, told['quickest']))}")
+    return "\n\n".join(parts)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines() if line)
+
+
+def _aligned(table: Table) -> str:
+    lines = [list(table.head), *map(list, table.rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(table.head))]
+    is_name = table.head[0] == "method"
+    texts = [
+        "  ".join(
+            cell.ljust(width) if place == 0 and is_name else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    note = textwrap.wrap(table.note, WIDTH - 2)
+    return "\n".join([table.title, *(f"  {text}" for text in (*texts, *note))])
