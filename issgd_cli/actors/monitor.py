@@ -140,6 +140,7 @@ class Monitor:
         self.problem.data.refuse_changed()  # nothing of other examples is written
         values["trace/in_use"] = values.pop("trace/in_use")  # ends the block
         known = {} if point.passes is None else {traces.IN_EXAMPLES: point.passes / TRAINING}
+        known |= {} if point.epochs is None else {"epochs": point.epochs}
         values = {**known, **values}
         self._write([Row(point.step, point.seconds, f"audit/{name}", value) for name, value in values.items()])
 

@@ -77,7 +77,8 @@ def own_quantities(
         means2 = yield from _mean_norms2(loss, model, examples, method, rows)
         counts = method.counts(method.config.master.minibatch_size).tolist()
         of_mixture = values["trace/in_use"], values["gradient_norm2"]
-        return {"trace/in_use": salaun2024.trace_of_fixed_counts(*of_mixture, counts, means2)}
+        own = {"trace/in_use": salaun2024.trace_of_fixed_counts(*of_mixture, counts, means2)}
+        return own if len(rows) == len(examples) else own | {"trace/in_use/standard_error": math.nan}  # not known
     found = yield from _simulated(loss, model, examples, method, step)
     if len(rows) < len(examples):
         return {"trace/in_use": found.trace, "trace/in_use/standard_error": math.nan}

@@ -132,10 +132,8 @@ class Runs:
 
     @property
     def papers(self) -> tuple[str, ...]:
-        """Whose claims these runs are about: the first paper's, the newest one's of those that followed, or both."""
-        found = {run.paper for run in self.runs} - {""}
-        chosen = sorted({FIRST_PAPER} & found) + sorted(found - {FIRST_PAPER})[-1:]
-        return tuple(chosen) or (FIRST_PAPER,)
+        """Whose claims these runs are about: of all whose methods are here, also where they are another's rivals."""
+        return tuple(sorted({run.paper for run in self.runs} - {""})) or (FIRST_PAPER,)
 
     @property
     def virtual(self) -> bool:

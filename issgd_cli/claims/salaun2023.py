@@ -68,15 +68,21 @@ def finding_d4(runs: Runs, thresholds: Thresholds) -> Finding:
         gap = difference(pruned, plain, _error_at_equal_epochs, names)
         steps = difference(pruned, plain, _share_of_steps, names)
         beyond = difference(pruned, playing(runs, setting, "random pruning"), _final_error_gap, (names[0], "random"))
+        seconds = difference(pruned, plain, _share_of_seconds, names)
         kept = per_seed(pruned, _finally_kept)
         values[setting] = {
-            "error": gap.plain(), "steps": steps.plain(), "random": beyond.plain(), "kept": kept.plain()
-        }  # fmt: skip
+            "error": gap.plain(),
+            "steps": steps.plain(),
+            "seconds": seconds.plain(),
+            "random": beyond.plain(),
+            "kept": kept.plain(),
+        }
         where = f"{named(setting)}: test error with pruning less that "
         text = f"{where}without, relative: {gap.text(of=thresholds.nearly)}; examples left {kept.text(of=None)}."
         brief = f"{where}without, relative: {gap.told('+.1%')}."
         parts.append(gap.part(text, brief, of=thresholds.nearly, claimed=-1, test=thresholds.test))
-        text = f"{named(setting)}: steps for the same epochs, of those without pruning: {steps.text(of=1.0)}."
+        text = f"{named(setting)}: steps for the same epochs, of those without pruning, which is also the mean part of "
+        text += f"the examples that an epoch has: {steps.text(of=1.0)}; seconds {seconds.told('.0%')}."
         brief = f"{named(setting)}: pruning takes {steps.told('.0%')} of the steps for the same epochs."
         parts.append(steps.part(text, brief, of=1 - thresholds.visible, claimed=-1, test=thresholds.test))
         text, brief = f"{where}with random pruning: {beyond.text()}.", f"{where}with random pruning: {beyond.told()}."
@@ -92,15 +98,21 @@ def finding_d5(runs: Runs, thresholds: Thresholds) -> Finding:
         for method in runs.methods:
             group = runs.of(setting, method)
             found = per_seed(group, _median_correlation)
+            first, last = (per_seed(group, partial(_correlation_at, place=place)) for place in (0, -1))
             if not len(found):
                 continue
             roots = {of: per_seed(group, partial(_root_ratio, of=of)) for of in ("uniform", "ideal")}
             values[f"{setting} {method}".strip()] = {
-                "correlation": found.plain(), **{f"root_of_{name}": root.plain() for name, root in roots.items()}
-            }  # fmt: skip
+                "correlation": found.plain(),
+                "first": first.plain(),
+                "last": last.plain(),
+                **{f"root_of_{name}": root.plain() for name, root in roots.items()},
+            }
             where = f"{named(setting)}, {method}: rank correlation"
             told = ", ".join(f"{root.told('.2f')} of {name}'s" for name, root in roots.items())
-            text = f"{where} {found.text(of=thresholds.alike)}; sqrt Tr of draws by the output layer's norms: {told}."
+            over = f"{first.told('.2f')} at the first audit, {last.told('.2f')} at the last"
+            text = f"{where} {found.text(of=thresholds.alike)}, {over}; "
+            text += f"sqrt Tr of draws by the output layer's norms: {told}."
             brief = f"{where} {found.told('.2f')}."
             parts.append(found.part_at_least(text, brief, of=thresholds.alike, test=thresholds.test))
     return Finding(D5, parts, values, "" if parts else "No audits of the rank correlation.")
@@ -129,13 +141,15 @@ def finding_d6(runs: Runs, thresholds: Thresholds) -> Finding:
 
 
 def _steps_of(pruned: Run, plain: Run) -> float | None:
-    """At which step a run has made as many epochs as another makes in all; its last if it never has."""
-    kept, ends = pruned.series("proposal/kept_fraction"), [_last_step(run) for run in (pruned, plain)]
-    if not len(kept.values) or min(ends) <= 0:
+    """At which step a run has made as many epochs as another, without pruning, makes in all; its last if it never has.
+
+    Between audits as if all minibatches were the same share of an epoch.
+    """
+    made, examples = pruned.series("audit/epochs"), (plain.manifest.get("dataset") or {}).get("train")
+    if not len(made.values) or not examples or _last_step(plain) <= 0:
         return None
-    edges = np.append(np.append(0.0, kept.positions[1:]), ends[0])
-    epochs = np.append(0.0, np.cumsum(np.diff(edges) / kept.values))  # each times N / B
-    return float(np.interp(ends[1], epochs, edges))
+    wanted = _last_step(plain) * plain.config.master.minibatch_size / examples
+    return float(np.interp(wanted, made.values, made.positions))
 
 
 def _finally_kept(run: Run) -> float | None:
@@ -145,6 +159,15 @@ def _finally_kept(run: Run) -> float | None:
 
 def _last_step(run: Run) -> float:
     return float(run.trace["step"].max()) if len(run.trace) else 0.0
+
+
+def _share_of_seconds(pruned: Run, plain: Run) -> float | None:
+    """Likewise; of two runs that may have had other company."""
+    steps, reached = _steps_of(pruned, plain), pruned.series("audit/loss/train").positions
+    own, others = (run.series("audit/loss/train", "seconds").positions for run in (pruned, plain))
+    if steps is None or len(reached) != len(own) or not len(others) or others[-1] <= 0:
+        return None
+    return float(np.interp(steps, reached, own) / others[-1])
 
 
 def _share_of_steps(pruned: Run, plain: Run) -> float | None:
@@ -168,6 +191,11 @@ def _final_error_gap(left: Run, right: Run) -> float | None:
 def _median_correlation(run: Run) -> float | None:
     found = run.series("audit/rank_correlation").values
     return float(np.median(found)) if len(found) else None
+
+
+def _correlation_at(run: Run, place: int) -> float | None:
+    found = run.series("audit/rank_correlation").values
+    return float(found[place]) if len(found) else None
 
 
 def _root_ratio(run: Run, of: str) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.quantiles import BINS, Axis
 from issgd_cli.claims.settings import setting_title
 from issgd_cli.figures import style
@@ -19,7 +19,10 @@ from issgd_cli.runs.traces import IN_EXAMPLES
 TITLE = "Methods side by side: losses, errors and the variance of what is drawn from"
 AXES: tuple[Axis, ...] = ("steps", "examples", "seconds")
 ROW_COUNT = 3
-LOGARITHMIC_FROM = 30.0  # a loss's fall, or how many times as long one method's curve is as another's
+FALLS_FAR = 5.0  # or a fall that is drawn logarithmically
+MUCH_FURTHER = 30.0  # how many times as long one method's curve is as another's
+# Whose minibatches audits describe by weights, or by the method's own formula: no look, programme or epoch is in these.
+DESCRIBED = ("issgd", "sgd", "online", "pruning", "second-moment", "mis", "omis")
 
 
 def load(runs: Runs, axis: Axis = "steps", source: Source = "audit", interval: bool = False) -> list[list[Panel]]:
@@ -49,11 +52,11 @@ def draw(axes: Sequence[Sequence[Axes]], panels: list[list[Panel]], axis: Axis =
     for places, row in zip(axes, panels, strict=True):
         values = np.concatenate([curve.bands.median for panel in row for curve in panel.curves] or [np.empty(0)])
         values = values[np.isfinite(values)]
-        far = len(values) > 0 and values.min() > 0 and values.max() > LOGARITHMIC_FROM * values.min()
+        far = len(values) > 0 and values.min() > 0 and values.max() > FALLS_FAR * values.min()
         for number, (place, panel) in enumerate(zip(places, row, strict=True)):
             draw_panel(place, panel, AXES[number % len(AXES)])
             ends = [float(line.get_xdata()[-1]) for line in place.lines if len(line.get_xdata()) > 1]  # type: ignore[index,arg-type]
-            if ends and 0 < LOGARITHMIC_FROM * min(ends) < max(ends):
+            if ends and 0 < MUCH_FURTHER * min(ends) < max(ends):
                 place.set_xscale("symlog", linthresh=min(ends) / 10)
             else:
                 place.locator_params(axis="x", nbins=6)  # numbers of examples are long
@@ -76,7 +79,12 @@ def notes(runs: Runs, source: Source, interval: bool) -> list[str]:
             "Work: examples trained on and, where a method draws by workers' scores, those that they score; a look at "
             "an example before it is drawn is its forward pass, and counts as a third."
         )
-    return [*runs_note(runs, source, interval), work]
+    told = [*runs_note(runs, source, interval), work]
+    if not all(map(_is_described, runs.runs)):
+        told.append("Sqrt Tr is shown of those methods alone whose minibatches it describes.")
+    if any(run.config.proposal.method == "omis" for run in runs.runs):
+        told.append("OMIS with beta > 0 averages over minibatches: its Tr is to be compared with that of momentum.")
+    return told
 
 
 def _rows(runs: Runs) -> list[tuple[str, str]]:
@@ -88,10 +96,20 @@ def _rows(runs: Runs) -> list[tuple[str, str]]:
 
 def _curves(runs: Runs, setting: str, quantity: str, axis: Axis, source: Source, interval: bool) -> Iterator[Curve]:
     """One a method; of traces their square roots, and the ideal's along the method whose proposal is shown."""
-    for curve in method_curves(runs, setting, quantity, axis, source, interval):
-        yield curve if quantity != "trace/in_use" else Curve(curve.label, rooted(curve.bands), curve.line)
-    if quantity == "trace/in_use":
+    curves, names = method_curves(runs, setting, quantity, axis, source, interval), style.looks(runs)
+    if quantity != "trace/in_use":
+        yield from curves
+    else:
+        described = {names[run.method].name for run in runs.runs if _is_described(run)}
+        for curve in curves:
+            if curve.label in described:
+                yield Curve(curve.label, rooted(curve.bands), curve.line)
         ideal = sampled_bands(runs.of(setting, runs.importance), f"{PREFIX[source]}trace/ideal", axis, BINS, False)
         if ideal:
             line = {"color": "#999999", "linestyle": "-"}
-            yield Curve("ideal", rooted(ideal), line, width=1.2, quartiles=False)
+            label = f"ideal, where {names[runs.importance].name} is"
+            yield Curve(label, rooted(ideal), line, width=1.2, quartiles=False)
+
+
+def _is_described(run: Run) -> bool:
+    return run.config.proposal.method in DESCRIBED

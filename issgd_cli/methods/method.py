@@ -169,6 +169,10 @@ class Method(ABC):
         if self.blocks is not None:
             self.blocks.taken(step)
 
+    def epochs(self, step: int) -> float | None:
+        """How many of its epochs it has made before this step; None: of such as are N draws."""
+        return None
+
     def settle(self, version: int, seconds: float) -> None:  # noqa: B027
         """Told at each publication of which version the minibatches since the last one were; nobody asks meanwhile."""
 

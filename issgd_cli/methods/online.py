@@ -37,7 +37,8 @@ class Online(SelfTaught):
     An epoch is N draws; one that ends within a minibatch ends with it. Ours: no q falls below a floor, so that every
     example can always be drawn.
 
-    Bias: given the parameters and q, the expected gradient is the mean of all N; in the first epoch as of `reshuffled`.
+    Bias: given the parameters and q, with systematic draws as the block began, the expected gradient is the mean of all
+    N; in the first epoch as of `reshuffled`.
 
     Source: Salaun et al. 2023, algorithm 1.
     """

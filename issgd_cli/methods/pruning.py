@@ -33,7 +33,8 @@ class Pruning(online.Online):
     An epoch is as many draws as there are examples left, so that it gets shorter. By `importance` those leave that the
     law says (see `reduction`); by `random` as many, whichever; by `none` nobody, as `online`.
 
-    Bias: given the parameters, q and who is left, the expected gradient is the mean of those that are left.
+    Bias: given the parameters, q and who is left, the expected gradient is the mean of those that are left; with
+    systematic draws, as the block began.
 
     Source: Salaun et al. 2023, on pruning; the law is ours.
     """
@@ -43,6 +44,7 @@ class Pruning(online.Online):
     def __init__(self, config: Config, examples: int, device: torch.device) -> None:
         super().__init__(config, examples, device)
         self.began = 0  # the step of this epoch's beginning
+        self.made = 0  # epochs before it
 
     def own_settings(self) -> Settings:
         return self.config.own(Settings)
@@ -52,8 +54,11 @@ class Pruning(online.Online):
 
     def end(self, step: int, epochs: int) -> None:
         self.prune(step)
-        self.began = step + 1
+        self.began, self.made = step + 1, self.made + 1
         super().end(step, epochs)
+
+    def epochs(self, step: int) -> float:
+        return self.made + (step - self.began) * self.config.master.minibatch_size / self.drawable
 
     def prune(self, step: int) -> None:
         """Sees off those who leave at the end of an epoch, after this step."""
@@ -75,12 +80,12 @@ class Pruning(online.Online):
         return replace(found, values={**found.values, "proposal/kept_fraction": self.told.support / self.examples})
 
     def learned(self) -> dict[str, NDArray[Any]]:
-        return {**super().learned(), "began": np.array(self.began)}
+        return {**super().learned(), "began": np.array(self.began), "made": np.array(self.made)}
 
     def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:
         super().recall(learned)
-        self.began = int(learned["began"])
-        if self.began < 0:
+        self.began, self.made = int(learned["began"]), int(learned["made"])
+        if self.began < 0 or self.made < 0:
             raise ValueError("its epoch began before the first step")
         if self.is_filled:
             self.drawable = int(np.count_nonzero(learned["importances"]))

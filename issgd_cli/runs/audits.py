@@ -25,6 +25,7 @@ class Audit:
             shape (N,).
         smoothing: The constant in use.
         passes: The run's until then (scores/cost.py); None where it is not known to the step.
+        epochs: That the method has made; None where they are N draws each.
         learned: What a method that draws by more than these weights has learned, by name; finite. Empty of all others.
     """
 
@@ -35,6 +36,7 @@ class Audit:
     previous: Float32s
     smoothing: float
     passes: float | None = None
+    epochs: float | None = None
     learned: Arrays = field(default_factory=dict)
 
 
@@ -47,7 +49,7 @@ def save_audit(directory: Path, audit: Audit) -> None:
 
 
 def load_audit(path: Path) -> Audit:
-    """Reads an audit point; an older one knows no previous norms, and no passes.
+    """Reads an audit point; an older one knows no previous norms, passes or epochs.
 
     Raises:
         DamagedError: It is not as it was saved.
@@ -72,6 +74,7 @@ def load_audit(path: Path) -> Audit:
             previous=previous,
             smoothing=number(arrays, "smoothing", finite=False),
             passes=number(arrays, "passes") if "passes" in arrays else None,
+            epochs=number(arrays, "epochs") if "epochs" in arrays else None,
             learned={name.removeprefix(LEARNED): numbers(arrays, name) for name in arrays if name.startswith(LEARNED)},
         )
     except (KeyError, ValueError, TypeError) as error:

@@ -11,6 +11,7 @@ from issgd_cli.clusters.cluster import ActorError, Interrupted, Snapshot
 from issgd_cli.config.config import Config
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import ConfigError
+from issgd_cli.methods.pruning import Pruning
 from issgd_cli.problem import Problem
 from issgd_cli.registries import METHODS
 from issgd_cli.runs import traces
@@ -99,6 +100,30 @@ def test_a_run_ends_with_its_audits_and_goes_on_to_the_same_bits_when_it_was_sto
     for name in theirs:
         np.testing.assert_array_equal(ours[name], theirs[name])
     assert audited(broken) == audited(whole)
+
+
+def test_audits_tell_of_pruned_epochs_however_seldom_anything_is_published(
+    configured: Configured, data: Prepared, new_folder: NewFolder
+) -> None:
+    folder, sizes = new_folder("pruned"), [data.sizes["train"]]
+    config = configured(*BASE, "proposal.method=pruning", "master.publish_every_steps=40", "pruning.reduction=0.1")
+    with pytest.MonkeyPatch.context() as patch:
+        prune = Pruning.prune
+
+        def watched(self: Pruning, step: int) -> None:
+            prune(self, step)
+            sizes.append(self.drawable)
+            ends.append(step + 1)
+
+        ends = [0]
+        patch.setattr(Pruning, "prune", watched)
+        run(config, data, folder)
+    assert len(ends) > 6
+    told = {step: value for (step, name), value in audited(folder).items() if name == "audit/epochs"}
+    for step, value in told.items():
+        before = sum(end <= step for end in ends) - 1  # epochs that are over
+        assert value == pytest.approx(before + (step - ends[before]) * 20 / sizes[before])
+    assert told[40] > 40 * 20 / sizes[0] + 1  # they get shorter
 
 
 def test_a_run_may_end_by_its_seconds(configured: Configured, data: Prepared, new_folder: NewFolder) -> None:

@@ -432,9 +432,9 @@ RUNS = {
         "cifar100-online-2251c66c cifar100-sgd-3ad41141 cifar100-reshuffled-0c4c6ee9 cifar100-dlis-3f086e1a "
         "cifar100-low-7011804d cifar100-infobatch-835409ba cifar10-vit-online-f4e1619e "
         "cifar10-vit-sgd-a2ed246c cifar10-vit-reshuffled-edc7442d cifar10-vit-dlis-56d2dce3 "
-        "cifar10-vit-low-28901ac5 cifar10-vit-infobatch-12922ac0 flowers-102-online-2dfa149b "
-        "flowers-102-sgd-fd8027b4 flowers-102-reshuffled-51dc4af4 flowers-102-dlis-74040cc3 "
-        "flowers-102-low-2d2b3283 flowers-102-infobatch-631b81a1 modelnet40-online-ab8e5d8d "
+        "cifar10-vit-low-28901ac5 cifar10-vit-infobatch-12922ac0 flowers-102-online-b5b6aa57 "
+        "flowers-102-sgd-4796f72b flowers-102-reshuffled-5936c97e flowers-102-dlis-04b06562 "
+        "flowers-102-low-a1185ac1 flowers-102-infobatch-c6e7d3f8 modelnet40-online-ab8e5d8d "
         "modelnet40-sgd-b8bb66f0 modelnet40-reshuffled-4dfb390a modelnet40-dlis-1dde5460 "
         "modelnet40-low-085a695e modelnet40-infobatch-8cb237ef"
     ),
@@ -493,7 +493,7 @@ RUNS = {
     ),
     "salaun-sensitivity.toml": (
         "sgd-ed6a1c2d online-7761ccc5 epsilon-small-d8ea87b0 epsilon-large-1de902f8 pruning-95d29199 "
-        "pruning-less-b093dc77 pruning-more-b619e1f2 omis-52e9fa52 ridge-small-360c9c28 "
+        "pruning-less-b093dc77 pruning-keep-9160acdf pruning-more-b619e1f2 omis-52e9fa52 ridge-small-360c9c28 "
         "ridge-large-f2c48811 omis-forgetful-185eae27 mis-f7fadb56 plain-omis-3bf8f4b0 plain-mis-3d42f87b "
         "momentum-mis-64aa5963"
     ),

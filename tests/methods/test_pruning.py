@@ -48,8 +48,20 @@ def test_the_least_important_leave_at_an_epochs_end_and_epochs_get_shorter(confi
     assert one.drawable == 4
     steps(one, 3, 2)  # four
     np.testing.assert_allclose(one.weights_in_use(), np.where(IMPORTANCES > 0.05, IMPORTANCES + 0.2, 0))
-    assert one.began == 5
+    assert (one.began, one.made) == (5, 2)
     assert not {2, 4} & set(torch.cat([one.draw(step, 50).indices for step in range(20)]).tolist())
+
+
+def test_it_counts_its_epochs_which_get_shorter(configured: Configured) -> None:
+    one = filled(method(configured, "pruning.reduction=0.05", "pruning.epsilon=0.1"), IMPORTANCES)
+    made = [one.epochs(0)]
+    for step in range(6):
+        steps(one, step, 1)
+        made.append(one.epochs(step + 1))
+    np.testing.assert_allclose(made, [0, 1 / 3, 2 / 3, 1, 1.5, 2, 2.5])  # of six draws, then of four
+    again = method(configured, "pruning.reduction=0.05", "pruning.epsilon=0.1")
+    again.recall(one.learned())
+    assert again.epochs(6) == 2.5
 
 
 def test_given_who_is_left_the_expected_gradient_is_their_mean(

@@ -42,6 +42,13 @@ def test_what_a_method_has_learned_is_read_as_it_was_saved_and_must_be_finite(tm
         load_audit(path)
 
 
+def test_what_only_some_methods_tell_is_read_as_it_was_saved_or_none(tmp_path: Path) -> None:
+    for passes, epochs in ((None, None), (120.5, None), (7.0, 2.25)):
+        save_audit(tmp_path, replace(audit(), passes=passes, epochs=epochs))
+        again = load_audit(tmp_path / "step-00000123.npz")
+        assert (again.passes, again.epochs) == (passes, epochs)
+
+
 def test_audit_points_sort_by_step(tmp_path: Path) -> None:
     for step in (1000, 20, 3):
         save_audit(tmp_path, replace(audit(), step=step))
