@@ -116,7 +116,7 @@ class Saving:
             previous=method.in_use.previous,
             smoothing=method.in_use.smoothing,
             passes=None if self.is_shared else passes,
-            epochs=method.epochs(learner.step),
+            epochs=method.epochs,
             learned=method.learned() if isinstance(method, Multiple) else {},
         )
         save_audit(self.folder.audits, point)

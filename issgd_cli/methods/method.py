@@ -106,6 +106,7 @@ class Method(ABC):
         proposal: Its distribution.
         blocks: Minibatches that are drawn many at once, if `proposal.draws` has it so.
         examples: N.
+        epochs: How many of its own it has made; None: an epoch is N draws.
         remembers: How many gradients it keeps from step to step; 0: none, as most.
         remembered: These, T numbers each, float32, shape (remembers, T). The master makes room for them; checkpoints
             have them in a file of their own.
@@ -120,6 +121,7 @@ class Method(ABC):
         self.smoothing = smoothing(config.proposal.smoothing)
         self.reads_pairs = config.proposal.smoothing in ("variance-optimal", "second-moment")
         self.in_use: Refreshed | None = None
+        self.epochs: float | None = None
         self.proposal = Proposal.uniform(examples).on(device)
         self.remembered = torch.zeros((0, 0), device=device)
         self.blocks = None if config.proposal.draws == "independent" else Blocks(config, examples, device)
@@ -168,10 +170,6 @@ class Method(ABC):
         """Takes in what the minibatch of a step has given, norms where it needs them, shape (B,). Most don't care."""
         if self.blocks is not None:
             self.blocks.taken(step)
-
-    def epochs(self, step: int) -> float | None:
-        """How many of its epochs it has made before this step; None: of such as are N draws."""
-        return None
 
     def settle(self, version: int, seconds: float) -> None:  # noqa: B027
         """Told at each publication of which version the minibatches since the last one were; nobody asks meanwhile."""

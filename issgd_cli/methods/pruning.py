@@ -7,12 +7,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from issgd_cli.config.config import Config
 from issgd_cli.config.values import Fraction
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.methods import online
-from issgd_cli.methods.method import Refreshed
+from issgd_cli.methods.method import Drawn, Refreshed, Seen
 from issgd_cli.methods.table import Table
 from issgd_cli.randomness import generator
 
@@ -44,10 +45,14 @@ class Pruning(online.Online):
     def __init__(self, config: Config, examples: int, device: torch.device) -> None:
         super().__init__(config, examples, device)
         self.began = 0  # the step of this epoch's beginning
-        self.made = 0  # epochs before it
+        self.made, self.epochs = 0, 0.0  # epochs before it, and with what of it is over
 
     def own_settings(self) -> Settings:
         return self.config.own(Settings)
+
+    def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
+        super().learn(step, drawn, seen, squared_norms)
+        self.epochs = self.made + (step + 1 - self.began) * self.config.master.minibatch_size / self.drawable
 
     def ended(self, step: int) -> int:
         return int((step + 1 - self.began) * self.config.master.minibatch_size >= self.drawable)
@@ -56,9 +61,6 @@ class Pruning(online.Online):
         self.prune(step)
         self.began, self.made = step + 1, self.made + 1
         super().end(step, epochs)
-
-    def epochs(self, step: int) -> float:
-        return self.made + (step - self.began) * self.config.master.minibatch_size / self.drawable
 
     def prune(self, step: int) -> None:
         """Sees off those who leave at the end of an epoch, after this step."""
@@ -80,12 +82,13 @@ class Pruning(online.Online):
         return replace(found, values={**found.values, "proposal/kept_fraction": self.told.support / self.examples})
 
     def learned(self) -> dict[str, NDArray[Any]]:
-        return {**super().learned(), "began": np.array(self.began), "made": np.array(self.made)}
+        told = {"began": np.array(self.began), "made": np.array(self.made), "epochs": np.array(self.epochs)}
+        return {**super().learned(), **told}
 
     def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:
         super().recall(learned)
-        self.began, self.made = int(learned["began"]), int(learned["made"])
-        if self.began < 0 or self.made < 0:
+        self.began, self.made, self.epochs = int(learned["began"]), int(learned["made"]), float(learned["epochs"])
+        if min(self.began, self.made, self.epochs) < 0:
             raise ValueError("its epoch began before the first step")
         if self.is_filled:
             self.drawable = int(np.count_nonzero(learned["importances"]))
