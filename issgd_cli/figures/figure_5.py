@@ -20,6 +20,7 @@ TITLE = "Methods side by side: losses, errors and the variance of what is drawn 
 AXES: tuple[Axis, ...] = ("steps", "examples", "seconds")
 ROW_COUNT = 3
 FALLS_FAR = 5.0  # or a fall that is drawn logarithmically
+FAR_ABOVE = 3.0  # that a beginning is left out
 MUCH_FURTHER = 30.0  # how many times as long one method's curve is as another's
 # Whose minibatches audits describe by weights, or by the method's own formula: no look, programme or epoch is in these.
 DESCRIBED = ("issgd", "sgd", "online", "pruning", "second-moment", "mis", "omis")
@@ -62,9 +63,17 @@ def draw(axes: Sequence[Sequence[Axes]], panels: list[list[Panel]], axis: Axis =
                 place.locator_params(axis="x", nbins=6)  # numbers of examples are long
             if far:
                 place.set_yscale("log")
+                place.set_ylim(top=_top(row))
             elif panel.curves:
                 place.set_ylim(bottom=min(0.0, place.get_ylim()[0]))
     style.legend_above(axes[0][0])
+
+
+def _top(row: Sequence[Panel]) -> float | None:
+    """Of a logarithmic axis: where all begin far above whatever comes then, what comes then; None: everything."""
+    medians = [curve.bands.median[np.isfinite(curve.bands.median)] for panel in row for curve in panel.curves]
+    first, then = (np.concatenate([median[part] for median in medians]) for part in (slice(1), slice(1, None)))
+    return 1.5 * float(then.max()) if len(then) and first.min() > FAR_ABOVE * then.max() else None
 
 
 def notes(runs: Runs, source: Source, interval: bool) -> list[str]:
@@ -80,6 +89,7 @@ def notes(runs: Runs, source: Source, interval: bool) -> list[str]:
             "an example before it is drawn is its forward pass, and counts as a third."
         )
     told = [*runs_note(runs, source, interval), work]
+    told.append("Where a logarithmic axis ends below it, all begin far above.")
     if not all(map(_is_described, runs.runs)):
         told.append("Sqrt Tr is shown of those methods alone whose minibatches it describes.")
     if any(run.config.proposal.method == "omis" for run in runs.runs):

@@ -31,10 +31,16 @@ def test_variance_is_shown_of_what_audits_describe_and_the_ideal_says_along_whic
 
 
 def test_what_falls_far_is_drawn_logarithmically() -> None:
-    """An error from 0.9 to 0.06 would else be a flat line, whatever the method."""
+    """An error from 0.9 to 0.06 would else be a flat line, whatever the method; more so if it falls at once."""
     for fall, scale in ((3.0, "linear"), (15.0, "log")):
         runs = runs_of([run_of("online", seed, curves(0.9, fall)) for seed in range(SEEDS)])
         panels = figure_5.load(runs)
         axes = Figure().subplots(len(panels), len(panels[0]), squeeze=False)
         figure_5.draw(axes.tolist(), panels)
         assert axes[0][0].get_yscale() == scale
+        assert axes[0][0].get_ylim()[1] > 0.9
+    at_once = {"audit/loss/train": [0.9, 0.1, 0.08, 0.07, 0.06]}
+    panels = figure_5.load(runs_of([run_of("online", seed, at_once) for seed in range(SEEDS)]))
+    axes = Figure().subplots(len(panels), len(panels[0]), squeeze=False)
+    figure_5.draw(axes.tolist(), panels)
+    assert 0.1 < axes[0][0].get_ylim()[1] < 0.3

@@ -58,7 +58,9 @@ def test_it_counts_its_epochs_which_get_shorter(configured: Configured) -> None:
     for step in range(6):
         steps(one, step, 1)
         made.append(one.epochs)
-    np.testing.assert_allclose(np.array(made, np.float64), [0, 1 / 3, 2 / 3, 1, 1.5, 2, 2.5])  # of six draws, then of four
+    np.testing.assert_allclose(
+        np.array(made, np.float64), [0, 1 / 3, 2 / 3, 1, 1.5, 2, 2.5]
+    )  # of six draws, then of four
     again = method(configured, "pruning.reduction=0.05", "pruning.epsilon=0.1")
     again.recall(one.learned())
     assert again.epochs == 2.5
