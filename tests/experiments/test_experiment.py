@@ -556,6 +556,7 @@ def test_a_run_of_quick_before_it_was_simulated_keeps_its_name() -> None:
         "quick",
         "salaun-2023-quick",
         "salaun-2024-quick",
+        "salaun-networks",
         "salaun-sensitivity",
         "size",
         "staleness",
