@@ -21,6 +21,7 @@ class Settings(online.Settings):
     """The configuration's [mis]: as [online], and these."""
 
     proposals: Positive = 3  # J
+    counts: tuple[Positive, ...] = ()  # n_j, which make the minibatch; none: as even as can be
     # What J proposals are for, where there are more outputs than these: each for a share of all, as even as can be; or
     # for the first J alone. All is ours: who has a gradient by the others only would have next to no chance.
     outputs: Literal["all", "first"] = "all"
@@ -30,7 +31,8 @@ class Multiple(online.Online):
     """Examples drawn by J proposals, p_j in proportion to q_j, what is known of |dL/dm_j| of output j.
 
     1. The first epoch is reshuffled SGD, which fills all q_j.
-    2. Then n_j examples of a minibatch are drawn by p_j = q_j / sum q_j, with replacement; n_j differ by one at most.
+    2. Then n_j examples of a minibatch are drawn by p_j = q_j / sum q_j, with replacement; n_j differ by one at most,
+       or are `counts`.
     3. All of them have factors M / (N S), S(i) = sum_k n_k p_k(i), whoever has drawn them: the balance heuristic.
     4. q_j move and rise as in `online`, for every j of each example that was drawn.
 
@@ -46,13 +48,18 @@ class Multiple(online.Online):
     settings: Settings
 
     def __init__(self, config: Config, examples: int, device: torch.device) -> None:
-        """Raises ConfigError where a minibatch is too small for a draw of each proposal."""
+        """Raises ConfigError where a minibatch is too small for a draw of each proposal, or not of as many as asked."""
         super().__init__(config, examples, device)
         self.count, size = self.settings.proposals, config.master.minibatch_size
         if self.count > size:
             raise ConfigError(
                 f"{config.proposal.method}.proposals = {self.count} is more than master.minibatch_size = {size}, of "
                 "which each draws one at least. Lower the one or raise the other."
+            )
+        if self.settings.counts and (len(self.settings.counts), sum(self.settings.counts)) != (self.count, size):
+            raise ConfigError(
+                f"{config.proposal.method}.counts = {list(self.settings.counts)} must be {self.count} numbers, one for "
+                f"each proposal, that make a minibatch of {size}; they make {sum(self.settings.counts)}."
             )
         self.importances = Importances(torch.zeros((self.count, examples), dtype=torch.float64, device=device))
 
@@ -63,14 +70,18 @@ class Multiple(online.Online):
         if not self.is_filled:
             return self.first_epoch.draw(step, size)
         places = torch.from_numpy(generator(self.config.seed, "draws", step).random(size))
-        by_proposal = torch.split(places.to(self.device, non_blocking=True), salaun2024.counts(size, self.count))
+        by_proposal = torch.split(places.to(self.device, non_blocking=True), self.by_proposal(size))
         indices = torch.cat([self.importances.draw(own, number)[0] for number, own in enumerate(by_proposal)])
         mixture = salaun2024.mixture(self.importances.chances(indices), self.counts(size))
         return Drawn(indices, (size * salaun2024.balance_factors(mixture, self.examples)).float())
 
+    def by_proposal(self, size: int) -> list[int]:
+        """n_j of a minibatch."""
+        return list(self.settings.counts) or salaun2024.counts(size, self.count)
+
     def counts(self, size: int) -> Tensor:
-        """n_j of a minibatch, float64, shape (J,)."""
-        return torch.tensor(salaun2024.counts(size, self.count), dtype=torch.float64, device=self.device)
+        """The same, float64, shape (J,)."""
+        return torch.tensor(self.by_proposal(size), dtype=torch.float64, device=self.device)
 
     def found(self, seen: Seen) -> Tensor:
         """|dL/dm_j|, of several outputs the norm, float64, shape (J, B).

@@ -65,7 +65,7 @@ class Optimal(multiple.Multiple):
             self._shares = None
             return super().weigh(drawn, seen)
         chances = self.importances.chances(drawn.indices).cpu().numpy()  # (J, B)
-        n = np.array(salaun2024.counts(len(drawn.indices), self.count), np.float64)
+        n = np.array(self.by_proposal(len(drawn.indices)), np.float64)
         mixture = salaun2024.mixture(chances, n)
         self._shares = shares = salaun2024.shares(chances, mixture)
         if self.remembers:
@@ -78,7 +78,7 @@ class Optimal(multiple.Multiple):
     def combine(self, gradients: Gradient) -> Gradient:
         if self._shares is None or not self.remembers:
             return super().combine(gradients)
-        n = np.array(salaun2024.counts(self._shares.shape[1], self.count), np.float64)
+        n = np.array(self.by_proposal(self._shares.shape[1]), np.float64)
         unit, ridge = 1 / (self.count * n), self.settings.ridge  # b is kept times J n_j
         direction = torch.zeros_like(self.remembered[0])  # (T,)
         parts = _parts(direction, [part.shape[1:] for part in gradients])

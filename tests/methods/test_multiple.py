@@ -19,6 +19,7 @@ from issgd_cli.losses.squared import squared
 from issgd_cli.methods.method import Drawn, Seen
 from issgd_cli.methods.multiple import Multiple
 from issgd_cli.methods.online import Online
+from issgd_cli.methods.optimal import Optimal
 from issgd_cli.methods.proposal import FLOOR
 from issgd_cli.methods.reshuffled import Reshuffled
 from issgd_cli.problem import Problem
@@ -52,13 +53,14 @@ def learn(one: Multiple, step: int, indices: list[int], outputs: Any) -> Float64
     return np.asarray(seen.output_gradients().abs().T, np.float64)
 
 
+@pytest.mark.parametrize(("counts", "by"), [("[]", [0, 0, 1]), ("[1, 2]", [0, 1, 1])])
 def test_given_the_tables_the_expected_gradient_is_the_mean_of_all(
-    configured: Configured, monkeypatch: pytest.MonkeyPatch
+    configured: Configured, monkeypatch: pytest.MonkeyPatch, counts: str, by: list[int]
 ) -> None:
-    """Listed: two draws by the first proposal and one by the second, each of which next to never draws somebody."""
-    one = filled(method(configured))
+    """Listed: two draws by one proposal and one by the other, each of which next to never draws somebody."""
+    one = filled(method(configured, f"mis.counts={counts}"))
     chances = IMPORTANCES / IMPORTANCES.sum(1, keepdims=True)
-    middles, by = chances.cumsum(1) - chances / 2, [0, 0, 1]
+    middles = chances.cumsum(1) - chances / 2
     total, chance_of_all = np.zeros(3), 0.0
     for minibatch in itertools.product(range(EXAMPLES), repeat=3):
         chosen = np.array(minibatch)
@@ -223,3 +225,14 @@ def test_more_proposals_than_a_minibatch_has_draws_are_refused(configured: Confi
 def test_settings_out_of_range_are_refused_by_their_name(configured: Configured, given: str) -> None:
     with pytest.raises(ConfigError, match=rf"mis\.{given.partition('=')[0]}"):
         configured("proposal.method=mis", f"mis.{given}")
+
+
+@pytest.mark.parametrize("counts", ["[1, 1]", "[3]", "[1, 1, 1]", "[2, 2]"])
+@pytest.mark.parametrize("name", ["mis", "omis"])
+def test_counts_that_do_not_make_the_minibatch_are_refused(configured: Configured, name: str, counts: str) -> None:
+    kind = Multiple if name == "mis" else Optimal
+    settings = f"proposal.method={name}", f"{name}.proposals=2", f"{name}.counts={counts}", "master.minibatch_size=3"
+    with pytest.raises(
+        ConfigError, match=rf"(?<!\w){name}\.counts = .* must be 2 numbers.* a minibatch of 3; they make"
+    ):
+        kind(configured(*settings), EXAMPLES, CPU)

@@ -1,7 +1,7 @@
 """OMIS: algorithm 2 by hand; over all draws of a tiny problem biased as it is written, unbiased with the correction."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,10 @@ def method(configured: Configured, *settings: str, size: int = 3) -> Optimal:
     return one
 
 
-def minibatches() -> Iterator[tuple[list[int], float]]:
-    """All of two draws by the first proposal and one by the second, and their chances."""
+def minibatches(by: Sequence[int] = (0, 0, 1)) -> Iterator[tuple[list[int], float]]:
+    """All of two draws by the first proposal and one by the second, or by these, and their chances."""
     for minibatch in itertools.product(range(EXAMPLES), repeat=3):
-        yield list(minibatch), float(CHANCES[[0, 0, 1], list(minibatch)].prod())
+        yield list(minibatch), float(CHANCES[list(by), list(minibatch)].prod())
 
 
 def direction(one: Optimal, indices: list[int]) -> Float64s:
@@ -87,14 +87,15 @@ def test_with_a_matrix_of_the_same_draws_it_is_biased(configured: Configured) ->
     assert bias(configured, "omis.beta=0", "omis.ridge=1e9") < 1e-5
 
 
+@pytest.mark.parametrize(("counts", "by"), [("[]", (0, 0, 1)), ("[1, 2]", (0, 1, 1))])
 @pytest.mark.parametrize("beta", [0, 0.7])
 @pytest.mark.parametrize("before", [[], [[0, 1, 2]], [[3, 3, 3], [1, 0, 0]]])
 def test_corrected_it_is_unbiased_whatever_came_before(
-    configured: Configured, beta: float, before: list[list[int]]
+    configured: Configured, beta: float, before: list[list[int]], counts: str, by: tuple[int, ...]
 ) -> None:
     total = np.zeros(3)
-    for indices, chance in minibatches():
-        one = method(configured, "omis.correction=unbiased", f"omis.beta={beta}")
+    for indices, chance in minibatches(by):
+        one = method(configured, "omis.correction=unbiased", f"omis.beta={beta}", f"omis.counts={counts}")
         for earlier in before:
             direction(one, earlier)
         total += chance * direction(one, indices)
