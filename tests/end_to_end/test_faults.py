@@ -152,6 +152,7 @@ def test_a_server_that_dies_while_the_run_goes_back_is_started_again(issgd: Comm
         run.abandon()
 
 
+@pytest.mark.long
 def test_ctrl_c_is_heard_while_a_server_that_is_away_is_waited_for(issgd: CommandLine) -> None:
     run = run_of(issgd, "deaf", *LONG)
     run.start()

@@ -126,6 +126,7 @@ def test_several_runs_at_a_time_are_processes_that_end_and_go_on_together(
     assert content(one) == content(other)
 
 
+@pytest.mark.long
 def test_a_failed_run_in_a_process_of_its_own_is_told_and_tried_again(issgd: CommandLine) -> None:
     (issgd.place / "tiny.toml").write_text(TINY)
     command = ("reproduce", "tiny.toml", "--data-dir", issgd.data_dir, "--seeds", "0", "--only", "method=sgd")
