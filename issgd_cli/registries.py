@@ -24,6 +24,8 @@ class Part:
         defaults: Section -> key -> value of the configurations that name it.
         by_scores: Of a method: whether it draws by what workers score; where it doesn't they only measure.
         by_proposal: Of a method: whether all of a minibatch is drawn from one proposal, as `proposal.draws` says.
+        described: Of a method: whether the Tr in use of its audits is of its own minibatches, by weights or by its own
+            formula; no look, programme or epoch is in that.
         paper: Of a method: whose claims are about it (claims/papers.py); empty: nobody's, or a baseline of all.
     """
 
@@ -32,6 +34,7 @@ class Part:
     defaults: Defaults = field(default_factory=dict)
     by_scores: bool = False
     by_proposal: bool = False
+    described: bool = True
     paper: str = ""
 
     def load(self) -> Any:
@@ -77,9 +80,16 @@ METHODS = Registry(
     {
         "issgd": Part("issgd_cli.methods.issgd:ISSGD", by_scores=True, by_proposal=True, paper="alain-2015"),
         "sgd": Part("issgd_cli.methods.sgd:SGD", defaults=BASELINE),
-        "reshuffled": Part("issgd_cli.methods.reshuffled:Reshuffled", defaults=BASELINE),
+        "reshuffled": Part("issgd_cli.methods.reshuffled:Reshuffled", defaults=BASELINE, described=False),
         "online": Part("issgd_cli.methods.online:Online", True, BASELINE, by_proposal=True, paper="salaun-2023"),
-        "adaptive": Part("issgd_cli.methods.adaptive:Adaptive", True, BASELINE, by_proposal=True, paper="salaun-2023"),
+        "adaptive": Part(
+            "issgd_cli.methods.adaptive:Adaptive",
+            True,
+            BASELINE,
+            by_proposal=True,
+            described=False,
+            paper="salaun-2023",
+        ),
         "pruning": Part("issgd_cli.methods.pruning:Pruning", True, BASELINE, by_proposal=True, paper="salaun-2023"),
         "mis": Part("issgd_cli.methods.multiple:Multiple", True, BASELINE, paper="salaun-2024"),
         "omis": Part("issgd_cli.methods.optimal:Optimal", True, BASELINE, paper="salaun-2024"),
@@ -89,9 +99,9 @@ METHODS = Registry(
             {**BASELINE, "proposal": {"draws": "systematic"}},
             by_proposal=True,
         ),
-        "dlis": Part("issgd_cli.methods.dlis:DLIS", has_settings=True, defaults=BASELINE),
-        "low": Part("issgd_cli.methods.low:LOW", has_settings=True, defaults=BASELINE),
-        "infobatch": Part("issgd_cli.methods.infobatch:InfoBatch", has_settings=True, defaults=BASELINE),
+        "dlis": Part("issgd_cli.methods.dlis:DLIS", True, BASELINE, described=False),
+        "low": Part("issgd_cli.methods.low:LOW", True, BASELINE, described=False),
+        "infobatch": Part("issgd_cli.methods.infobatch:InfoBatch", True, BASELINE, described=False),
     },
 )
 NETWORKS = Registry(

@@ -14,6 +14,7 @@ from issgd_cli.claims.settings import setting_title
 from issgd_cli.figures import style
 from issgd_cli.figures.curves import PREFIX, Curve, Panel, Source, draw_panel, method_curves, runs_note, sampled_bands
 from issgd_cli.figures.figure_4 import rooted
+from issgd_cli.registries import METHODS
 from issgd_cli.runs.traces import IN_EXAMPLES
 
 TITLE = "Methods side by side: losses, errors and the variance of what is drawn from"
@@ -22,8 +23,6 @@ ROW_COUNT = 3
 FALLS_FAR = 5.0  # or a fall that is drawn logarithmically
 FAR_ABOVE = 3.0  # that a beginning is left out
 MUCH_FURTHER = 30.0  # how many times as long one method's curve is as another's
-# Whose minibatches audits describe by weights, or by the method's own formula: no look, programme or epoch is in these.
-DESCRIBED = ("issgd", "sgd", "online", "pruning", "second-moment", "mis", "omis")
 
 
 def load(runs: Runs, axis: Axis = "steps", source: Source = "audit", interval: bool = False) -> list[list[Panel]]:
@@ -122,4 +121,4 @@ def _curves(runs: Runs, setting: str, quantity: str, axis: Axis, source: Source,
 
 
 def _is_described(run: Run) -> bool:
-    return run.config.proposal.method in DESCRIBED
+    return METHODS.parts[run.config.proposal.method].described
