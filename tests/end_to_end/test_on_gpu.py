@@ -1,17 +1,14 @@
 """Runs on a GPU: every method, some networks, to the bit where that is promised, resumed, with real processes."""
 
 import json
-import signal
-from collections.abc import Callable
 
 import pytest
 import torch
 
 from issgd_cli.registries import METHODS
 from tests.end_to_end.conftest import CommandLine, comparable
-from tests.end_to_end.test_simulated import content
+from tests.end_to_end.test_simulated import Eventually, content, interrupted
 from tests.gpus import DEVICE, needed
-from tests.processes import PATIENCE
 
 pytestmark = [needed, pytest.mark.slow]
 
@@ -64,19 +61,12 @@ def test_real_processes_give_the_bits_of_the_simulated_cluster(issgd: CommandLin
     assert one.equals(other)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(
-    issgd: CommandLine, eventually: Callable[[Callable[[], object]], None]
-) -> None:
+def test_an_interrupted_run_goes_on_to_the_same_bytes(issgd: CommandLine, eventually: Eventually) -> None:
     often = (*SHORT, "--steps", "600", "--set", "master.checkpoint_every_seconds=0.5")
     whole = issgd.here(*issgd.train("whole", *often))
     assert whole.returncode == 0, whole.stderr
-    arguments = issgd.train("broken", *often)
-    process = issgd.start(*arguments)
-    eventually(lambda: list((issgd.place / "results/broken").glob("*/seed-000/checkpoint/checkpoint.npz")))
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130, err
-    resumed = issgd.here(*arguments, "--resume")
+    interrupted(issgd, eventually, "broken", *often)
+    resumed = issgd.here(*issgd.train("broken", *often), "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert content(issgd.run_of("broken")) == content(issgd.run_of("whole"))
 

@@ -75,18 +75,22 @@ def test_exact_mode_gives_the_same_bits_on_real_processes_and_on_a_virtual_clock
     assert "finished" in issgd.here("status").stdout
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(issgd: CommandLine, eventually: Eventually) -> None:
-    whole = issgd.here(*issgd.train("whole", *RELAXED))
-    assert whole.returncode == 0, whole.stderr
-    arguments = issgd.train("broken", *RELAXED)
-    process = issgd.start(*arguments)
-    eventually(lambda: list((issgd.place / "results/broken").glob("*/seed-000/checkpoint/checkpoint.npz")))
+def interrupted(issgd: CommandLine, eventually: Eventually, name: str, *arguments: str) -> str:
+    """Begins a run and interrupts it after its first checkpoint; what it says then."""
+    process = issgd.start(*issgd.train(name, *arguments))
+    eventually(lambda: list((issgd.place / f"results/{name}").glob("*/seed-000/checkpoint/checkpoint.npz")))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
-    assert "--resume" in err
+    return err
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(issgd: CommandLine, eventually: Eventually) -> None:
+    whole = issgd.here(*issgd.train("whole", *RELAXED))
+    assert whole.returncode == 0, whole.stderr
+    assert "--resume" in interrupted(issgd, eventually, "broken", *RELAXED)
     assert manifest(issgd.run_of("broken"))["state"] == "interrupted"
-    resumed = issgd.here(*arguments, "--resume")
+    resumed = issgd.here(*issgd.train("broken", *RELAXED), "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert content(issgd.run_of("broken")) == content(issgd.run_of("whole"))
 
