@@ -131,28 +131,34 @@ def measured(
     errors: dict[Split, Float64s] = {}
     squared_norms, output_norms = np.zeros(sizes["train"]), np.zeros(sizes["train"])
     gradients = torch.zeros((2, trained), dtype=torch.float64, device=device)
+
+    def keep(split: Split, at: slice | NDArray[np.int64], found: torch.Tensor, wrong: torch.Tensor | None) -> None:
+        losses[split][at] = found.double().cpu().numpy()
+        if wrong is not None:
+            errors.setdefault(split, np.zeros(sizes[split]))[at] = wrong.double().cpu().numpy()
+
     for split, size in sizes.items():
         for first in range(0, size, AUDIT_MINIBATCH):
             span = slice(first, min(first + AUDIT_MINIBATCH, size))
             yield Operation("audit", examples=span.stop - span.start)
             which = span if rows is None else rows[split][span]
             inputs, labels = examples[split][which]
-            parts = [np.arange(span.stop - span.start)]
-            if split == "train":
-                parts = [np.flatnonzero(~drawn[which]), np.flatnonzero(drawn[which])]
-            for number, part in enumerate(parts):
-                if len(part) == 0:
+            if split != "train":
+                with torch.no_grad():  # only losses and errors are wanted: no backward pass
+                    outputs = model(inputs)
+                    keep(split, span, loss(outputs, labels), loss.errors(outputs, labels))
+                continue
+            at = np.arange(span.start, span.stop)
+            for number, rows_of_part in enumerate((at[~drawn[which]], at[drawn[which]])):
+                if len(rows_of_part) == 0:
                     continue
-                places = torch.from_numpy(part).to(device)
-                scores = score(loss, model, inputs[places], labels[places], with_gradient=split == "train")
-                losses[split][span.start + part] = scores.losses.double().cpu().numpy()
-                if scores.errors is not None:
-                    of_split = errors.setdefault(split, np.zeros(size))
-                    of_split[span.start + part] = scores.errors.double().cpu().numpy()
+                places = torch.from_numpy(rows_of_part - span.start).to(device)
+                scores = score(loss, model, inputs[places], labels[places], with_gradient=True)
+                keep(split, rows_of_part, scores.losses, scores.errors)
                 if (gradient := scores.gradient) is not None:
-                    squared_norms[span.start + part] = scores.squared_norms.double().cpu().numpy()
+                    squared_norms[rows_of_part] = scores.squared_norms.double().cpu().numpy()
                     seen = Seen(scores.losses, scores.outputs, labels[places], loss)
-                    output_norms[span.start + part] = seen.importances().cpu().numpy()
+                    output_norms[rows_of_part] = seen.importances().cpu().numpy()
                     gradients[number] += gradient
     return Measured(losses, errors, squared_norms, output_norms, gradients)
 
