@@ -87,7 +87,7 @@ def score(
         )
     require_rows(inputs=inputs, targets=targets, **({} if factors is None else {"factors": factors}))
     plan = plan_of(loss, model, inputs, targets)
-    size, found = plan.slices(), []
+    size, found = plan.slices(inputs.device), []
     for first in range(0, max(1, len(inputs)), size):
         part = slice(first, first + size)
         own = None if factors is None else factors[part]

@@ -17,8 +17,10 @@ from issgd_cli.errors import LayerError
 from issgd_cli.scores.calls import Call, Copied, Pieces, Record, reached, with_part
 from issgd_cli.scores.rules import PIECES, objection
 
-# Of what forward passes save, at once: minibatches that need more are gone through in slices.
+# Of what forward passes save, at once: minibatches that need more are gone through in slices. A CUDA device has this
+# share of its memory for them, too: an H100 waits 36 ms for a slice of a ViT to be launched, however small.
 BUDGET = 2**30
+SHARE = 16
 
 Way = Literal["rule", "pieces", "copies", "fallback", "loop"]
 
@@ -60,6 +62,13 @@ class Unit:
         return module
 
 
+def budget(device: torch.device) -> int:
+    """Bytes that forward passes may save there at once: by the device alone, so that runs repeat to the bit."""
+    if device.type != "cuda":
+        return BUDGET
+    return max(BUDGET, torch.cuda.get_device_properties(device).total_memory // SHARE)
+
+
 @dataclass(frozen=True)
 class Plan:
     """For all trained parameters of a model that have a part in the loss.
@@ -74,9 +83,9 @@ class Plan:
     bytes: int = 0
     is_seen: bool = True
 
-    def slices(self, passes: int = 1) -> int:
+    def slices(self, device: torch.device, passes: int = 1) -> int:
         """How many examples fit into memory at once, where what a forward pass saves is kept so many times."""
-        return max(1, BUDGET // max(1, passes * self.bytes))
+        return max(1, budget(device) // max(1, passes * self.bytes))
 
     def of(self, *ways: Way) -> list[Unit]:
         """The units that are found by one of these ways."""

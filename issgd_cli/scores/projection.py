@@ -36,7 +36,7 @@ def projections(loss: Loss, model: nn.Module, inputs: Tensor, targets: Tensor, d
         sums = [gradient.flatten() @ part.to(gradient) for gradient, part in zip(gradients, parts, strict=True)]
         return torch.autograd.grad(torch.stack(sums).sum(), factors)[0]
 
-    size = plan.slices(PASSES)
+    size = plan.slices(inputs.device, PASSES)
     with recorded(len(inputs), [], plan.apart, []), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         slices = zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
         return torch.cat([of_slice(*each) for each in slices])

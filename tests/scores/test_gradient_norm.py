@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -686,6 +687,14 @@ def test_a_chunk_that_memory_does_not_hold_is_scored_in_slices(
     torch.testing.assert_close(parts.errors, whole.errors)
     torch.testing.assert_close(parts.squared_norms, whole.squared_norms)
     torch.testing.assert_close(parts.gradient, whole.gradient)
+
+
+def test_a_gpu_has_a_share_of_its_own_memory_for_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SimpleNamespace(total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    assert plan.budget(torch.device("cuda", 0)) == 5 * 2**30
+    memory.total_memory = 2**30  # a small one holds no less than a CPU's
+    assert plan.budget(torch.device("cuda", 0)) == plan.budget(torch.device("cpu")) == plan.BUDGET
 
 
 def test_rounding_is_no_wrong_rule() -> None:
