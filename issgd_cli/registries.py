@@ -99,6 +99,7 @@ METHODS = Registry(
             {**BASELINE, "proposal": {"draws": "systematic"}},
             by_proposal=True,
         ),
+        "looking": Part("issgd_cli.methods.looking:Looking", True, BASELINE, described=False),
         "dlis": Part("issgd_cli.methods.dlis:DLIS", True, BASELINE, described=False),
         "low": Part("issgd_cli.methods.low:LOW", True, BASELINE, described=False),
         "infobatch": Part("issgd_cli.methods.infobatch:InfoBatch", True, BASELINE, described=False),

@@ -26,12 +26,16 @@ class Reshuffled(Method):
         return Proposal.uniform(usable.size)
 
     def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
-        places = np.arange(step * size, (step + 1) * size)  # in all epochs, one after the other
-        indices = np.empty(size, np.int64)
+        indices = torch.from_numpy(self.at(np.arange(step * size, (step + 1) * size)))
+        return Drawn(indices.to(self.device, non_blocking=True), torch.ones(size, device=self.device))
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The examples at these places of all epochs, one after the other, shape (B,)."""
+        indices = np.empty(len(places), np.int64)
         for epoch in np.unique(places // self.examples):
             within = places // self.examples == epoch
             indices[within] = self.order(int(epoch))[places[within] % self.examples]
-        return Drawn(torch.from_numpy(indices).to(self.device, non_blocking=True), torch.ones(size, device=self.device))
+        return indices
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The examples of an epoch, shape (N,)."""

@@ -103,7 +103,7 @@ def test_a_block_is_taken_in_as_pairs_of_what_was_known_and_what_was_found(confi
     np.testing.assert_allclose(one.norms, known)
     np.testing.assert_array_equal(one.seen, seen)
     weights = expected.weights(known / known.mean(), 5 + 1 - seen)
-    np.testing.assert_allclose(one.weights_in_use(), 0.9 * weights / weights.mean() + 0.1, rtol=1e-5)
+    np.testing.assert_allclose(one.weights_in_use(), 0.7 * weights / weights.mean() + 0.3, rtol=1e-5)
     counts = one.drift.counts.sum()
     steps(one, range(5, 7))
     assert one.drift.counts.sum() == pytest.approx(counts * np.exp(-2 / 6) + 4)
