@@ -1,6 +1,5 @@
 """Whether what costs more brings more. Variances alone can't tell: noise may not be what holds a loss up."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ class Trials:
     Attributes:
         under_way: Whether one is, or has succeeded.
         succeeded: Whether one has: nothing is tried any more.
-        before, last: Losses of the last two plain epochs in a row; NaN: there was none.
+        before, last: Losses of the last two plain epochs in a row; 0: there was none, or nothing was left.
         work: Of the trial so far, in plain epochs.
         wait: How many plain epochs are to go by before the next.
         failed: How many trials have.
@@ -30,8 +29,8 @@ class Trials:
 
     under_way: bool = False
     succeeded: bool = False
-    before: float = math.nan
-    last: float = math.nan
+    before: float = 0.0
+    last: float = 0.0
     work: float = 0.0
     wait: int = 0
     failed: int = 0
@@ -49,7 +48,7 @@ class Trials:
         loss = max(0.0, loss)  # of one that can be negative it isn't known how far it is from its end
         if not self.under_way:
             self.before, self.last, self.wait = self.last, loss, max(0, self.wait - 1)
-            self.under_way = promises and self.wait == 0 and HELD_UP * self.before < self.last
+            self.under_way = promises and self.wait == 0 and 0 < HELD_UP * self.before < self.last
             self.work = 0.0
             return
         self.work += work
@@ -57,7 +56,7 @@ class Trials:
             self.succeeded = loss < MARGIN * self.expected(work)
             if not self.succeeded:
                 self.failed += 1
-                self.under_way, self.before, self.last, self.wait = False, math.nan, math.nan, 2**self.failed
+                self.under_way, self.before, self.last, self.wait = False, 0.0, 0.0, 2**self.failed
 
     def expected(self, work: float) -> float:
         """What plain epochs would have brought the loss to by the middle of the last so much work."""
@@ -76,10 +75,6 @@ class Trials:
             ValueError: There can be no such trials.
         """
         under_way, succeeded, before, last, work, wait, failed = numbers.tolist()
-        if (
-            not np.nanmin(numbers) >= 0
-            or not math.isfinite(under_way + succeeded + work + wait + failed)
-            or succeeded > under_way
-        ):
+        if not np.isfinite(numbers).all() or numbers.min() < 0 or succeeded > under_way:
             raise ValueError("there can be no such trials")
         return cls(bool(under_way), bool(succeeded), before, last, work, int(wait), int(failed))
