@@ -521,7 +521,7 @@ RUNS = {
 }
 
 
-UNPINNED = {"equal-work.toml", "equal-work-networks.toml"}  # no results of these are kept yet
+UNPINNED = {"equal-work.toml", "equal-work-networks.toml", "smoothings.toml"}  # no results of these are kept yet
 
 
 @pytest.mark.parametrize("name", sorted({path.name for path in EXPERIMENTS.glob("*.toml")} - UNPINNED))
