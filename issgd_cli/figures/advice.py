@@ -150,6 +150,7 @@ def html_page(told: Told, picture: Path) -> str:
     advised = markup.paragraph(words.headline(told), "advised") + (
         f"<pre>{html.escape(choice)}</pre>" if choice else ""
     )
+    advised += f"{markup.paragraph(words.TRYING)}<pre>{html.escape(words.lines(words.LOOKING))}</pre>"
     if told["quickest"] is not None:
         lines = html.escape(words.settings(told, told["quickest"]))
         advised += f"{markup.paragraph(words.spare(told))}<pre>{lines}</pre>"

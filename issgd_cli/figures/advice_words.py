@@ -25,6 +25,13 @@ MODEL = (
     "reshuffling gains, and that after the trial all stays as at its last moment."
 )
 
+# Of what no trial at a run's beginning can foretell.
+TRYING = (
+    "Or let the run find out: looking is reshuffled SGD until its loss falls slowly, which is later than this trial; "
+    "then it tries whether it pays to look at more examples than it trains on, and goes on as before where it does not."
+)
+LOOKING = {"proposal": {"method": "looking"}}
+
 
 class Table(NamedTuple):
     """Of plain texts."""
@@ -40,8 +47,8 @@ def headline(told: Told) -> str:
     choice = method(told, told["choice"])
     if choice["label"] == "reshuffled":
         return (
-            f"Uniform draws (reshuffled SGD): importance sampling would gain less than {told['pays_from']:.0%} here, "
-            f"because {told['because']}."
+            f"Uniform draws (reshuffled SGD): importance sampling by norms that are kept would gain less than "
+            f"{told['pays_from']:.0%} here, because {told['because']}."
         )
     low, high = choice["work_low"], choice["work_high"]
     return (
@@ -69,7 +76,12 @@ def method(told: Told, name: str) -> Mapping[str, Any]:
 
 def settings(told: Told, name: str) -> str:
     """The lines that a TOML file needs for a method."""
-    return "\n".join(toml_lines(method(told, name)["settings"])).strip()
+    return lines(method(told, name)["settings"])
+
+
+def lines(settings: Mapping[str, Any]) -> str:
+    """Of a TOML file."""
+    return "\n".join(toml_lines(settings)).strip()
 
 
 def what_was_run(told: Told) -> list[str]:
@@ -155,6 +167,7 @@ def screen(told: Told) -> str:
         *(_aligned(table) for table in (moments(told), methods(told))),
         f"{_wrapped(headline(told))}\n{_indented(settings(told, told['choice']))}",
     ]
+    parts.append(f"{_wrapped(TRYING)}\n{_indented(lines(LOOKING))}")
     if told["quickest"] is not None:
         parts.append(f"{_wrapped(spare(told))}\n{_indented(settings(told, told['quickest']))}")
     return "\n\n".join(parts)

@@ -122,11 +122,14 @@ def test_the_screen_tells_the_choice_and_lines_that_can_be_pasted(tmp_path: Path
     for name, count in (("second-moment", 3), ("ISSGD, 3 workers", 3)):
         (tmp_path / "pasted.toml").write_text(advice_words.settings(told(), name))
         assert resolve(read_toml(tmp_path / "pasted.toml"), "pasted").worker.count in (1, count)
+    assert '    [proposal]\n    method = "looking"' in text  # which no trial can foretell
+    (tmp_path / "pasted.toml").write_text(advice_words.lines(advice_words.LOOKING))
+    assert resolve(read_toml(tmp_path / "pasted.toml"), "pasted").proposal.method == "looking"
 
 
 def test_uniform_draws_are_advised_with_the_reason() -> None:
     text = advice_words.screen(told("reshuffled SGD", None))
-    assert "Uniform draws (reshuffled SGD): importance sampling would gain less than 3% here, because norms" in text
+    assert "Uniform draws (reshuffled SGD): importance sampling by norms that are kept would gain less" in text
     assert "devices to spare" not in text
 
 

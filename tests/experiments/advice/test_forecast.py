@@ -69,7 +69,7 @@ def test_uneven_norms_that_stay_bring_nearly_the_ideal_gain() -> None:
     for label in ("second-moment", "issgd-8"):
         one = of(told, label)
         late = one.trace_by_moment[-1]
-        assert exact <= late < 1.05 * exact  # a tenth of the draws is uniform
+        assert exact <= late < 1.15 * exact  # three in ten of the draws are uniform
         assert one.time == pytest.approx(one.trace)  # all is noise
         assert one.work == pytest.approx(one.time * (1 + one.way.beside))
     assert told.choice is of(told, "second-moment")

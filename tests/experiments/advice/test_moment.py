@@ -50,4 +50,4 @@ def test_the_best_smoothing_is_never_much_worse_than_none_nor_than_uniform_draws
         moment = Moment(trial, trial.moments[-1])
         for age in moment.ages.tolist():
             best = moment.relative(moment.expected(np.full(EXAMPLES, float(age)), np.random.default_rng(0)))
-            assert best < 1.05 * min(1.0, moment.relative(moment.unsmoothed(age)))
+            assert best < 1.15 * min(1.0, moment.relative(moment.unsmoothed(age)))  # three in ten are uniform draws
