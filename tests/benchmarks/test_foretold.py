@@ -1,10 +1,12 @@
 """Predicted ratios beside measured ones, from numbers that can be counted by hand."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
-from issgd_cli.experiments.advice.agreement import Ratios, agreement, ratios
+from tests.benchmarks.foretold import Ratios, agreement, main, medians, ratios
 
 PREDICTED: Ratios = {
     "a": {"second-moment": 0.5, "online": 0.9},
@@ -42,5 +44,21 @@ def test_nothing_in_common_and_no_ratios_are_refused(measured: Ratios) -> None:
 
 
 def test_an_advice_predicts_by_the_labels_that_experiments_list_methods_by() -> None:
-    told = {"methods": [{"label": "second-moment", "work": 0.7}, {"label": "issgd-3", "work": 3.1}]}
-    assert ratios(told) == {"second-moment": 0.7, "issgd-3": 3.1}
+    works = {"reshuffled": 1.0, "second-moment": 0.7, "issgd-1": 1.9, "issgd-3": 3.1}
+    told = {"methods": [{"label": label, "work": work} for label, work in works.items()]}
+    assert ratios(told) == {"second-moment": 0.7, "issgd": 1.9, "issgd-3": 3.1}
+
+
+def test_the_command_writes_both_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"online": {"ratio": 0.8}, "low": {"ratio": "inf"}, "issgd": {"ratio": "inf"}, "mis": {"ratio": None}}
+    (tmp_path / "board.json").write_text(json.dumps({"training loss": {"one": row, "other": row}}))
+    assert medians({"training loss": {"one": row}}) == {"one": {"online": 0.8, "low": math.inf, "issgd": math.inf}}
+    methods = [{"label": "online", "work": 0.9}, {"label": "issgd-1", "work": 1.9}]
+    (tmp_path / "advice.json").write_text(json.dumps({"methods": methods}))
+    given = [str(tmp_path / "board.json"), f"one={tmp_path / 'advice.json'}", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["foretold", *given])
+    main()
+    text = (tmp_path / "out" / "foretold.md").read_text()
+    assert "| one | 1.90 | never | 0.90 | 0.80 |" in text
+    assert "Over 2 pairs: rank correlation 1.00; mean absolute error 0.10" in text
+    assert json.loads((tmp_path / "out" / "foretold.json").read_text())["pairs"] == 2
