@@ -26,6 +26,7 @@ class Part:
         by_proposal: Of a method: whether all of a minibatch is drawn from one proposal, as `proposal.draws` says.
         described: Of a method: whether the Tr in use of its audits is of its own minibatches, by weights or by its own
             formula; no look, programme or epoch is in that.
+        for_peers: Of a method: whether it can draw for several at once, having learned nothing from what it drew.
         paper: Of a method: whose claims are about it (claims/papers.py); empty: nobody's, or a baseline of all.
     """
 
@@ -35,6 +36,7 @@ class Part:
     by_scores: bool = False
     by_proposal: bool = False
     described: bool = True
+    for_peers: bool = False
     paper: str = ""
 
     def load(self) -> Any:
@@ -78,8 +80,10 @@ BASELINE: Defaults = {"master": {"publish_every_steps": 512}, "worker": {"count"
 METHODS = Registry(
     "proposal.method",
     {
-        "issgd": Part("issgd_cli.methods.issgd:ISSGD", by_scores=True, by_proposal=True, paper="alain-2015"),
-        "sgd": Part("issgd_cli.methods.sgd:SGD", defaults=BASELINE),
+        "issgd": Part(
+            "issgd_cli.methods.issgd:ISSGD", by_scores=True, by_proposal=True, for_peers=True, paper="alain-2015"
+        ),
+        "sgd": Part("issgd_cli.methods.sgd:SGD", defaults=BASELINE, for_peers=True),
         "reshuffled": Part("issgd_cli.methods.reshuffled:Reshuffled", defaults=BASELINE, described=False),
         "online": Part("issgd_cli.methods.online:Online", True, BASELINE, by_proposal=True, paper="salaun-2023"),
         "adaptive": Part(

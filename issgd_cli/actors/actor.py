@@ -14,12 +14,25 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 
+HANDS = ("worker", "peer")  # of whom a run has many: each owns nothing, and may die, or join from elsewhere
+
 
 class Operation(NamedTuple):
     """Something that takes time."""
 
     name: Literal[
-        "publish", "wait", "refresh", "look", "train", "pull", "score", "push", "sample", "audit", "checkpoint"
+        "publish",
+        "wait",
+        "refresh",
+        "look",
+        "train",
+        "pull",
+        "score",
+        "push",
+        "apply",
+        "sample",
+        "audit",
+        "checkpoint",
     ]
     version: int = 0  # of the parameters it concerns
     examples: int = 0
@@ -66,7 +79,7 @@ class Task(Generic[T]):
 
 
 class Actor(Protocol):
-    """Master, worker or monitor."""
+    """Master, worker or monitor; parameter server or peer."""
 
     def run(self) -> Generator[Operation | Task[Any]]:
         """The actor's whole life."""

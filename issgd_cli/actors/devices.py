@@ -13,7 +13,7 @@ from issgd_cli.errors import ConfigError
 def device_of(config: Config, kind: str, index: int) -> str:
     """The device that the configuration deals to an actor: master first, then workers, then the monitor."""
     devices = config.cluster.devices
-    place = {"master": 0, "worker": 1 + index, "monitor": 1 + config.worker.count}[kind]
+    place = {"master": 0, "server": 0, "monitor": 1 + hands(config)}.get(kind, 1 + index)
     device = devices[place % len(devices)]
     count = torch.cuda.device_count()
     if device == "auto":
@@ -27,6 +27,11 @@ def device_of(config: Config, kind: str, index: int) -> str:
     return device
 
 
+def hands(config: Config) -> int:
+    """How many workers, or peers, a run is configured to have."""
+    return config.peers.count if config.cluster.roles == "peers" else config.worker.count
+
+
 def threads(config: Config) -> int:
     """Torch threads an actor: as configured, else 1 where the bits must not depend on the machine, else its cores
     shared out."""
@@ -36,7 +41,7 @@ def threads(config: Config) -> int:
         return 1
     if cores := os.environ.get("ISSGD_CORES"):  # a launcher that gives its actors cores of their own says how many
         return max(1, int(cores))
-    actors = (config.worker.count + 1) * int(os.environ.get("ISSGD_JOBS", "1"))
+    actors = (hands(config) + 1) * int(os.environ.get("ISSGD_JOBS", "1"))
     return max(1, (os.cpu_count() or 1) // actors)
 
 

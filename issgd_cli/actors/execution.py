@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
-from issgd_cli.actors.actor import Actor, Operation, Task
+from issgd_cli.actors.actor import HANDS, Actor, Operation, Task
 from issgd_cli.actors.recorder import Recorder
 from issgd_cli.database import Database
 from issgd_cli.errors import DatabaseError, GoneError, IssgdError
@@ -59,8 +59,8 @@ class Execution:
             with telling():
                 self._live()
         except DatabaseError:
-            # A worker's run may have ended, and its records been taken away under its hands.
-            if not self.name.startswith("worker") or not self._is_over():
+            # A worker's or peer's run may have ended, and its records been taken away under its hands.
+            if not self.name.startswith(HANDS) or not self._is_over():
                 raise
         except IssgdError as error:
             self._tell(error)

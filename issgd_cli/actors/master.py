@@ -16,12 +16,12 @@ from torch import Tensor
 from issgd_cli.actors.actor import Operation, Task
 from issgd_cli.actors.learner import Learner
 from issgd_cli.actors.limits import Limits
+from issgd_cli.actors.minibatch import minibatch
 from issgd_cli.actors.publishing import Publishing
 from issgd_cli.actors.saving import Saving, recalled, room
 from issgd_cli.config.config import Config
 from issgd_cli.database import Database, Published
 from issgd_cli.datasets.examples import Examples
-from issgd_cli.errors import RunError
 from issgd_cli.methods.method import Method, Refreshed
 from issgd_cli.methods.table import Table
 from issgd_cli.problem import Problem
@@ -41,19 +41,10 @@ def taken(
     Returns:
         Its weighted loss, still on the device.
     """
-    looked = None
-    if (candidates := method.presample(learner.step, size)) is not None:
-        yield Operation("look", version, examples=len(candidates))
-        looked = learner.look(*examples[candidates])
-    drawn = method.draw(learner.step, size, looked)
-    yield Operation("train", version, examples=len(drawn.indices))
-    forward = learner.forward(*examples[drawn.indices], method.needs)
-    coefficients = method.weigh(drawn, forward.seen)  # (J, B)
-    gradients, squared_norms = learner.backward(forward, coefficients)
-    gradient = method.combine(gradients)
-    method.learn(learner.step, drawn, forward.seen, squared_norms)
-    learner.descend(gradient)
-    return coefficients.mean(0) @ forward.seen.losses
+    found = yield from minibatch(learner, method, examples, size, version)
+    method.learn(learner.step, found.drawn, found.seen, found.squared_norms)
+    learner.descend(found.gradient)
+    return found.loss
 
 
 def take_step(learner: Learner, method: Method, examples: Examples, size: int) -> Tensor:
@@ -260,14 +251,5 @@ class Master:
         Raises:
             RunError: It has.
         """
-        trouble = self.learner.trouble(losses)
-        if trouble is None:
-            return
-        weights = self.method.weights_in_use()
-        omega = weights[weights > 0]
-        good = self.saving.folder.checkpoint
-        raise RunError(
-            f"{trouble} (largest importance weight possible: {omega.mean() / omega.min():.3g}). Lower "
-            "`optimizer.learning_rate` or raise `proposal.smoothing`. "
-            + (f"The last good checkpoint is {good}." if good.exists() else "There is no checkpoint yet.")
-        )
+        if (trouble := self.learner.trouble(losses)) is not None:
+            raise self.saving.diverged(trouble, self.method)

@@ -50,7 +50,8 @@ class Saving:
         self.database, self.folder, self.config = database, folder, config
         # A simulated run's database is gone with it, so nobody has seen what it published after its checkpoint.
         self.reserves = config.master.mode == "relaxed" and config.cluster.kind != "simulated"
-        self.is_shared = METHODS.parts[config.proposal.method].by_scores  # the work: workers' is known by hearsay
+        # The work: workers' and peers' is known by hearsay.
+        self.is_shared = METHODS.parts[config.proposal.method].by_scores or config.cluster.roles == "peers"
         self.reserved = version
         self.saved_at = database.seconds()
         self.keeping: Task[Kept] | None = None  # for the one that is due
@@ -120,6 +121,22 @@ class Saving:
             learned=method.learned() if isinstance(method, Multiple) else {},
         )
         save_audit(self.folder.audits, point)
+
+    def diverged(self, trouble: str, method: Method) -> RunError:
+        """That training cannot go on, since its numbers are none any more; and from where it could.
+
+        Args:
+            trouble: How that shows.
+            method: Whose weights may be the reason.
+        """
+        weights = method.weights_in_use()
+        omega = weights[weights > 0]
+        good = self.folder.checkpoint
+        return RunError(
+            f"{trouble} (largest importance weight possible: {omega.mean() / omega.min():.3g}). Lower "
+            "`optimizer.learning_rate` or raise `proposal.smoothing`. "
+            + (f"The last good checkpoint is {good}." if good.exists() else "There is no checkpoint yet.")
+        )
 
     def parameters(self, learner: Learner) -> None:
         """Saves the final ones."""

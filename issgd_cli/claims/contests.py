@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from issgd_cli.claims.evidence import Run, Runs
+from issgd_cli.claims.evidence import Run, Runs, is_papers
 from issgd_cli.claims.paired import UNITS, difference, mean_difference, unpaired
 from issgd_cli.claims.quantiles import Axis
 from issgd_cli.claims.settings import named
@@ -15,7 +15,19 @@ QUANTITIES = {"training loss": "audit/loss/train", "test error": "audit/error/te
 
 
 def _of(method: str) -> Callable[[Run], bool]:
-    return lambda run: run.config.proposal.method == method
+    return lambda run: run.config.proposal.method == method and run.config.cluster.roles == "workers"
+
+
+def _peers(method: str, mode: str, gradients: str = "float32") -> Callable[[Run], bool]:
+    """Of peers, all of whose gradients count whole."""
+    settings = {"mode": mode, "gradients": gradients, "staleness_limit_versions": None}
+
+    def plays(run: Run) -> bool:
+        peers = run.config.peers.model_dump()
+        of_peers = run.config.cluster.roles == "peers" and run.config.proposal.method == method
+        return of_peers and settings.items() <= peers.items()
+
+    return plays
 
 
 def settings_of(run: Run) -> Any:
@@ -48,6 +60,12 @@ ROLES: dict[str, Callable[[Run], bool]] = {
     "OMIS": _of("omis"),
     "pruning by importance": _by("importance"),
     "random pruning": _by("random"),
+    # The first paper's own, and what its sections 2 and 6 put beside it.
+    "ISSGD with workers": lambda run: run.config.proposal.method == "issgd" and is_papers(run),
+    "ISSGD with peers": _peers("issgd", "asynchronous"),
+    "ISSGD with peers, bfloat16": _peers("issgd", "asynchronous", "bfloat16"),
+    "ASGD": _peers("sgd", "asynchronous"),
+    "synchronous SGD": _peers("sgd", "synchronous"),
 }
 
 

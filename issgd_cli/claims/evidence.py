@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIRST_PAPER = "alain-2015"
+PEERS = "alain-2015-peers"  # what it says of ASGD, and did not try
 EXACT = "exact audits"  # on all examples
 # What the master says of it, whoever reads its parameters, and behind a barrier a worker whose scores are refused.
 DIVERGED = re.compile(r"not finite( at step| after step|\. The training may have diverged)|training has diverged")
@@ -132,8 +133,14 @@ class Runs:
 
     @property
     def papers(self) -> tuple[str, ...]:
-        """Whose claims these runs are about: of all whose methods are here, also where they are another's rivals."""
-        return tuple(sorted({run.paper for run in self.runs} - {""})) or (FIRST_PAPER,)
+        """Whose claims these runs are about: of all whose methods are here, also where they are another's rivals.
+
+        Where some are of peers: the first paper's, all of them.
+        """
+        found = {run.paper for run in self.runs} - {""}
+        if any(run.config.cluster.roles == "peers" for run in self.runs):
+            found |= {FIRST_PAPER, PEERS}
+        return tuple(sorted(found)) or (FIRST_PAPER,)
 
     @property
     def virtual(self) -> bool:
@@ -207,6 +214,8 @@ def is_papers(run: Run) -> bool:
     Without a limit on age `fill` is `drop` but for the first sweep, before everything is scored.
     """
     proposal = run.config.proposal
+    if run.config.cluster.roles == "peers":
+        return False
     if proposal.method == "sgd":
         return True
     limited = proposal.staleness_limit_seconds is not None or proposal.staleness_limit_versions is not None

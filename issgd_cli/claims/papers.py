@@ -3,8 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from issgd_cli.claims import generalisation, optimisation, reduction, salaun2023, salaun2024, staleness, variance
-from issgd_cli.claims.evidence import FIRST_PAPER, Runs
+from issgd_cli.claims import (
+    generalisation,
+    optimisation,
+    peers,
+    reduction,
+    salaun2023,
+    salaun2024,
+    staleness,
+    traffic,
+    variance,
+)
+from issgd_cli.claims.evidence import FIRST_PAPER, PEERS, Runs
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Finding
 
@@ -40,6 +50,10 @@ PAPERS: dict[str, Paper] = {
             "C10": optimisation.finding_c10,
             "C11": variance.finding_c11,
         },
+    ),
+    PEERS: Paper(
+        "Alain, Lamb, Sankar, Courville, Bengio, 2015: what sections 2 and 6 say of asynchronous SGD, and left open",
+        {"C12": traffic.finding_c12, "C13": peers.finding_c13},
     ),
     "salaun-2023": Paper(
         "Salaün, Huang, Georgiev, Mitra, Singh: Online Importance Sampling for Stochastic Gradient Optimization, 2023",

@@ -44,6 +44,8 @@ app.command()(status.status)
 app.command()(doctor.doctor)
 app.command()(actors.master)
 app.command()(actors.worker)
+app.command()(actors.server)
+app.command()(actors.peer)
 app.command()(actors.monitor)
 app.command()(jobs.head)
 

@@ -1,4 +1,4 @@
-"""`issgd master`, `issgd worker`, `issgd monitor`: one actor of a run, here or on another machine."""
+"""`issgd master`, `issgd worker`, `issgd monitor`, and of peers `issgd server`, `issgd peer`: one actor of a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +49,33 @@ def master(
     _join("master", address(database, database_file) or default(), run, data_dir, folder, None, device, model)
 
 
+def peer(
+    run: Name,
+    database: Url = None,
+    database_file: DatabaseFile = None,
+    data_dir: DataDir = Path("data"),
+    index: Annotated[int | None, typer.Option(hidden=True)] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Wait so many seconds for the file, if it is not there.")] = 0.0,
+    device: Device = "",
+    model: Model = None,
+) -> None:
+    """Join a run of cluster.roles = "peers" as a peer, from this machine or another."""
+    _join("peer", address(database, database_file, wait) or default(), run, data_dir, None, index, device, model)
+
+
+def server(
+    run: Name,
+    folder: Folder,
+    database: Url = None,
+    database_file: DatabaseFile = None,
+    data_dir: DataDir = Path("data"),
+    device: Device = "",
+    model: Model = None,
+) -> None:
+    """Be the parameter server of a run's peers (`issgd train` starts one; this is for debugging)."""
+    _join("server", address(database, database_file) or default(), run, data_dir, folder, None, device, model)
+
+
 def monitor(
     run: Name,
     folder: Folder,
@@ -87,7 +114,7 @@ def _join(
         with blaming(url):
             join(kind, url, run, data_dir, folder, index, device or None)
     except GoneError as error:
-        if kind == "worker":
+        if kind in ("worker", "peer"):
             raise
         typer.echo(f"issgd: {error}", err=True)
         raise typer.Exit(GONE_STATUS) from None

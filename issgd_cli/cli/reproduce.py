@@ -227,7 +227,8 @@ def _saying(stop: "threading.Event") -> Callable[[str], None]:
 
 
 def _step(snapshot: object) -> int:
-    return int(getattr(snapshot, "statuses", {}).get("master", {}).get("step", 0))
+    statuses = getattr(snapshot, "statuses", {})
+    return int((statuses.get("master") or statuses.get("server") or {}).get("step", 0))
 
 
 def _tally(progress: "Progress", jobs: int) -> str:

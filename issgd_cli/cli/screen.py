@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from issgd_cli.runs.folder import RunFolder
 
 LINE_SECONDS = 5.0
+AGES = "staleness/gradients/"  # where peers have some
 MOST_ACTORS = 16  # more do not fit on a screen
 
 
@@ -96,7 +97,7 @@ def watching(config: "Config", folder: "RunFolder") -> Iterator["Watch"]:
             typer.echo(notice)
         said["notices"] = len(snapshot.notices)
         current = rates.update(snapshot)
-        if time.monotonic() - said["at"] >= LINE_SECONDS and "master" in snapshot.statuses:
+        if time.monotonic() - said["at"] >= LINE_SECONDS and config.cluster.trainer in snapshot.statuses:
             said["at"] = time.monotonic()
             typer.echo(line(config, snapshot, current))
 
@@ -105,10 +106,10 @@ def watching(config: "Config", folder: "RunFolder") -> Iterator["Watch"]:
 
 def fraction_done(config: "Config", snapshot: "Snapshot") -> float:
     """Of the training, by steps, seconds or work, whichever is further; 1 while the monitor audits."""
-    if snapshot.processes.get("master") == "finished":
+    if snapshot.processes.get(config.cluster.trainer) == "finished":
         return 1.0
     limits = config.master
-    step = snapshot.statuses.get("master", {}).get("step", 0)
+    step = snapshot.statuses.get(config.cluster.trainer, {}).get("step", 0)
     by_steps = step / limits.steps if limits.steps else 0.0
     by_time = snapshot.seconds / limits.seconds if limits.seconds else 0.0
     passes = sum(status.get("passes", 0.0) for status in snapshot.statuses.values())
@@ -142,6 +143,13 @@ def unit(config: "Config") -> str:
     return "virtual s" if config.cluster.kind == "simulated" else "s"
 
 
+def who(config: "Config") -> str:
+    """How those who do a run's work go about it, and how many they are."""
+    if config.cluster.roles == "peers":
+        return f"{config.peers.mode}, {config.peers.count} peers"
+    return f"{config.master.mode}, {config.worker.count} workers"
+
+
 def root(value: float | None) -> str:
     """Square root of a trace for people; a negative one (the bound exceeds it) is said to be so."""
     if value is None:
@@ -152,7 +160,7 @@ def root(value: float | None) -> str:
 def line(config: "Config", snapshot: "Snapshot", rates: dict[str, float]) -> str:
     """All that matters in one line."""
     latest = snapshot.statuses.get("monitor", {}).get("latest", {})
-    master = snapshot.statuses["master"]
+    master = snapshot.statuses[config.cluster.trainer]
     scored = sum(rate for actor, rate in rates.items() if actor.startswith("worker"))
     parts = [f"{snapshot.seconds:6.0f} {unit(config)}", f"step {master['step']:,}"]
     if (left := time_left(config, snapshot)) != "":
@@ -161,6 +169,8 @@ def line(config: "Config", snapshot: "Snapshot", rates: dict[str, float]) -> str
         parts.append(f"loss {latest['loss/train']:.4f}")
     if "error/valid" in latest:
         parts.append(f"valid error {latest['error/valid']:.4f}")
+    if f"{AGES}mean_versions" in latest:
+        parts.append(f"gradients {latest[f'{AGES}mean_versions']:.1f} versions old")
     if "trace/ideal" in latest:
         names = ("ideal", "stale", "uniform")
         parts.append("sqrt Tr " + " / ".join(root(latest.get(f"trace/{name}")) for name in names))
@@ -169,7 +179,8 @@ def line(config: "Config", snapshot: "Snapshot", rates: dict[str, float]) -> str
         parts.append(f"kept {kept:.0%}")
     if snapshot.away:
         parts.append(f"DATABASE SILENT for {snapshot.away:.0f} s")
-    parts.append(f"{rates.get('master', 0):,.0f} trained/s, {scored:,.0f} scored/s")
+    trained = sum(rate for actor, rate in rates.items() if actor == "master" or actor.startswith("peer"))
+    parts.append(f"{trained:,.0f} trained/s, {scored:,.0f} scored/s")
     return "  ".join(parts)
 
 
@@ -180,10 +191,10 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
     def show(name: str, form: str = ".4f") -> str:
         return format(latest[name], form) if name in latest else "-"
 
-    master = snapshot.statuses.get("master", {})
+    master = snapshot.statuses.get(config.cluster.trainer, {})
     title = Text.assemble(
         (f"{config.proposal.method} on {config.data.name}", "bold"),
-        f"  seed {config.seed}, {config.master.mode}, {config.worker.count} workers   {folder.path}",
+        f"  seed {config.seed}, {who(config)}   {folder.path}",
     )
     if config.cluster.kind == "simulated":
         title.append(
@@ -212,6 +223,9 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
             f"smoothing +{show('proposal/smoothing', '.3g')}",
         )
     )
+    if f"{AGES}mean_versions" in latest:
+        mean, largest = (show(f"{AGES}{which}_versions", ".1f") for which in ("mean", "max"))
+        weights += f"\ngradients        age {mean} versions   largest {largest}"
     actors = Table(box=None, padding=(0, 2), header_style="dim")
     for column in ("actor", "health", "doing", "version", "examples/s"):
         actors.add_column(column, justify="right" if column in ("version", "examples/s") else "left")

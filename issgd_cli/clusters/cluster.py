@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from issgd_cli.actors.actor import HANDS
+from issgd_cli.actors.devices import hands
+from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
 
 WATCH_SECONDS = 0.5
@@ -109,6 +112,12 @@ class Submission(Protocol):
         """
 
 
+def actors(config: Config) -> list[str]:
+    """The names of a run's actors but for its monitor: the one that descends, then those that do its work."""
+    kind = "peer" if config.cluster.roles == "peers" else "worker"
+    return [config.cluster.trainer, *(f"{kind}-{index}" for index in range(hands(config)))]
+
+
 def arguments(actor: str, run: str, data_dir: str, folder: Path, model: str | None = None) -> list[str]:
     """What follows `issgd` on an actor's command line, on any cluster.
 
@@ -120,6 +129,6 @@ def arguments(actor: str, run: str, data_dir: str, folder: Path, model: str | No
         model: The network of the user's own that the launcher's command line names, if it does.
     """
     kind, _, index = actor.partition("-")
-    own = ["--index", index] if kind == "worker" else ["--folder", str(folder)]
+    own = ["--index", index] if kind in HANDS else ["--folder", str(folder)]
     named = [] if model is None else ["--model", model]
     return [kind, "--run", run, "--data-dir", data_dir, *own, *named]

@@ -5,17 +5,20 @@ import os
 import socket
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from issgd_cli import datasets
-from issgd_cli.actors.actor import Actor
+from issgd_cli.actors.actor import HANDS, Actor
 from issgd_cli.actors.devices import computing, device_of
 from issgd_cli.actors.execution import Execution
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
+from issgd_cli.actors.peer import Peer
+from issgd_cli.actors.server import Server
 from issgd_cli.actors.worker import Worker
 from issgd_cli.config.validation import resolve
 from issgd_cli.database import Document, Layout
@@ -26,7 +29,7 @@ from issgd_cli.problem import Problem
 from issgd_cli.runs.checkpoints import load_checkpoint
 from issgd_cli.runs.folder import RunFolder, locked
 
-Kind = Literal["master", "worker", "monitor"]
+Kind = Literal["master", "worker", "monitor", "server", "peer"]
 
 POLL_SECONDS = 0.5
 RETURN_SECONDS = 600.0  # how long a worker waits for a run that has left the database: it may be set back, or resumed
@@ -42,8 +45,8 @@ def join(
         url: Of the database.
         run: The run's name in the database.
         data_dir: Where the prepared dataset is on this machine.
-        folder: The run's folder; master and monitor need it.
-        index: Which of the launcher's workers; None: one that a user started, named after its machine.
+        folder: The run's folder; master, server and monitor need it.
+        index: Which of the launcher's workers or peers; None: one that a user started, named after its machine.
         device: Where to compute; None: what the configuration deals to this actor.
 
     Raises:
@@ -65,7 +68,7 @@ def join(
             _take_part(kind, database, run, description, data_dir, folder, index, device)
             return
         except GoneError:
-            if kind != "worker" or not knows_the_run:
+            if kind not in HANDS or not knows_the_run:
                 raise
             if not _comes_back(url, run):
                 return
@@ -133,19 +136,31 @@ def _take_part(
         layout = Layout(**data.sizes, chunk_size=config.worker.chunk_size)
         if database.layout() != layout:
             raise DatabaseError(f"The database's records of run {run} are of other sizes than {config.data.name} has.")
+        if kind not in (config.cluster.trainer, "monitor", "peer" if config.cluster.roles == "peers" else "worker"):
+            raise RunError(f"Run {run} has no {kind}: its cluster.roles are '{config.cluster.roles}'.")
         place = torch.device(device or device_of(config, kind, index or 0))
-        if kind == "worker":
-            name = f"worker-{socket.gethostname()}-{os.getpid()}" if index is None else f"worker-{index}"
-            Execution(name, Worker.of(config, problem, database, place), database).run()
+        if kind in HANDS:
+            name = f"{kind}-{socket.gethostname()}-{os.getpid()}" if index is None else f"{kind}-{index}"
+            if kind == "worker":
+                hand: Actor = Worker.of(config, problem, database, place)
+            else:
+                hand = Peer.of(config, problem, database, place, _number_of(name) if index is None else index)
+            Execution(name, hand, database).run()
             return
         if folder is None:
             raise RunError(f"The {kind} needs --folder, the run's folder.")
         there = RunFolder(folder)
         # One that a killed launcher has left behind may still be at work: nobody writes the same files beside it.
-        with locked(there.checkpoint.parent if kind == "master" else there.logs, f"another {kind}"):
-            if kind == "master":
-                checkpoint = load_checkpoint(there.checkpoint) if description["resumed"] else None
-                actor: Actor = Master.of(config, problem, database, there, place, checkpoint)
+        with locked(there.logs if kind == "monitor" else there.checkpoint.parent, f"another {kind}"):
+            if kind == "monitor":
+                actor: Actor = Monitor(config, problem, database, there, place)
             else:
-                actor = Monitor(config, problem, database, there, place)
+                checkpoint = load_checkpoint(there.checkpoint) if description["resumed"] else None
+                made = Server.of if kind == "server" else Master.of
+                actor = made(config, problem, database, there, place, checkpoint)
             Execution(kind, actor, database).run()
+
+
+def _number_of(name: str) -> int:
+    """Of a peer that a user started: far above the launcher's own, so that it draws what none of them draws."""
+    return 2**20 + zlib.crc32(name.encode()) % 2**20

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from issgd_cli.actors.actor import HANDS
 from issgd_cli.clusters.mending import OwnedDatabase
 from issgd_cli.clusters.processes import text_of
 from issgd_cli.config.config import Config
@@ -23,12 +24,14 @@ class Service:
         url: For launcher, master and monitor.
         database: The owner's connection.
         server: The run's own; None where somebody else looks after it.
+        hand: What joins the run from elsewhere: a worker, or a peer.
     """
 
     run_name: str
     url: str
     database: OwnedDatabase
     server: Server | None = None
+    hand: str = "worker"
 
     def poll(self) -> int | None:
         """The exit status of the run's own server; None while it lives, or where it is not ours."""
@@ -49,7 +52,7 @@ class Service:
 
     def url_for(self, actor: str) -> str:
         """The URL that an actor is given."""
-        return self.server.worker_url if self.server is not None and actor.startswith("worker") else self.url
+        return self.server.worker_url if self.server is not None and actor.startswith(HANDS) else self.url
 
     def guard(self) -> str:
         """How the database tells a worker from the master, for the manifest."""
@@ -61,13 +64,13 @@ class Service:
 
     def welcome(self) -> list[str]:
         """Who may join the run, and how, for people; a line each."""
-        join = f"issgd worker --run {self.run_name} --database-file FILE"
+        join = f"issgd {self.hand} --run {self.run_name} --database-file FILE"
         if self.server is None:
-            return [f"workers join by: {join}, where FILE holds the database's URL"]
+            return [f"{self.hand}s join by: {join}, where FILE holds the database's URL"]
         lines = []
         if self.server.invitation is not None:
             lines.append(
-                f"workers on other machines join by: {join}, where FILE is their copy of {self.server.invitation}"
+                f"{self.hand}s on other machines join by: {join}, where FILE is their copy of {self.server.invitation}"
             )
         if not self.server.limits_workers:
             lines.append(f"{self.server.version}: {self.guard()}")
@@ -82,22 +85,22 @@ def opened(config: Config, folder: RunFolder) -> Iterator[Service]:
         DatabaseError: The server is not there, or is none that can hold a run.
     """
     if config.database.url:
-        with _connected(folder, config.database.url, None) as service:
+        with _connected(config, folder, config.database.url, None) as service:
             yield service
         return
     with serving(folder.log_of("database"), config.database.listen) as server:
-        with _connected(folder, server.url, server) as service:
+        with _connected(config, folder, server.url, server) as service:
             yield service
 
 
 @contextlib.contextmanager
-def _connected(folder: RunFolder, url: str, server: Server | None) -> Iterator[Service]:
+def _connected(config: Config, folder: RunFolder, url: str, server: Server | None) -> Iterator[Service]:
     # The token keeps two checkouts that do the same run on one server apart.
     place = "/".join(folder.path.parts[-3:])
     name = folder.read_manifest().get("run_name") or f"{place}-{secrets.token_hex(4)}"
     # Impatient: whoever waits for a server here must hear Ctrl-C.
     with contextlib.closing(RedisDatabase(url, name, patient=False)) as database:
-        service = Service(name, url, database, server)
+        service = Service(name, url, database, server, "peer" if config.cluster.roles == "peers" else "worker")
         folder.update_manifest(database=database.ping(), database_guard=service.guard(), run_name=name)
         try:
             yield service

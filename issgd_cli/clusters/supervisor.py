@@ -3,7 +3,8 @@
 Whoever dies is started again. A worker owns nothing, and a monitor goes on with the trace: each of them alone. With the
 master the steps since the last checkpoint are lost, with the server all records: then the run goes back to its last
 checkpoint, the database and the folder are set back to it, and master and monitor start anew. Workers, those that
-joined from elsewhere too, notice that the run lives anew and join it again. Who ended by itself with an error would do
+joined from elsewhere too, notice that the run lives anew and join it again. (A parameter server is a master here, and
+its peers are workers: a dead one loses the gradient that it was at.) Who ended by itself with an error would do
 so again: that ends the run, and so does who has died too often.
 """
 
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from issgd_cli.actors.actor import HANDS
 from issgd_cli.clusters.cluster import (
     GONE_STATUS,
     WATCH_SECONDS,
@@ -22,6 +24,7 @@ from issgd_cli.clusters.cluster import (
     Interrupted,
     Launcher,
     Watch,
+    actors,
 )
 from issgd_cli.clusters.notices import Notices
 from issgd_cli.clusters.restarts import Restarts, end_of, hint, was_killed
@@ -74,6 +77,7 @@ class Supervisor:
     ) -> None:
         self.config, self.folder, self.problem = config, folder, problem
         self.service, self.launcher, self.watch, self.stop = service, launcher, watch, stop
+        self.trainer = config.cluster.trainer
         self.notices = Notices(service)
         self.lives: dict[str, _Life] = {}
         self.restarts = Restarts(config.cluster.restarts, dict(folder.read_manifest().get("restarts") or {}))
@@ -94,7 +98,7 @@ class Supervisor:
             self._set_back()
             for line in self.service.welcome():
                 self.notices.tell(line)
-            for actor in ("monitor", "master", *(f"worker-{index}" for index in range(self.config.worker.count))):
+            for actor in ("monitor", *actors(self.config)):
                 self._start(actor)
             self._look_after()
         finally:
@@ -110,7 +114,7 @@ class Supervisor:
     def _look_after(self) -> None:
         """Until master and monitor have done their work."""
         shown = 0.0
-        while not all(self.lives[actor].handle.poll() == 0 for actor in ("master", "monitor")):
+        while not all(self.lives[actor].handle.poll() == 0 for actor in (self.trainer, "monitor")):
             if self.stop.wait(POLL_SECONDS):
                 raise Interrupted
             self.problem.data.refuse_changed()
@@ -128,11 +132,11 @@ class Supervisor:
         if life.again_at is not None:
             if time.monotonic() >= life.again_at:
                 self._start(actor)
-        elif status == 0 and actor.startswith("worker") and self.restarts.started[actor] < self.went_back:
+        elif status == 0 and actor.startswith(HANDS) and self.restarts.started[actor] < self.went_back:
             self._start(actor)  # it took the run for finished before that went back
         elif not status:  # runs, or is done
             return
-        elif actor.startswith("worker") or (actor == "monitor" and was_killed(status)):
+        elif actor.startswith(HANDS) or (actor == "monitor" and was_killed(status)):
             life.again_at = time.monotonic() + self._pause(actor, status, "starting it again")
         elif was_killed(status) or status == GONE_STATUS:
             self._hold_on(actor, status, "going back to the last checkpoint")
@@ -142,12 +146,12 @@ class Supervisor:
 
     def _go_back(self) -> None:
         """Goes on from the last checkpoint: with the master, or the server, what came after it is lost."""
-        for actor in ("master", "monitor"):
+        for actor in (self.trainer, "monitor"):
             self.lives[actor].handle.kill()
             _wait_for([self.lives[actor]])
         self._set_back()
         self.went_back = time.monotonic()
-        for actor in ("monitor", "master"):
+        for actor in ("monitor", self.trainer):
             self._start(actor)
 
     def _set_back(self) -> None:
@@ -196,7 +200,7 @@ class Supervisor:
             ActorError: It has died too often.
         """
         # A run that goes back again and again must have come further each time.
-        goes_back = name in ("master", "database") or status == GONE_STATUS
+        goes_back = name in (self.trainer, "database") or status == GONE_STATUS
         forgiven = checkpointed_at(self.folder) != self.gone_back_to if goes_back else self.restarts.lived_long(name)
         pause = self.restarts.pause(name, forgiven)
         if pause is None:
@@ -230,7 +234,7 @@ class Supervisor:
     def _end_all(self) -> None:
         """Master and monitor get a moment to save what they can; workers own nothing."""
         for actor, life in self.lives.items():
-            if actor.startswith("worker") or self.service.poll() is not None:
+            if actor.startswith(HANDS) or self.service.poll() is not None:
                 life.handle.kill()
             else:
                 life.handle.end()

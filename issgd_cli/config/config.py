@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, create_model, model_validator
 from pydantic.fields import FieldInfo
 
+from issgd_cli.config import peers
+from issgd_cli.config.peers import Peers
 from issgd_cli.config.sections import (
     Cluster,
     Data,
@@ -46,6 +48,7 @@ class Config(Section):
     proposal: ProposalSection = ProposalSection()
     master: Master
     worker: Worker
+    peers: Peers = Peers()
     monitor: Monitor = Monitor()
     cluster: Cluster = Cluster()
     database: Database = Database()
@@ -60,6 +63,8 @@ class Config(Section):
             layers.append({"master": {"mode": "exact", "publish_every_steps": 1}})
         if _given(values, "cluster.kind") == "alone":
             layers.append({"worker": {"count": 0}})
+        if _given(values, "cluster.roles") == "peers":
+            layers.append(peers.DEFAULTS)
         resolved = dict(values)
         for name in {name: None for layer in layers for name in layer}:
             if isinstance(section := values.get(name, {}), Mapping):  # anything else is refused by its name, later
@@ -113,6 +118,7 @@ class Config(Section):
             )
         simulated = self.cluster.kind == "simulated"
         self._check_alone()
+        peers.refuse_disagreement(self)
         if self.proposal.source == "oracle":
             if not simulated:
                 raise ValueError(
@@ -180,9 +186,13 @@ class Config(Section):
                 )
 
     def _check_workers_of_the_clock(self) -> None:
-        clock, count = self.cluster.clock, self.worker.count
-        if unknown := [worker for worker in (*clock.slow, *clock.dies) if worker >= count]:
-            raise ValueError(f"cluster.clock names worker {unknown[0]}, but worker.count is {count}, from 0 on")
+        clock, role = self.cluster.clock, "worker"
+        count = self.worker.count
+        if self.cluster.roles == "peers":
+            role, count = "peer", self.peers.count
+        if unknown := [index for index in (*clock.slow, *clock.dies) if index >= count]:
+            key = "worker.count" if role == "worker" else "peers.count"
+            raise ValueError(f"cluster.clock names {role} {unknown[0]}, but {key} is {count}, from 0 on")
         if self.master.mode == "exact" and count > 0 and len(clock.dies) == count:
             raise ValueError("in exact mode the master waits for workers, and cluster.clock.dies lists all of them")
 

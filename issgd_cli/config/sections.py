@@ -169,8 +169,9 @@ class Clock(Section):
     score_seconds: Duration | None = None  # one chunk
     push_seconds: Duration | None = None
     checkpoint_seconds: Duration | None = None
-    slow: dict[Index, Rate] = Field(default={})  # worker -> how many times longer everything takes it
-    dies: dict[Index, Duration] = Field(default={})  # worker -> the second at which it stops for ever
+    apply_seconds: Duration | None = None  # a gradient, by the parameter server
+    slow: dict[Index, Rate] = Field(default={})  # worker, or peer -> how many times longer everything takes it
+    dies: dict[Index, Duration] = Field(default={})  # likewise -> the second at which it stops for ever
 
 
 _Name = Annotated[str, like(r"[A-Za-z0-9_.,:@+-]{0,200}", "must be a name as Slurm knows it, or empty")]
@@ -215,6 +216,8 @@ class Cluster(Section):
 
     # alone: no workers, no database server, one process; slurm: a job; ray: workers as Ray's actors
     kind: Literal["local", "simulated", "alone", "slurm", "ray"] = "local"
+    # workers: and a master that trains; peers: who all train, and a parameter server (section 6 of the paper)
+    roles: Literal["workers", "peers"] = "workers"
     # Dealt out in turn: master, then workers, then the monitor. All are at the first on the simulated cluster.
     devices: Annotated[tuple[Text, ...], Field(min_length=1)] = ("auto",)
     # Of torch, an actor. None: 1 in exact mode and on the simulated cluster, else the cores shared out.
@@ -227,6 +230,11 @@ class Cluster(Section):
     clock: Clock = Clock()  # of the simulated cluster
     slurm: Slurm = Slurm()
     ray: Ray = Ray()
+
+    @property
+    def trainer(self) -> str:
+        """The name of the actor that descends, and of whom a run has one."""
+        return "server" if self.roles == "peers" else "master"
 
 
 class Database(Section):

@@ -101,6 +101,24 @@ def read_status(text: bytes) -> Document:
     return document
 
 
+def read_contribution(text: bytes) -> Document:
+    """What is told of a peer's gradient: its ticket, version, number, loss (None: not finite), type, and bytes."""
+    value = parsed(text)
+    if not isinstance(value, list) or len(value) != 6:
+        raise UnfitError(f"{_shown(value)} tells of no gradient")
+    ticket, version, number_of_its, loss, kind, size = value
+    if kind not in ("float32", "bfloat16"):
+        raise UnfitError(f"{_shown(kind)} is no type of gradients")
+    return {
+        "ticket": whole(ticket),
+        "version": whole(version, high=LARGEST_VERSION),
+        "number": whole(number_of_its),
+        "loss": None if loss is None else number(loss),
+        "kind": kind,
+        "bytes": whole(size, high=LARGEST_BYTES),
+    }
+
+
 def read_events(text: bytes) -> list[Event]:
     """One batch of an actor's events."""
     value = parsed(text)

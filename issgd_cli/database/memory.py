@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from issgd_cli.database.contributions import Contribution, ExampleScores, refuse_flawed_examples
 from issgd_cli.database.protocol import Document, Topic
 from issgd_cli.database.records import (
     SPLITS,
@@ -22,6 +23,7 @@ from issgd_cli.database.records import (
     refuse_nonfinite,
 )
 from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.errors import RecordError
 
 
 class MemoryLifetime:
@@ -164,6 +166,21 @@ class MemoryTable(MemoryParameters):
             records.gradient_versions[number] = version
         return True
 
+    def push_examples(self, version: int, scores: ExampleScores) -> int:
+        refuse_flawed_examples(self._layout, scores)
+        records, newest = self._records["train"], self.newest()
+        if newest is not None and version > newest.version:
+            return 0
+        older = records.versions[scores.indices] < version
+        places = scores.indices[older]
+        twice = places[records.versions[places] > 0]
+        records.previous_norms[twice], records.previous_versions[twice] = records.norms[twice], records.versions[twice]
+        records.norms[places], records.losses[places] = scores.norms[older], scores.losses[older]
+        records.errors[places] = scores.errors[older]
+        records.versions[places], records.seconds[places] = version, self.seconds()
+        self.changes += 1
+        return len(places)
+
     def weights(self) -> Weights:
         train = copy.deepcopy(self._records["train"])
         return Weights(train.norms, train.previous_norms, train.versions, train.previous_versions, train.seconds)
@@ -175,7 +192,41 @@ class MemoryTable(MemoryParameters):
         return sum(int((records.versions < version).sum()) for records in self._records.values())
 
 
-class MemoryDatabase(MemoryMessages, MemoryTable):
+class MemoryContributions(MemoryParameters):
+    """See Contributions."""
+
+    def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
+        super().begin(layout, seconds, records)
+        self._waiting: dict[int, Contribution] = {}  # by peer, in the order in which they came
+        self._counts: dict[int, int] = {}
+
+    def contribute(self, contribution: Contribution) -> bool:
+        newest, peer = self.newest(), contribution.peer
+        if newest is None or not 1 <= contribution.version <= newest.version:
+            raise RecordError(f"A gradient of peer {peer} is of version {contribution.version}, which never was.")
+        if peer in self._waiting:
+            return self._waiting[peer].number == contribution.number
+        if self._counts.get(peer, 0) < contribution.number:
+            self._waiting[peer], self._counts[peer] = contribution, contribution.number
+            self.changes += 1
+        return True
+
+    def contributed(self, peer: int) -> int:
+        return self._counts.get(peer, 0)
+
+    def is_taken(self, peer: int) -> bool:
+        return peer not in self._waiting
+
+    def contribution(self, size: int) -> Contribution | None:
+        return next(iter(self._waiting.values()), None)
+
+    def take(self, contribution: Contribution) -> None:
+        if self._waiting.get(contribution.peer) is contribution:
+            del self._waiting[contribution.peer]
+            self.changes += 1
+
+
+class MemoryDatabase(MemoryMessages, MemoryTable, MemoryContributions):
     """See Database."""
 
     def state(self) -> dict[str, Any]:
@@ -187,6 +238,8 @@ class MemoryDatabase(MemoryMessages, MemoryTable):
             state["published"], state["parameters"] = self._parameters
         if acknowledged := self.get("acknowledged"):
             state["acknowledged"] = acknowledged["version"]
+        state["counts"] = {str(peer): count for peer, count in self._counts.items()}
+        state["waiting"] = {str(place): one._asdict() for place, one in enumerate(self._waiting.values())}
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -197,3 +250,11 @@ class MemoryDatabase(MemoryMessages, MemoryTable):
             self._parameters = Published(*map(int, state["published"])), state["parameters"]
         if "acknowledged" in state:
             self._documents["acknowledged"] = {"version": int(state["acknowledged"])}
+        self._counts = {int(peer): int(count) for peer, count in state.get("counts", {}).items()}
+        waiting = sorted(state.get("waiting", {}).items(), key=lambda entry: int(entry[0]))
+        self._waiting = {int(one["peer"]): _restored(one) for _, one in waiting}
+
+
+def _restored(state: Mapping[str, Any]) -> Contribution:
+    peer, number, version = (int(state[name]) for name in ("peer", "number", "version"))
+    return Contribution(peer, number, version, float(state["loss"]), state["gradient"])

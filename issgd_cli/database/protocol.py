@@ -1,4 +1,4 @@
-"""What master, workers and monitor may ask of the database between them, as in the paper's figure 1."""
+"""What master, workers, peers and monitor may ask of the database between them, as in the paper's figure 1."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from issgd_cli.database.contributions import Contribution, ExampleScores
 from issgd_cli.database.records import Chunk, ChunkScores, Event, Layout, Published, Records, Split, Weights
 
 # Small documents that have one writer each.
@@ -106,6 +107,17 @@ class Table(Protocol):
             RecordError: The scores cannot be true; nothing is changed.
         """
 
+    def push_examples(self, version: int, scores: ExampleScores) -> int:
+        """Stores what a peer knows of single examples, where records are of these; example by example as `push` does.
+
+        Returns:
+            How many were stored.
+
+        Raises:
+            RecordError: The scores cannot be true; nothing is changed.
+            DatabaseError: Records are of chunks.
+        """
+
     def weights(self) -> Weights:
         """The training split's table for the master, at one instant."""
 
@@ -116,5 +128,34 @@ class Table(Protocol):
         """How many chunks of all splits are at an older version."""
 
 
-class Database(Lifetime, Messages, Parameters, Table, Protocol):
+class Contributions(Protocol):
+    """What peers hand to the parameter server, one each at a time: who is ahead of the server waits for it."""
+
+    def contribute(self, contribution: Contribution) -> bool:
+        """Hands a gradient over. A repeated one counts once.
+
+        False, and no change, if one of this peer still waits.
+
+        Raises:
+            RecordError: It is of a version that never was.
+        """
+
+    def contributed(self, peer: int) -> int:
+        """The number of the last gradient that this peer has handed over in this life of the run; 0: of none."""
+
+    def is_taken(self, peer: int) -> bool:
+        """Whether none of this peer waits."""
+
+    def contribution(self, size: int) -> Contribution | None:
+        """The one that has waited longest, None where there is none.
+
+        Args:
+            size: How many numbers a gradient should have; of a longer one no more is read than shows that.
+        """
+
+    def take(self, contribution: Contribution) -> None:
+        """Removes one that was read; another one of that peer stays."""
+
+
+class Database(Lifetime, Messages, Parameters, Table, Contributions, Protocol):
     """One run's part of a database. Every command may be repeated without harm."""

@@ -2,15 +2,17 @@
 
 import numpy as np
 
+from issgd_cli.database.contributions import Contribution
 from issgd_cli.database.protocol import Database
 from issgd_cli.database.records import SPLITS, ChunkScores, Event, Layout, Published
 from issgd_cli.errors import DatabaseError
 
 LAYOUT = Layout(train=3, valid=1, test=1, chunk_size=2)
+GRADIENT = Contribution(0, 1, 1, 0.5, np.ones(3, "<f4"))
 
 
 def rehearse(database: Database) -> None:
-    """Plays launcher, master, worker and monitor in turn on a run that has just begun with LAYOUT.
+    """Plays launcher, master, worker, monitor, peer and server in turn on a run that has just begun with LAYOUT.
 
     Raises:
         DatabaseError: The server refuses a part of it, or does not give back what it was given.
@@ -32,6 +34,11 @@ def rehearse(database: Database) -> None:
     kept += [read is not None and bool((read[1] == parameters).all()), not database.events()]
     kept += [database.weights().norms.sum() == 2, database.behind(1) == 3]
     kept += [database.records()[split].versions.max() <= 1 for split in SPLITS]
+    kept += [database.contribute(GRADIENT), (waits := database.contribution(3)) is not None]
+    if waits is not None:
+        kept += [bool((waits.gradient == GRADIENT.gradient).all()), not database.is_taken(0)]
+        database.take(waits)
+    kept += [database.is_taken(0), database.contributed(0) == 1]
     if not all(kept):
         raise DatabaseError(
             "The database does not give back what it was given.",

@@ -1,6 +1,6 @@
 """What of the runs is not as in the papers that they reproduce, as far as configurations and manifests tell."""
 
-from issgd_cli.claims.evidence import FIRST_PAPER, Runs, audits_told, is_papers
+from issgd_cli.claims.evidence import FIRST_PAPER, PEERS, Runs, audits_told, is_papers
 from issgd_cli.config.sections import ORIGINAL_CHUNK, PAPER_EXAMPLES
 from issgd_cli.figures.conditions import PAPER_MINIBATCH, PAPER_PUBLISH, dataset_of, listed
 
@@ -14,7 +14,7 @@ def differences(runs: Runs) -> list[str]:
     if not runs.runs:
         return []
     first = _from_first(runs) if FIRST_PAPER in runs.papers else []
-    return [*first, *(_from_followers(runs) if set(runs.papers) - {FIRST_PAPER} else [])]
+    return [*first, *(_from_followers(runs) if set(runs.papers) - {FIRST_PAPER, PEERS} else [])]
 
 
 def _from_first(runs: Runs) -> list[str]:

@@ -38,6 +38,8 @@ PRESETS = {
         latency_seconds=1e-3,
         bytes_per_second=1e9,
         checkpoint_seconds=0,
+        # A descent reads and writes five numbers a parameter: 0.4 GB, at the K20's 150 GB/s.
+        apply_seconds=2.5e-3,
     ),
     # One H200 an actor, on paper: 573,000 examples of the paper's model scored in 0.09 s in TF32; a step of 128 bound
     # by its 100 microseconds of memory traffic, launched as a CUDA graph. A Redis server on the same machine, measured:
@@ -49,6 +51,7 @@ PRESETS = {
         latency_seconds=2.3e-4,
         bytes_per_second=1.5e9,
         checkpoint_seconds=0,
+        apply_seconds=8e-5,  # the same 0.4 GB, at 4.8 TB/s
     ),
 }
 
@@ -84,7 +87,7 @@ def durations(clock: Clock, oracle: bool = False, minibatch_size: int = 128) -> 
         minibatch_size: Of a step, which takes as long whatever is drawn; looking at examples goes by their number.
     """
     free = {"sample", "audit"} | ({"publish", "refresh", "pull", "score", "push", "checkpoint"} if oracle else set())
-    slow = {f"worker-{index}": factor for index, factor in clock.slow.items()}
+    slow = {f"{role}-{index}": factor for index, factor in clock.slow.items() for role in ("worker", "peer")}
     constants = {
         "train": clock.step_seconds,
         "score": clock.score_seconds,
@@ -93,6 +96,7 @@ def durations(clock: Clock, oracle: bool = False, minibatch_size: int = 128) -> 
         "pull": clock.pull_seconds,
         "push": clock.push_seconds,
         "checkpoint": clock.checkpoint_seconds or 0.0,
+        "apply": clock.apply_seconds or 0.0,
     }
     latency, bandwidth, rate = clock.latency_seconds or 0.0, clock.bytes_per_second, clock.examples_per_second
 
@@ -117,7 +121,7 @@ def durations(clock: Clock, oracle: bool = False, minibatch_size: int = 128) -> 
 
 def deaths(clock: Clock) -> dict[str, float]:
     """Actor -> the second at which it stops for ever."""
-    return {f"worker-{index}": second for index, second in clock.dies.items()}
+    return {f"{role}-{index}": second for index, second in clock.dies.items() for role in ("worker", "peer")}
 
 
 def from_run(folder: RunFolder, statistic: Literal["mean", "median"] = "mean") -> Clock:

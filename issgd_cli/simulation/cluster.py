@@ -1,4 +1,4 @@
-"""The simulated cluster: master, workers and monitor in one process, on a virtual clock.
+"""The simulated cluster: master, workers and monitor in one process, or server and peers, on a virtual clock.
 
 The actors and what they compute are the local cluster's; only time and place are not real. A run depends on its
 configuration alone, whatever the load of the machine: its trace is the same to the bit, seconds included.
@@ -17,8 +17,10 @@ from issgd_cli.actors.actor import Operation
 from issgd_cli.actors.devices import computing, device_of
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
+from issgd_cli.actors.peer import Peer, Trainee
+from issgd_cli.actors.server import Server
 from issgd_cli.actors.worker import Scorer, Worker
-from issgd_cli.clusters.cluster import WATCH_SECONDS, ActorError, Interrupted, Snapshot, Watch
+from issgd_cli.clusters.cluster import WATCH_SECONDS, ActorError, Interrupted, Snapshot, Watch, actors
 from issgd_cli.clusters.resuming import last_checkpoint, set_back
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Clock
@@ -109,14 +111,24 @@ class _Simulation:
         set_back(self.database, folder, config, problem, checkpoint)
         if checkpoint is not None and self.moment:
             moment.cut_back(folder, checkpoint)
-        self.master = Master.of(config, problem, self.database, folder, device, checkpoint)
-        scorer = Scorer(config, problem, self.database.layout(), device)
+        parts = config, problem, self.database, folder, device, checkpoint
         self.monitor = Monitor(config, problem, self.database, folder, device)
-        self.workers = [Worker(config, self.database, scorer) for _ in range(config.worker.count)]
         self.time.add("monitor", self.monitor)
-        self.time.add("master", self.master)
-        for index, worker in enumerate(self.workers):
-            self.time.add(f"worker-{index}", worker)
+        if config.cluster.roles == "peers":
+            self.master: Master | Server = Server.of(*parts)
+            self.workers: moment.Workers = self._training(config, problem, device)
+        else:
+            self.master, self.workers = Master.of(*parts), self._scoring(config, problem, device)
+        for name, actor in zip(actors(config), (self.master, *self.workers), strict=True):
+            self.time.add(name, actor)
+
+    def _scoring(self, config: Config, problem: Problem, device: torch.device) -> list[Worker]:
+        scorer = Scorer(config, problem, self.database.layout(), device)
+        return [Worker(config, self.database, scorer) for _ in range(config.worker.count)]
+
+    def _training(self, config: Config, problem: Problem, device: torch.device) -> list[Peer]:
+        trainee = Trainee(config, problem, device)
+        return [Peer(config, self.database, trainee, index) for index in range(config.peers.count)]
 
     def close(self) -> None:
         """Ends all lives as they are."""
@@ -172,7 +184,7 @@ class _Simulation:
                 now = moment.taken(self.time, self.master, self.monitor, self.workers, self.folder)
                 self.master.saving.moment = now
             except IssgdError as error:  # of the round beside its training
-                raise ActorError("master", str(error)) from error
+                raise ActorError(self.time.lives[1].name, str(error)) from error
 
     def _report(self) -> None:
         for life in self.time.lives:

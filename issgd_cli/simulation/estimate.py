@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from issgd_cli.actors.actor import Operation
 from issgd_cli.actors.devices import computing, device_of
 from issgd_cli.actors.master import Master, take_step
 from issgd_cli.actors.worker import Worker
@@ -17,12 +18,14 @@ from issgd_cli.clusters.resuming import dataset_of
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import Clock
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Published
+from issgd_cli.database.contributions import TYPES
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import Layout
 from issgd_cli.errors import RunError
 from issgd_cli.problem import Problem
+from issgd_cli.registries import METHODS
 from issgd_cli.runs.folder import RunFolder
-from issgd_cli.simulation.clock import SCORING_SHARE, resolved
+from issgd_cli.simulation.clock import SCORING_SHARE, durations, resolved
 
 TIMED = 5
 
@@ -49,15 +52,24 @@ def estimate(config: Config, jobs: int = 1) -> Estimate:
         jobs: How many such runs share the machine.
     """
     data = dataset_of(config)
+    problem = Problem(config, data)
     device = torch.device(device_of(config, "master", 0))
     with computing(config):
-        master = _master(config, Problem(config, data), device, Path())
+        master = _master(config, problem, device, Path())
         alone = _seconds(_step_of(master))
     torch.cuda.empty_cache()  # nothing where there is no CUDA
     cores = max(1, ((os.cpu_count() or 1) if device.type == "cpu" else torch.cuda.device_count()) // jobs)
     passes = master.learner.passes / max(1, master.learner.step)  # of a step
     limits, everything = config.master, sum(data.sizes.values())
     score = SCORING_SHARE * alone / limits.minibatch_size  # an example
+    if config.cluster.roles == "peers":
+        # Each step takes a gradient, or a synchronous one all of theirs.
+        each = config.peers.count if config.peers.mode == "synchronous" else 1
+        step = alone * each / (1 if config.cluster.kind == "simulated" else min(cores, config.peers.count))
+        pace = _pace_of_peers(config, problem) if config.cluster.kind == "simulated" else 1 / step
+        steps = min(limits.steps or np.inf, limits.seconds * pace if limits.seconds else np.inf)
+        epochs = steps * each * limits.minibatch_size / data.sizes["train"]
+        return Estimate(int(steps), step, steps * step, epochs, data.sizes["train"], device.type)
     if config.cluster.kind == "simulated":
         clock = resolved(config.cluster.clock, data.sizes["train"], lambda: _as_measured(alone, score))
         virtual, rate = clock.step_seconds or alone, clock.examples_per_second or 1 / score
@@ -78,6 +90,25 @@ def estimate(config: Config, jobs: int = 1) -> Estimate:
         steps = min(steps, limits.most_passes / passes)
     epochs = steps * limits.minibatch_size / data.sizes["train"]
     return Estimate(int(steps), step, steps * step, epochs, data.sizes["train"], device.type)
+
+
+def _pace_of_peers(config: Config, problem: Problem) -> float:
+    """Steps that they make in a virtual second: as they come round, or as their server applies what they push."""
+    examples = problem.data.sizes["train"]
+    clock = resolved(config.cluster.clock, examples, lambda: config.cluster.clock)
+    seconds, count = durations(clock), config.peers.count
+    table = 4 * examples if METHODS.parts[config.proposal.method].by_scores else 0
+    gradient = problem.trained_size * TYPES[config.peers.gradients].itemsize
+    parts = (
+        Operation("pull", bytes=4 * problem.size + table),
+        Operation("train"),
+        Operation("push", bytes=gradient),
+        Operation("apply"),
+    )
+    around, applying = sum(seconds("peer-0", part) for part in parts), seconds("server", Operation("apply"))
+    if config.peers.mode == "synchronous":
+        return 1 / (around + applying * (count - 1))
+    return min(count / around, 1 / applying if applying else np.inf)
 
 
 def measured(config: Config, problem: Problem, device: torch.device) -> Clock:

@@ -15,6 +15,8 @@ import numpy as np
 
 from issgd_cli.actors.master import Master
 from issgd_cli.actors.monitor import Monitor
+from issgd_cli.actors.peer import Peer
+from issgd_cli.actors.server import Server
 from issgd_cli.actors.worker import Worker
 from issgd_cli.errors import DamagedError
 from issgd_cli.files import writing
@@ -25,9 +27,10 @@ from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation.virtual import Life, VirtualTime
 
 State = Mapping[str, Any]
+Workers = Sequence[Worker | Peer]
 
 
-def taken(time: VirtualTime, master: Master, monitor: Monitor, workers: Sequence[Worker], folder: RunFolder) -> Arrays:
+def taken(time: VirtualTime, master: Master | Server, monitor: Monitor, workers: Workers, folder: RunFolder) -> Arrays:
     """This moment's, while the master makes its checkpoint: all is counted and written, and the master goes on next."""
     parameters = {worker.version: worker.parameters for worker in workers if worker.parameters is not None}
     state = {
@@ -53,9 +56,9 @@ def cut_back(folder: RunFolder, checkpoint: Checkpoint) -> None:
 def restore(
     time: VirtualTime,
     going_on: Life,
-    master: Master,
+    master: Master | Server,
     monitor: Monitor,
-    workers: Sequence[Worker],
+    workers: Workers,
     folder: RunFolder,
     moment: Arrays,
 ) -> None:
@@ -64,7 +67,7 @@ def restore(
     Args:
         time: Its database begun with the checkpoint's records, its lives added.
         going_on: The master's life.
-        master, monitor, workers: Made anew.
+        master, monitor, workers: Made anew; or a parameter server in the master's place, and peers in the workers'.
         folder: Of the run.
         moment: The checkpoint's.
 

@@ -24,6 +24,7 @@ from issgd_cli.errors import IssgdError, RunError
 from issgd_cli.simulation.clock import Durations
 
 AT_ONCE = -1  # a ticket before all others
+HANGING = "All actors that are alive wait for others that are not; see cluster.clock.dies."
 
 
 @dataclass(eq=False)
@@ -130,7 +131,7 @@ class VirtualTime:
             if ticket == life.ticket:
                 self.now = now
                 return life
-        raise RunError("All actors that are alive wait for others that are not; see cluster.clock.dies.")
+        raise RunError(HANGING)
 
     def _resume(self, life: Life) -> None:
         """Does what was announced, and starts what is announced next."""
@@ -160,12 +161,19 @@ class VirtualTime:
             self._schedule(life, self.durations(life.name, wait))
         elif worker and self.poller not in (None, life):
             self.idle.append(life)
-        elif self.exact and not worker:
-            self.waiting.append(life)  # for documents and records: behind barriers nobody waits for a time
+        elif (self.exact and not worker) or life.name.startswith(("server", "peer")):
+            # For documents and records: behind barriers nobody waits for a time, and peers and server for each other.
+            self.waiting.append(life)
         else:
             if worker:
                 self.poller = life
+            elif self.waiting and self.database.changes == self.seen and not self._is_anything_to_come():
+                raise RunError(HANGING)  # peers, server: for each other, and nobody would ever tell them
             self._schedule(life, self.durations(life.name, wait))
+
+    def _is_anything_to_come(self) -> bool:
+        """Whether the end of an operation of anybody's is awaited."""
+        return any(ticket == life.ticket for _, ticket, life in self.queue)
 
     def _stop_polling(self, life: Life) -> None:
         """The next idle worker looks at the clock, if this one did."""

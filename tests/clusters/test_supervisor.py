@@ -27,7 +27,7 @@ WORK_SECONDS = 1000.0  # how long master and monitor live that nothing happens t
 
 def usual_seconds(actor: str) -> float:
     """A worker lives until it is ended, since it does not hear here that the run has finished."""
-    return WORK_SECONDS if actor in ("master", "monitor") else math.inf
+    return WORK_SECONDS if actor in ("master", "server", "monitor") else math.inf
 
 
 @dataclass
@@ -144,7 +144,8 @@ def play(
         folder.update_manifest(state="running")
         service.server = server
         stage, healths = Stage(now, script), list[dict[str, str]]()
-        config = configured("worker.count=1", *settings)
+        count = "peers.count=2" if "cluster.roles=peers" in settings else "worker.count=1"
+        config = configured(count, *settings)
         supervisor = Supervisor(
             config,
             folder,
@@ -234,6 +235,32 @@ def test_an_actor_that_finds_its_run_gone_leads_back_to_the_checkpoint(play: Pla
     played = play({actor: [{"after": 50.0, "status": GONE_STATUS}]})
     played.supervisor.run()
     assert [len(played.stage.lives[name]) for name in ("monitor", "master", "worker-0")] == [2, 2, 1]
+
+
+PEERS = ("cluster.roles=peers", "master.mode=relaxed", "worker.count=0", "worker.chunk_size=1")
+
+
+def test_peers_are_looked_after_as_workers_and_their_server_as_a_master(play: Play) -> None:
+    played = play(
+        {
+            "peer-0": [{"after": 5.0, "status": -9}],
+            "peer-1": [{"after": 20.0}],  # takes the run for finished
+            "server": [{"after": 50.0, "status": -9}],
+        },
+        *PEERS,
+    )
+    played.supervisor.run()
+    lives = {actor: len(found) for actor, found in played.stage.lives.items()}
+    assert lives == {"monitor": 2, "server": 2, "peer-0": 2, "peer-1": 2}
+    assert played.restarts == {"peer-0": 1, "server": 1}
+    assert "server was killed by signal 9; going back to the last checkpoint" in played.notices
+
+
+def test_a_server_that_ended_with_an_error_ends_the_run(play: Play) -> None:
+    played = play({"server": [{"after": 5.0, "status": 1, "words": "issgd: the training has diverged\n"}]}, *PEERS)
+    with pytest.raises(ActorError, match=r"The server ended with status 1(.|\n)*has diverged") as error:
+        played.supervisor.run()
+    assert error.value.actor == "server"
 
 
 def test_a_worker_that_took_the_run_for_finished_comes_back_when_the_run_goes_back(play: Play) -> None:

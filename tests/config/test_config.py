@@ -141,6 +141,10 @@ def changed(key: str) -> Any:
         "monitor.extra_smoothings": [2.0],
         "cluster.devices": ["cpu"],
         "cluster.kind": "simulated",
+        "cluster.roles": "peers",
+        "peers.mode": "synchronous",
+        "peers.gradients": "bfloat16",
+        "peers.limit_mode": "damp",
         "cluster.clock.preset": "h200",
         "cluster.clock.slow": {"1": 2.0},
         "cluster.clock.dies": {"1": 2.0},
@@ -183,6 +187,10 @@ def test_the_hash_leaves_out_what_changes_no_result_and_nothing_else(key: str, m
     }
     if key.startswith("optimizer.schedule."):  # a key of one kind is refused with another
         base = merged(base, {"optimizer": {"schedule": schedules.get(key.rpartition(".")[2], {})}})
+    if key == "cluster.roles" or key.startswith("peers."):
+        roles = "workers" if key == "cluster.roles" else "peers"
+        base = merged(base, {"master": {"publish_every_steps": 1}, "cluster": {"roles": roles}})
+        base = merged(base, {"worker": {"count": 0, "chunk_size": 1}})
     if key == "model.arguments":
         base = merged(base, {"model": {"network": "package.module:function"}})
     *sections, last = key.split(".")

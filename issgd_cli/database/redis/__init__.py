@@ -9,10 +9,14 @@ Keys, all under `issgd:<run>:` so that several runs can share a server:
     p:<version>:<i>            4 MiB pieces of a parameter vector, written before
     p:cur                      the pointer to the newest whole one: JSON [version, step, bytes]
     <split>:<field>            one string an array of records.FIELDS
+    g:<peer>:<i>               4 MiB pieces of a peer's gradient, written before
+    contributions              hash: peer -> JSON [ticket, version, count, loss, type, bytes] of the one that waits
+    contributions:counts, :tickets    hash: peer -> count of its last one; and how many there were of all peers
     <split>:cursor, :claims    which chunk is next, and which are being scored (hash: chunk -> version and until when)
 
 Only arrays of numbers (checked by records.flaw) and JSON (by documents.py) are read, never more of a value than can be
-meant; nothing read is ever executed or unpickled. Master, monitor and launcher trust no worker to write what it should.
+meant; nothing read is ever executed or unpickled. Master, server, monitor and launcher trust no worker, and no peer, to
+write what it should.
 """
 
 import contextlib
@@ -20,14 +24,14 @@ import copy
 
 from issgd_cli.database import rehearsal
 from issgd_cli.database.records import SPLITS, Layout, Records, Split
+from issgd_cli.database.redis.contributions import RedisContributions
 from issgd_cli.database.redis.messages import RedisMessages
 from issgd_cli.database.redis.parameters import RedisParameters
-from issgd_cli.database.redis.table import RedisTable
 from issgd_cli.errors import DatabaseError
 
 
-class RedisDatabase(RedisMessages, RedisParameters, RedisTable):
-    """See Database: a life with its clock, messages, parameters and a table, over one connection."""
+class RedisDatabase(RedisMessages, RedisParameters, RedisContributions):
+    """See Database: a life with its clock, messages, parameters, a table and contributions, over one connection."""
 
     def begin(self, layout: Layout, seconds: float, records: dict[Split, Records]) -> None:
         self.rehearse()  # what the server cannot do is known now, not when an actor asks for it

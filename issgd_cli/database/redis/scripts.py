@@ -110,4 +110,61 @@ end
 return found
 """
 
-ALL = (PUSH, CLAIM, ENTRIES)
+# KEYS: as of PUSH, of records of single examples. ARGV: after those of NOW: indices, norms, losses, errors, a string
+# each. Returns how many were stored.
+PUSH_EXAMPLES = (
+    NOW
+    + """
+if newest > 0 and version > newest then return 0 end
+local stored, packed, stamp = 0, struct.pack('<i4', version), struct.pack('<d', now)
+for place = 0, #ARGV[5] / 4 - 1 do
+  local first, last = 4 * place + 1, 4 * place + 4
+  local index = struct.unpack('<i4', ARGV[5], first)
+  local known = redis.call('GETRANGE', KEYS[5], 4 * index, 4 * index + 3)
+  if #known < 4 then return redis.error_reply('GONE') end
+  local before = struct.unpack('<i4', known)
+  if before < version then
+    if before > 0 then
+      redis.call('SETRANGE', KEYS[2], 4 * index, redis.call('GETRANGE', KEYS[1], 4 * index, 4 * index + 3))
+      redis.call('SETRANGE', KEYS[6], 4 * index, known)
+    end
+    redis.call('SETRANGE', KEYS[1], 4 * index, string.sub(ARGV[6], first, last))
+    redis.call('SETRANGE', KEYS[3], 4 * index, string.sub(ARGV[7], first, last))
+    redis.call('SETRANGE', KEYS[4], index, string.sub(ARGV[8], place + 1, place + 1))
+    redis.call('SETRANGE', KEYS[5], 4 * index, packed)
+    redis.call('SETRANGE', KEYS[7], 8 * index, stamp)
+    stored = stored + 1
+  end
+end
+return stored
+"""
+)
+
+# KEYS: what waits (hash: peer -> JSON), the last count of each peer (hash), the last ticket. ARGV: after those of NOW:
+# peer, count, what is told as a JSON list. Returns 1: it waits, or did before; 0: another one does; -1: of no version.
+CONTRIBUTE = (
+    NOW
+    + """
+if version < 1 or version > newest then return -1 end
+local last = tonumber(redis.call('HGET', KEYS[2], ARGV[5]) or '0') or 0
+local count = tonumber(ARGV[6])
+if last == count then return 1 end
+if redis.call('HGET', KEYS[1], ARGV[5]) then return 0 end
+if last > count then return 1 end
+local ticket = (tonumber(redis.call('GET', KEYS[3]) or '0') or 0) + 1
+redis.call('SET', KEYS[3], string.format('%.0f', ticket))
+redis.call('HSET', KEYS[2], ARGV[5], ARGV[6])
+redis.call('HSET', KEYS[1], ARGV[5], '[' .. string.format('%.0f', ticket) .. ',' .. string.sub(ARGV[7], 2))
+return 1
+"""
+)
+
+# KEYS: what waits. ARGV: peer, ticket. Removes the one with this ticket alone.
+TAKE = """
+local text = redis.call('HGET', KEYS[1], ARGV[1])
+local told = '[' .. ARGV[2] .. ','
+if text and string.sub(text, 1, #told) == told then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 1
+"""
+
+ALL = (PUSH, CLAIM, ENTRIES, PUSH_EXAMPLES, CONTRIBUTE, TAKE)
