@@ -108,8 +108,11 @@ class Monitor:
         for number, path in enumerate(points):
             self.audits_left = len(points) - number
             point = load_audit(path)
-            if point.step not in self.audited_steps:  # else killed between writing and removing it
+            # Else killed between writing and removing it; or a virtual clock's last step had been due one before it was
+            # known to be the last.
+            if point.step not in self.audited_steps:
                 yield from self.audit(point)
+                self.audited_steps.add(point.step)
             path.unlink()
         self.audits_left = 0
 
