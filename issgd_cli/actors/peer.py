@@ -28,7 +28,7 @@ from issgd_cli.database.contributions import TYPES, Contribution, ExampleScores
 from issgd_cli.database.records import NO_ERROR, Float32s
 from issgd_cli.errors import DatabaseError, RecordError
 from issgd_cli.methods.method import Gradient, Method
-from issgd_cli.methods.table import Table
+from issgd_cli.methods.table import Table, fields_read
 from issgd_cli.problem import Problem
 from issgd_cli.registries import METHODS
 
@@ -46,6 +46,21 @@ def sent(gradient: Gradient, kind: str) -> NDArray[Any]:
     flat = torch.cat([part.reshape(-1) for part in gradient]).cpu()
     held = flat.to(torch.bfloat16).view(torch.int16).numpy().view("u2") if kind == "bfloat16" else flat.numpy()
     return held.astype(TYPES[kind], copy=False)
+
+
+def scores_of(found: Minibatch) -> ExampleScores | None:
+    """What a minibatch tells of its examples, each once; None where nobody draws by that."""
+    if found.squared_norms is None:
+        return None
+    drawn, first = np.unique(found.drawn.indices.cpu().numpy(), return_index=True)
+    wrong = found.seen.loss.errors(found.seen.outputs, found.seen.targets)
+    errors = np.full(len(drawn), NO_ERROR, np.uint8)
+    if wrong is not None:
+        errors = wrong.cpu().numpy()[first].astype(np.uint8)
+    norms, losses = (
+        each.cpu().numpy()[first].astype(np.float32) for each in (found.squared_norms.sqrt(), found.seen.losses)
+    )
+    return ExampleScores(drawn, norms, losses, errors)
 
 
 class Trainee:
@@ -76,7 +91,7 @@ class Peer:
     """See the module.
 
     Attributes:
-        stage: What it does next: pull, train, push.
+        stage: What it does next, or is at: pull, pulling, train, push.
         version, parameters: What it trains with, flat, shape (P,); version 0: nothing yet.
         count: The number of its next gradient; 0: not known yet.
         pulls: How often it has pulled.
@@ -89,6 +104,7 @@ class Peer:
         self.config, self.database, self.trainee, self.index = config, database, trainee, index
         self.method = trainee.method()
         self.draws_by_scores = METHODS.parts[config.proposal.method].by_scores
+        self.read_fields = fields_read(config.proposal, self.method.reads_pairs) if self.draws_by_scores else ()
         self.stage = "pull"
         self.version = self.count = self.pulls = 0
         self.parameters: Float32s | None = None
@@ -105,6 +121,9 @@ class Peer:
     def run(self) -> Generator[Operation]:
         """Pull, train, push, for ever; from any stage that `restore` has brought."""
         while True:
+            if self.stage == "pulling":  # only where `restore` has brought it: all is here, the time is not over
+                yield Operation("pull", self.version)
+                self.stage = "train"
             if self.stage == "pull":
                 if not (yield from self._pull()):
                     return
@@ -113,7 +132,7 @@ class Peer:
                 self.found = yield from self._minibatch()
                 self.stage = "push"
             found = self.found = self.found or self._minibatch_again()
-            gradient, scores = self._contribution(found), self._scores(found)
+            gradient, scores = self._contribution(found), scores_of(found)
             norms = 0 if scores is None else sum(array.nbytes for array in scores)
             yield Operation("push", self.version, bytes=gradient.gradient.nbytes + norms)
             self._push(gradient, scores)
@@ -125,7 +144,8 @@ class Peer:
     def _pull(self) -> Generator[Operation, None, bool]:
         """The newest parameters, and the table where it is its turn; False: training is over.
 
-        Its last gradient is among what they were made of: nobody hands over gradients faster than they are applied.
+        What was newest when it asks is what it gets, however long that travels: so a real database answers, too. On a
+        virtual clock, where effects come at an operation's end, it therefore looks before.
         """
         while not self._is_over():
             newest = self.database.newest()
@@ -134,27 +154,33 @@ class Peer:
             yield Operation("wait", self.version, seconds=POLL_SECONDS)
         else:
             return False
-        learner = self.trainee.learner
-        reads_table = self.draws_by_scores and self.pulls % self.config.peers.refresh_every_steps == 0
-        table = 4 * self.database.layout().train if reads_table else 0
-        yield Operation("pull", newest.version, bytes=4 * learner.parameters.numel() + table)
+        table = self.read_fields if self.pulls % self.config.peers.refresh_every_steps == 0 else ()
+        of_table = self.database.layout().bytes_of("train", table)
+        looks_ahead = self.config.cluster.kind == "simulated" and self._read(table)
+        self.stage = "pulling" if looks_ahead else "pull"
+        yield Operation("pull", newest.version, bytes=4 * self.trainee.learner.parameters.numel() + of_table)
+        # False: the run has just been set back to its checkpoint.
+        return looks_ahead or self._read(table) or (yield from self._pull())
+
+    def _read(self, table: tuple[str, ...]) -> bool:
+        """Takes the newest parameters, and these fields of the table, if any; False: there are no parameters."""
         found = self.database.parameters()
-        if found is None:  # the run has just been set back to its checkpoint
-            return (yield from self._pull())
-        published, self.parameters = found
-        if len(self.parameters) != learner.parameters.numel():
+        if found is None:
+            return False
+        (published, self.parameters), expected = found, self.trainee.learner.parameters.numel()
+        if len(self.parameters) != expected:
             raise DatabaseError(
                 f"Version {published.version} in the database has {len(self.parameters):,} parameters, the run's model "
-                f"has {learner.parameters.numel():,}. Who else writes there?"
+                f"has {expected:,}. Who else writes there?"
             )
         self.version, self.pulls = published.version, self.pulls + 1
         if self.count == 0:
-            # Above all that a life of this peer before this one can have drawn: each of its gradients was followed by a
-            # version, or waits to be.
+            # Above what a life of this peer before this one has handed over; and, where the run was set back meanwhile
+            # and that is forgotten, above its steps. Only where many gradients are dropped may a draw come twice then.
             ahead = published.version * self.config.master.publish_every_steps
             self.count = max(ahead, self.database.contributed(self.index) + 1)
-        if reads_table:
-            records, layout = self.database.weights(), self.database.layout()
+        if table:
+            records, layout = self.database.weights(table), self.database.layout()
             self.method.adopt(self.method.refreshed(Table.of(records, layout, published, self.database.seconds())))
         return True
 
@@ -199,20 +225,6 @@ class Peer:
         self.loss = float(found.loss)  # waits for the device
         gradient = sent(found.gradient, self.config.peers.gradients)
         return Contribution(self.index, self.count, self.version, self.loss, gradient)
-
-    def _scores(self, found: Minibatch) -> ExampleScores | None:
-        """What the minibatch tells of its examples, each once; None where nobody draws by that."""
-        if found.squared_norms is None:
-            return None
-        drawn, first = np.unique(found.drawn.indices.cpu().numpy(), return_index=True)
-        wrong = found.seen.loss.errors(found.seen.outputs, found.seen.targets)
-        errors = np.full(len(drawn), NO_ERROR, np.uint8)
-        if wrong is not None:
-            errors = wrong.cpu().numpy()[first].astype(np.uint8)
-        norms, losses = (
-            each.cpu().numpy()[first].astype(np.float32) for each in (found.squared_norms.sqrt(), found.seen.losses)
-        )
-        return ExampleScores(drawn, norms, losses, errors)
 
     def _push(self, contribution: Contribution, scores: ExampleScores | None) -> None:
         self.trainee.problem.data.refuse_changed()  # else it may be of other examples than the other peers'

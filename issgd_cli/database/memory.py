@@ -181,9 +181,14 @@ class MemoryTable(MemoryParameters):
         self.changes += 1
         return len(places)
 
-    def weights(self) -> Weights:
-        train = copy.deepcopy(self._records["train"])
-        return Weights(train.norms, train.previous_norms, train.versions, train.previous_versions, train.seconds)
+    def weights(self, fields: Sequence[str] = Weights._fields) -> Weights:
+        train = self._records["train"]
+        return Weights(
+            **{
+                name: getattr(train, name).copy() if name in fields else np.zeros_like(getattr(train, name))
+                for name in Weights._fields
+            }
+        )
 
     def records(self) -> dict[Split, Records]:
         return copy.deepcopy(self._records)

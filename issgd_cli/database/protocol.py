@@ -118,8 +118,12 @@ class Table(Protocol):
             DatabaseError: Records are of chunks.
         """
 
-    def weights(self) -> Weights:
-        """The training split's table for the master, at one instant."""
+    def weights(self, fields: Sequence[str] = Weights._fields) -> Weights:
+        """The training split's table for the master, or a peer, at one instant.
+
+        Args:
+            fields: Which of its arrays are read; the others are zeros.
+        """
 
     def records(self) -> dict[Split, Records]:
         """All records of all splits, at one instant."""

@@ -1,6 +1,6 @@
 """What the database holds of every example and chunk, and how it is laid out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -90,7 +90,11 @@ class Layout:
 
     def bytes(self) -> int:
         """Of all records of all splits."""
-        return sum(self.shape(split, name) * int(field.dtype[-1]) for split in SPLITS for name, field in FIELDS.items())
+        return sum(self.bytes_of(split, FIELDS) for split in SPLITS)
+
+    def bytes_of(self, split: Split, fields: Iterable[str]) -> int:
+        """Of some of a split's arrays."""
+        return sum(self.shape(split, name) * np.dtype(FIELDS[name].dtype).itemsize for name in fields)
 
     def empty(self, split: Split) -> "Records":
         """Records of a split in which nothing is scored."""

@@ -20,6 +20,17 @@ from issgd_cli.randomness import generator
 Float32s = NDArray[np.float32]
 
 
+def fields_read(settings: ProposalSection, reads_pairs: bool) -> tuple[str, ...]:
+    """Which of the records' arrays a proposal is made of: norms and versions, and what some ask for besides.
+
+    Args:
+        settings: Of the proposal.
+        reads_pairs: Whether its method looks at norms of two versions.
+    """
+    pairs = ("previous_norms", "previous_versions") if reads_pairs else ()
+    return ("norms", "versions", *pairs, *(("seconds",) if settings.staleness_limit_seconds is not None else ()))
+
+
 class Pairs(NamedTuple):
     """Norms of the same examples at two versions, shapes (K,), and how many versions lie between them."""
 

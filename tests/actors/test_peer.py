@@ -179,7 +179,7 @@ def test_a_peer_that_comes_back_goes_on_above_what_it_has_handed_over(points: Pr
 def test_where_the_run_is_set_back_under_its_hands_it_waits_for_parameters(
     points: Prepared, configured: Configured
 ) -> None:
-    database, config = begun(points), configured(*QUADRATIC)
+    database, config = begun(points), configured(*QUADRATIC, "cluster.kind=local")
     published(database, 1, [0.0, 1.0, 2.0])
     operations = Peer.of(config, Problem(config, points), database, CPU, 0).run()
     assert next(operations).name == "pull"
@@ -187,6 +187,34 @@ def test_where_the_run_is_set_back_under_its_hands_it_waits_for_parameters(
     assert next(operations).name == "wait"
     published(database, 1, [0.0, 1.0, 2.0])
     assert [next(operations).name for _ in range(3)] == ["pull", "train", "push"]
+
+
+@pytest.mark.parametrize(("kind", "version"), [("simulated", 1), ("local", 2)])
+def test_on_a_virtual_clock_it_gets_what_was_newest_when_it_asked(
+    points: Prepared, configured: Configured, kind: str, version: int
+) -> None:
+    """A real database is asked when the operation is done, and tells what is newest before it sends it."""
+    database, config = begun(points), configured(*QUADRATIC, f"cluster.kind={kind}")
+    published(database, 1, [0.0, 1.0, 2.0])
+    filled(database, 1)
+    peer = Peer.of(config, Problem(config, points), database, CPU, 0)
+    operations = peer.run()
+    assert next(operations).name == "pull"
+    published(database, 2, [9.0, 9.0, 9.0])
+    again = Peer.of(config, Problem(config, points), database, CPU, 0)
+    if kind == "simulated":
+        again.restore(peer.state(), peer.parameters)
+        resumed = again.run()
+        assert next(resumed) == ("pull", 1, 0, 0, 0.0)  # whose bytes and time go on where they were
+        assert next(resumed).name == "train"
+        assert (again.version, again.pulls) == (1, 1)
+        np.testing.assert_array_equal(again.method.weights_in_use(), peer.method.weights_in_use())
+    assert next(operations).name == "train"
+    assert (peer.version, peer.pulls) == (version, 1)
+    found = peer._minibatch_again()
+    assert peer.parameters is not None
+    assert peer.parameters.tolist() == ([0.0, 1.0, 2.0] if version == 1 else [9.0, 9.0, 9.0])
+    assert torch.isfinite(found.loss)
 
 
 def test_it_leaves_when_training_is_over(points: Prepared, configured: Configured) -> None:

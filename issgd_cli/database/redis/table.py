@@ -55,8 +55,10 @@ class RedisTable(RedisLifetime):
         arguments = [*self._now(version), chunk.number, span.start, *contents, norm2]
         return self._scripted(scripts.PUSH, keys, arguments) == 1
 
-    def weights(self) -> Weights:
-        return Weights(**self._arrays(Weights._fields, ["train"])["train"])
+    def weights(self, fields: Sequence[str] = Weights._fields) -> Weights:
+        layout = self.layout()
+        empty = {name: np.zeros(layout.shape("train", name), FIELDS[name].dtype) for name in Weights._fields}
+        return Weights(**{**empty, **self._arrays(fields, ["train"])["train"]})
 
     def records(self) -> dict[Split, Records]:
         return {split: Records(**arrays) for split, arrays in self._arrays(list(FIELDS), SPLITS).items()}
