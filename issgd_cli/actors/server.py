@@ -98,6 +98,8 @@ class Server:
             stepped = False
             if (found := self.database.contribution(len(self.learner.trained))) is not None:
                 yield Operation("apply", found.version)
+                if self.config.master.most_passes is not None:
+                    self.limits.hear(self.database)
                 if (descent := self.receiving.descent(found, self.published.version)) is not None:
                     self._step(descent)
                     stepped = True

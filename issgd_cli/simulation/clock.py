@@ -13,6 +13,7 @@ SCORING_SHARE = 0.63  # what scoring an example costs of what training on it doe
 LOOKING_SHARE = 1 / 3  # and what its forward pass alone does
 
 # The database and its network serve everybody at once: each transfer has the whole bandwidth, however many there are.
+# But for peers, who all want as much of it all the time: theirs stand in line, `on_link`.
 Durations = Callable[[str, Operation], float]
 
 # What timing a machine, or a real run, tells.
@@ -117,6 +118,16 @@ def durations(clock: Clock, oracle: bool = False, minibatch_size: int = 128) -> 
         return constant * slow.get(actor, 1.0)
 
     return seconds
+
+
+def on_link(clock: Clock, operation: Operation) -> float:
+    """Seconds for which what a peer pulls or pushes has the server's link for itself; 0 where that takes a constant.
+
+    Latency is not among them, nor what makes a peer slow.
+    """
+    if {"pull": clock.pull_seconds, "push": clock.push_seconds}.get(operation.name, 0.0) is not None:
+        return 0.0
+    return operation.bytes / clock.bytes_per_second if clock.bytes_per_second else 0.0
 
 
 def deaths(clock: Clock) -> dict[str, float]:

@@ -10,6 +10,7 @@ its last one to the same bits (moment.py). Audits cost no virtual time: the moni
 import contextlib
 import threading
 import time
+from functools import partial
 
 import torch
 
@@ -28,7 +29,7 @@ from issgd_cli.errors import IssgdError
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from issgd_cli.simulation import moment
-from issgd_cli.simulation.clock import deaths, durations, resolved
+from issgd_cli.simulation.clock import deaths, durations, on_link, resolved
 from issgd_cli.simulation.estimate import measured
 from issgd_cli.simulation.virtual import Life, VirtualTime
 
@@ -106,6 +107,7 @@ class _Simulation:
             durations(clock, config.proposal.source == "oracle", config.master.minibatch_size),
             0.0 if checkpoint is None else checkpoint.seconds,
             deaths(clock),
+            partial(on_link, clock),
         )
         self.database = self.time.database
         set_back(self.database, folder, config, problem, checkpoint)
@@ -164,11 +166,12 @@ class _Simulation:
         )
 
     def _before(self, life: Life, operation: Operation) -> None:
-        """A sample counts all that has been done, and so does a master that ends by that; a checkpoint finds it counted
-        and written, and all points audited."""
+        """A sample counts all that has been done, and so does a master or server that ends by that; a checkpoint finds
+        it counted and written, and all points audited."""
         if operation.name == "sample":
             self._report()
-        elif operation.name == "refresh" and self.ends_by_work:  # so that its end depends on no sample, no checkpoint
+        elif operation.name in ("refresh", "apply") and self.ends_by_work:
+            # So that its end depends on no sample, and no checkpoint.
             self._report()
             self.monitor.count_work()
         elif operation.name == "checkpoint":

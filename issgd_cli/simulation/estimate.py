@@ -22,10 +22,12 @@ from issgd_cli.database.contributions import TYPES
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.database.records import Layout
 from issgd_cli.errors import RunError
+from issgd_cli.methods.method import Method
+from issgd_cli.methods.table import fields_read
 from issgd_cli.problem import Problem
 from issgd_cli.registries import METHODS
 from issgd_cli.runs.folder import RunFolder
-from issgd_cli.simulation.clock import SCORING_SHARE, durations, resolved
+from issgd_cli.simulation.clock import SCORING_SHARE, durations, on_link, resolved
 
 TIMED = 5
 
@@ -66,8 +68,10 @@ def estimate(config: Config, jobs: int = 1) -> Estimate:
         # Each step takes a gradient, or a synchronous one all of theirs.
         each = config.peers.count if config.peers.mode == "synchronous" else 1
         step = alone * each / (1 if config.cluster.kind == "simulated" else min(cores, config.peers.count))
-        pace = _pace_of_peers(config, problem) if config.cluster.kind == "simulated" else 1 / step
+        pace = _pace_of_peers(config, problem, master.method) if config.cluster.kind == "simulated" else 1 / step
         steps = min(limits.steps or np.inf, limits.seconds * pace if limits.seconds else np.inf)
+        if limits.most_passes is not None:
+            steps = min(steps, limits.most_passes / (passes * each))
         epochs = steps * each * limits.minibatch_size / data.sizes["train"]
         return Estimate(int(steps), step, steps * step, epochs, data.sizes["train"], device.type)
     if config.cluster.kind == "simulated":
@@ -92,23 +96,24 @@ def estimate(config: Config, jobs: int = 1) -> Estimate:
     return Estimate(int(steps), step, steps * step, epochs, data.sizes["train"], device.type)
 
 
-def _pace_of_peers(config: Config, problem: Problem) -> float:
-    """Steps that they make in a virtual second: as they come round, or as their server applies what they push."""
-    examples = problem.data.sizes["train"]
+def _pace_of_peers(config: Config, problem: Problem, method: Method) -> float:
+    """Steps that they make in a virtual second: as they come round, or as their server applies what they push, or as
+    its link carries what they push and pull, whichever takes longest."""
+    examples, count = problem.data.sizes["train"], config.peers.count
     clock = resolved(config.cluster.clock, examples, lambda: config.cluster.clock)
-    seconds, count = durations(clock), config.peers.count
-    table = 4 * examples if METHODS.parts[config.proposal.method].by_scores else 0
+    seconds, table = durations(clock), 0.0
+    if METHODS.parts[config.proposal.method].by_scores:
+        fields = fields_read(config.proposal, method.reads_pairs)
+        layout = Layout(**problem.data.sizes, chunk_size=config.worker.chunk_size)
+        table = layout.bytes_of("train", fields) / config.peers.refresh_every_steps
     gradient = problem.trained_size * TYPES[config.peers.gradients].itemsize
-    parts = (
-        Operation("pull", bytes=4 * problem.size + table),
-        Operation("train"),
-        Operation("push", bytes=gradient),
-        Operation("apply"),
-    )
-    around, applying = sum(seconds("peer-0", part) for part in parts), seconds("server", Operation("apply"))
+    pull, push = Operation("pull", bytes=round(4 * problem.size + table)), Operation("push", bytes=gradient)
+    parts = [pull, Operation("train"), push, Operation("apply")]
+    around = sum(seconds("peer-0", part) for part in parts)
+    one_by_one = max(seconds("server", parts[-1]), *(on_link(clock, part) for part in (pull, push)))
     if config.peers.mode == "synchronous":
-        return 1 / (around + applying * (count - 1))
-    return min(count / around, 1 / applying if applying else np.inf)
+        return 1 / (around + one_by_one * (count - 1))
+    return min(count / around, 1 / one_by_one if one_by_one else np.inf)
 
 
 def measured(config: Config, problem: Problem, device: torch.device) -> Clock:

@@ -1,6 +1,9 @@
 """Actors on a virtual clock: an event queue.
 
-An operation takes what the clock says, and its effects come at its end. Events at one instant happen in the order in
+An operation takes what the clock says, and its effects come at its end: a worker's pull brings what is newest then. (A
+peer's brings what was newest at its beginning, as a real one's does, since how old its gradient is depends on that; see
+there.) What peers pull, and what they push, stands in line for the server's link, each way by itself, in the order in
+which it was begun. Events at one instant happen in the order in
 which they were scheduled, so what happens depends on nothing but the actors and the durations. A checkpoint that takes
 no time comes before all else of its instant, so that nothing depends on whether there is one.
 
@@ -68,7 +71,12 @@ class VirtualTime:
     """
 
     def __init__(
-        self, config: Config, durations: Durations, now: float = 0.0, deaths: Mapping[str, float] | None = None
+        self,
+        config: Config,
+        durations: Durations,
+        now: float = 0.0,
+        deaths: Mapping[str, float] | None = None,
+        on_link: Callable[[Operation], float] = lambda operation: 0.0,
     ) -> None:
         """A clock that stands at `now`; a run is to be begun in `database` before anybody comes.
 
@@ -76,8 +84,10 @@ class VirtualTime:
             config: Of the run.
             durations: What each operation takes.
             deaths: When some actors stop for ever.
+            on_link: For how much of that a peer's transfer has the server's link for itself.
         """
-        self.durations, self.now, self.deaths = durations, now, deaths or {}
+        self.durations, self.now, self.deaths, self.on_link = durations, now, deaths or {}, on_link
+        self.free_at = {"pull": 0.0, "push": 0.0}  # the server's link, from it and to it
         self.exact = config.master.mode == "exact"
         self.database = MemoryDatabase(lambda: self.now)
         self.lives: list[Life] = []
@@ -151,7 +161,15 @@ class VirtualTime:
         if following is None:
             life.over = True
         else:
-            self._schedule(life, self.durations(life.name, following))
+            self._schedule(life, self._in_line(life, following) + self.durations(life.name, following))
+
+    def _in_line(self, life: Life, operation: Operation) -> float:
+        """How long a peer's transfer stands in line for the link, which then is its own for a while."""
+        if not life.name.startswith("peer") or operation.name not in self.free_at:
+            return 0.0
+        begins = max(self.now, self.free_at[operation.name])
+        self.free_at[operation.name] = begins + self.on_link(operation)
+        return begins - self.now
 
     def _wait(self, life: Life, wait: Operation) -> None:
         worker = life.name.startswith("worker")
@@ -223,6 +241,7 @@ class VirtualTime:
             "waiting": len(self.waiting),
             "poller": lives.index(self.poller) if self.poller is not None else -1,
             "is_told": self.seen == self.database.changes,
+            "free_at": dict(self.free_at),
         }
 
     def restore(self, state: Mapping[str, Any], going_on: Life, tasks: Iterable[Task[Any]]) -> None:
@@ -265,6 +284,7 @@ class VirtualTime:
             lives[len(lives) - waiting :],
         )
         self.poller = lives[int(state["poller"])] if state["poller"] >= 0 else None
+        self.free_at |= {way: float(at) for way, at in state.get("free_at", {}).items()}  # of an older version none
         self.news = self.database.newest(), self.database.get("finished")
         self.seen = self.database.changes - (not state["is_told"])
         self._resume(going_on)
