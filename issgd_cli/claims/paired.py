@@ -92,21 +92,31 @@ def mean_difference(quantity: str, axis: Axis, relative: bool = False) -> Callab
 
     def distance(left: Run, right: Run) -> float | None:
         one, other = left.series(quantity, axis), right.series(quantity, axis)
-        if not len(one.positions) or not len(other.positions):
-            return None
-        start = max(one.positions[0], other.positions[0])
-        end = min(one.positions[-1], other.positions[-1])
-        if not start < end:
-            return None
-        grid = np.unique(np.clip(np.concatenate([one.positions, other.positions]), start, end))
-        base = np.interp(grid, other.positions, other.values)
-        gap = float(np.trapezoid(np.interp(grid, one.positions, one.values) - base, grid) / (end - start))
-        if not relative:
-            return gap
-        mean = float(np.trapezoid(base, grid) / (end - start))
-        return gap / mean if mean > 0 else None
+        covered = covered_by_all(one, other)
+        return None if covered is None else distance_between(one, other, covered, relative)
 
     return distance
+
+
+def covered_by_all(*curves: Series) -> tuple[float, float] | None:
+    """The part of the axis that all of these cover, None where that is a point or nothing."""
+    if not all(len(curve.positions) for curve in curves):
+        return None
+    start = max(float(curve.positions[0]) for curve in curves)
+    end = min(float(curve.positions[-1]) for curve in curves)
+    return (start, end) if start < end else None
+
+
+def distance_between(one: Series, other: Series, part: tuple[float, float], relative: bool) -> float | None:
+    """As `mean_difference`, over this part of the axis, which both cover."""
+    start, end = part
+    grid = np.unique(np.clip(np.concatenate([one.positions, other.positions]), start, end))
+    base = np.interp(grid, other.positions, other.values)
+    gap = float(np.trapezoid(np.interp(grid, one.positions, one.values) - base, grid) / (end - start))
+    if not relative:
+        return gap
+    mean = float(np.trapezoid(base, grid) / (end - start))
+    return gap / mean if mean > 0 else None
 
 
 def shared_range(left: Sequence[Run], right: Sequence[Run], quantity: str, axis: Axis) -> float | None:

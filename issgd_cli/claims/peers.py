@@ -7,16 +7,18 @@ import numpy as np
 
 from issgd_cli.claims.contests import QUANTITIES, Contest, contested, playing
 from issgd_cli.claims.evidence import Run, Runs
-from issgd_cli.claims.paired import difference, late, mean_difference, per_seed
+from issgd_cli.claims.paired import covered_by_all, distance_between, late, per_seed
 from issgd_cli.claims.settings import named
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.traffic import bytes_a_second
-from issgd_cli.claims.verdicts import Claim, Finding, PerSeed
+from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 
 C13 = Claim(
     "C13",
-    "ISSGD and ASGD help each other (the paper asks, and does not claim): peers that draw by importance are ahead of "
-    "ASGD, and of ISSGD with workers, at equal machines and seconds.",
+    "ISSGD and ASGD help each other: drawing by importance gains ASGD more than it gains SGD, at equal steps; and peers "
+    "drawing by it are ahead of ASGD, and of ISSGD with workers, at equal machines and seconds. (The paper asks whether "
+    "they do or impede each other, and claims neither. Where this fails they do not visibly help; whether they impede "
+    "each other is said by the part on their interaction.)",
     "Sec. 6",
 )
 
@@ -43,49 +45,93 @@ ROLES_TOLD = (
 )
 
 
+# The four of a seed: what drawing by importance does among peers, and what it does to a master.
+FOUR = ("ISSGD with peers", "ASGD", "ISSGD with workers", "uniform")
+HELP, IMPEDE, NEITHER, OPEN = (
+    "they help each other",
+    "they impede each other",
+    "they do neither, visibly",
+    "whether they help or impede each other is not shown",
+)
+MEANT = (
+    "With peers the fifth machine's parameter server descends; with workers its database only stores. What peers pull "
+    "and push stands in line for its link, each way by itself; what masters and workers send does not, which is far "
+    "less. Of peers, Tr in use is of the table as it was at an audit's step; each of them drew by what it had read of "
+    "it, a pull or more before."
+)
+
+
 def finding_c13(runs: Runs, thresholds: Thresholds) -> Finding:
-    """Mean training losses at equal seconds; beside them all else that tells the two apart, which is not judged."""
+    """Whether they help or impede each other, and mean training losses at equal seconds; beside them, not judged, all
+    else that tells the two apart."""
     found = contested(runs, C13, JUDGED, thresholds)
     if not found.values:
         return found
     values = {setting: dict(numbers) for setting, numbers in found.values.items()}
-    notes = ["Not judged:"]
+    parts, notes = [], ["Not judged:"]
     for setting in runs.settings:
         mine: dict[str, Any] = values.setdefault(setting, {})
+        part, numbers = _interaction_part(runs, setting, thresholds)
+        parts.append(part)
+        mine |= numbers
         for contest in TOLD:
             part, numbers = contest.part(runs, setting, thresholds)
             if numbers:
                 notes.append(part.text)
                 mine[f"{contest.name}, {contest.what}"] = numbers
-        gap = interaction(runs, setting)
-        if len(gap):
-            mine["interaction"] = gap.plain()
-            notes.append(
-                f"{named(setting)}: what drawing by importance changes of ASGD's mean training loss, less what it "
-                f"changes of SGD's, at equal steps, relative (negative: they help each other): {gap.text()}."
-            )
         for role in ROLES_TOLD:
             if told := _told(playing(runs, setting, role)):
                 mine[role] = {what: number.plain() for what, number in told.items()}
                 notes.append(f"{named(setting)}: {role}: {_text(told)}.")
-    return Finding(C13, found.parts, values, "\n".join(notes))
+    return Finding(C13, [*parts, *found.parts], values, "\n".join([*notes, MEANT]))
 
 
-def interaction(runs: Runs, setting: str) -> PerSeed:
-    """What importance sampling does to ASGD less what it does to SGD: relative differences of mean training losses."""
-    number = mean_difference(QUANTITIES["training loss"], "steps", relative=True)
-    pairs = (("ISSGD with peers", "ASGD"), ("ISSGD with workers", "uniform"))
-    among_peers, alone = (
-        difference(playing(runs, setting, one), playing(runs, setting, other), number, (one, other))
-        for one, other in pairs
+def _interaction_part(runs: Runs, setting: str, thresholds: Thresholds) -> tuple[Part, dict[str, Any]]:
+    """That they help each other, visibly; its text says what they do."""
+    gap, ends = interaction(runs, setting)
+    what = f"{named(setting)}: interaction"
+    if not len(gap):
+        return Part(f"{what}: no seed with exact audits of {', '.join(FOUR)}."), {}
+    of, test = thresholds.visible, thresholds.test
+    helped, impeded = (gap.part("", "", of=side * of, claimed=side, test=test) for side in (-1, 1))
+    within = gap.part_within("", "", of, test)
+    answers = {HELP: helped, IMPEDE: impeded, NEITHER: within}
+    answer = next((word for word, part in answers.items() if part.tends() == "suggests it holds"), OPEN)
+    text = (
+        f"{what}: {answer}. What drawing by importance changes of ASGD's mean training loss, less what it changes of "
+        f"SGD's, relative, all four over the steps that all of them cover, 0 to {ends[0]:,.0f}"
+        + (f" or, of other seeds, up to {ends[1]:,.0f}" if ends[1] > ends[0] else "")
+        + f" (negative: they help each other): {gap.text(of=-of)}."
     )
-    base = dict(zip(alone.seeds, alone.values.tolist(), strict=True))
-    kept = [
-        (seed, value - base[seed])
-        for seed, value in zip(among_peers.seeds, among_peers.values.tolist(), strict=True)
-        if seed in base and np.isfinite([value, base[seed]]).all()
+    part = gap.part(text, f"{what}: {answer}, {gap.told('+.1%')}.", of=-of, claimed=-1, test=test)
+    return part, {"interaction": {**gap.plain(), "answer": answer, "steps": list(ends)}}
+
+
+def interaction(runs: Runs, setting: str) -> tuple[PerSeed, tuple[float, float]]:
+    """What importance sampling does to ASGD less what it does to SGD: relative differences of mean training losses.
+
+    Returns:
+        One a seed, of whose four runs all have finished; the fewest and the most steps that a seed's four all cover,
+        over which it is.
+    """
+    groups = [
+        {run.seed: run.series(QUANTITIES["training loss"]) for run in playing(runs, setting, role) if run.finished}
+        for role in FOUR
     ]
-    return PerSeed(tuple(seed for seed, _ in kept), np.array([value for _, value in kept], np.float64))
+    kept: dict[int, float] = {}
+    ends = []
+    for seed in sorted(set.intersection(*map(set, groups))):
+        among, asgd, alone, sgd = (group[seed] for group in groups)
+        if (part := covered_by_all(among, asgd, alone, sgd)) is None:
+            continue
+        one, other = distance_between(among, asgd, part, True), distance_between(alone, sgd, part, True)
+        if one is not None and other is not None:
+            kept[seed] = one - other
+            ends.append(part[1])
+    return PerSeed(tuple(kept), np.array([*kept.values()], np.float64)), (
+        min(ends, default=0.0),
+        max(ends, default=0.0),
+    )
 
 
 def _last(quantity: str) -> Callable[[Run], float | None]:

@@ -42,7 +42,8 @@ QUANTITIES = {
     "trace/uniform": "eq. 8, likewise",
     "trace/stale": "eq. 9, likewise: the records' previous norms plus the smoothing in use; once all have some",
     "trace/stale+{c}": "eq. 9 with smoothing constant c",
-    "audit/trace/in_use": "eq. 6 with the weights that the master really draws from; mis and omis: of their draws",
+    "audit/trace/in_use": "eq. 6 with the weights that the master really draws from; mis and omis: of their draws; "
+    "peers: with those of the table at that step, of which each had read an older one",
     "audit/trace/in_use_systematic": "what systematic draws have in its place: a block's squared error, times its "
     "draws, by Monte Carlo",
     "audit/trace/uniform_in_use": "eq. 8 over the same examples, where the weights in use leave some out (drop)",
@@ -61,7 +62,7 @@ QUANTITIES = {
     "proposal/fallback": "1 while draws are uniform because too few weights were usable",
     "staleness/{mean,max}_seconds": "age of the weights in use, since they were scored",
     "staleness/mean_versions": "age of the weights in use, in published parameter versions",
-    "staleness/gradients/{mean,max}_versions": "age of peers' gradients when they were applied, of all so far",
+    "staleness/gradients/{mean,max}_versions": "age of peers' gradients at their turn, dropped ones' too, of all so far",
     "staleness/gradients/count/{age}": "how many were so old, or older up to the next power of two, so far",
     "staleness/gradients/{dropped,damped,refused}": "how many were, so far; a refused one has no age",
     "work/examples_{trained,scored}": "by all actors, so far",

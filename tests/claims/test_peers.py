@@ -1,6 +1,6 @@
 """C12 and C13 come out of traces made for them, each way; and nobody else's report changes for there being peers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from issgd_cli.claims import FINDERS, PAPERS, Run, Runs, findings
 from issgd_cli.claims.contests import ROLES, playing
 from issgd_cli.claims.evidence import FIRST_PAPER, PEERS, is_papers
-from issgd_cli.claims.peers import interaction
+from issgd_cli.claims.peers import HELP, IMPEDE, NEITHER, OPEN, interaction
 from issgd_cli.claims.thresholds import Thresholds
 from issgd_cli.claims.verdicts import Verdict, weighed
 from issgd_cli.config.validation import resolve
@@ -33,19 +33,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def run_of(label: str, seed: int, times: float, sent: float = 1e6, pace: float = 1.0) -> Run:
-    """A run whose loss is so many times the usual one at steps 0, 10, ... 40, and has sent so many bytes at the end."""
+def run_of(
+    label: str,
+    seed: int,
+    times: float | Sequence[float],
+    sent: float = 1e6,
+    pace: float = 1.0,
+    curve: Sequence[float] = tuple(FALLING),
+) -> Run:
+    """A run whose loss is so many times this one at steps 0, 10, ..., and has sent so many bytes at the end."""
     values: Mapping[str, Any] = {"seed": seed, **SETTINGS[label]}
     rows = [
         Row(10 * place, pace * 10 * place, name, float(value) * (1 + 0.001 * seed))
-        for name, curve in {
-            "audit/loss/train": FALLING * times,
-            "audit/error/test": FALLING * 0.1,
-            "audit/trace/in_use": np.full(5, 0.81),
-            "audit/trace/uniform": np.ones(5),
-            "work/bytes_sent": np.linspace(0, sent, 5),
+        for name, values_of in {
+            "audit/loss/train": np.array(curve) * times,
+            "audit/error/test": np.array(curve) * 0.1,
+            "audit/trace/in_use": np.full(len(curve), 0.81),
+            "audit/trace/uniform": np.ones(len(curve)),
+            "work/bytes_sent": np.linspace(0, sent, len(curve)),
         }.items()
-        for place, value in enumerate(curve)
+        for place, value in enumerate(values_of)
     ]
     manifest = {"state": "finished", "dataset": {"train": 1_000, "valid": 100, "test": 100}}
     trace = pd.DataFrame(rows, columns=list(Row._fields))
@@ -82,23 +89,58 @@ def test_c12_needs_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peers", "asgd", "workers", "expected"),
+    ("peers", "asgd", "workers", "expected", "answer"),
     [
-        (0.8, 1.0, 1.0, "holds"),
-        (0.8, 0.7, 1.0, "fails"),  # importance sampling impedes ASGD
-        (0.8, 1.0, 0.7, "fails"),  # and peers ISSGD
-        (1.0, 1.0, 1.0, "fails"),  # not visibly
+        (0.8, 1.0, 1.0, "holds", HELP),
+        (0.8, 0.7, 1.0, "fails", IMPEDE),  # importance sampling impedes ASGD
+        (0.8, 1.0, 0.7, "fails", IMPEDE),  # and peers ISSGD
+        (0.7, 1.0, 0.75, "holds", HELP),
+        (0.7, 1.0, 0.71, "fails", NEITHER),  # ahead of both, but importance sampling gains ASGD what it gains SGD
+        (1.0, 1.0, 1.0, "fails", NEITHER),  # not visibly
     ],
 )
-def test_c13_asks_that_each_gains_by_the_other(peers: float, asgd: float, workers: float, expected: str) -> None:
+def test_c13_asks_that_each_gains_by_the_other(
+    peers: float, asgd: float, workers: float, expected: str, answer: str
+) -> None:
     runs = runs_of(issgd_peers=peers, asgd=asgd, issgd=workers, sgd=1.0)
     found = verdict("C13", runs)
     assert found.verdict == expected
-    gap = interaction(runs, "")
+    gap, ends = interaction(runs, "")
     np.testing.assert_allclose(gap.values, peers / asgd - 1 - (workers - 1), atol=1e-9)
+    assert ends == (40, 40)
+    assert found.values[""]["interaction"]["answer"] == answer
+    assert f"interaction: {answer}." in found.evidence
+    assert "impede" not in found.evidence.replace(IMPEDE, "") or answer == OPEN
     for what in ("test error at the end", "sqrt Tr in use / uniform", "bytes a second", "steps"):
         assert what in found.evidence
     assert found.values[""]["ISSGD with peers"]["sqrt Tr in use / uniform"]["median"] == pytest.approx(0.9)
+
+
+def test_c13_says_so_where_the_seeds_do_not_agree() -> None:
+    runs = runs_of(issgd_peers=1.0, asgd=1.0, issgd=1.0, sgd=1.0)
+    mixed = [run_of("issgd-peers", seed, 0.8 if seed % 2 else 1.2) for seed in range(SEEDS)]
+    others = [run for run in runs.runs if run.method != "issgd-peers"]
+    found = verdict("C13", Runs("test", (*mixed, *others), len(runs.runs)))
+    assert found.values[""]["interaction"]["answer"] == OPEN
+
+
+def test_the_interaction_is_of_the_steps_that_all_four_cover() -> None:
+    """Drawing by importance does the same to both at each step: ever more; peers have come a fifth as far."""
+    curve = np.exp(-np.arange(101) / 50) + 0.2
+    gains = 1 - 0.005 * np.arange(101)
+    lengths = {"issgd": 101, "sgd": 91, "issgd-peers": 21, "asgd": 25}
+    runs = [
+        run_of(label, seed, gains[:length].tolist() if "issgd" in label else 1.0, curve=curve[:length].tolist())
+        for label, length in lengths.items()
+        for seed in range(SEEDS)
+    ]
+    gap, ends = interaction(Runs("test", tuple(runs), len(runs)), "")
+    assert len(gap) == SEEDS
+    np.testing.assert_allclose(gap.values, 0, atol=1e-12)
+    assert ends == (200, 200)
+    found = verdict("C13", Runs("test", tuple(runs), len(runs)))
+    assert found.values[""]["interaction"]["answer"] == NEITHER
+    assert "that all of them cover, 0 to 200 (" in found.evidence
 
 
 def test_c13_compares_at_equal_seconds() -> None:
