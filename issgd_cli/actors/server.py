@@ -62,7 +62,7 @@ class Server:
         self.database, self.saving, self.version, self.resumed_at = database, saving, version, resumed_at
         self.published = Published(0, 0)
         told = database.get("proposal") or {"values": {}}  # a checkpoint's
-        self.receiving = Receiving(config.peers, len(learner.trained), GradientAges.of(told["values"]))
+        self.receiving = Receiving(config.peers, len(learner.trained), GradientAges.of(told["values"]), version)
         self.limits = Limits(config, learner)
         self.loss: float | None = None
         self.task: Task[Any] | None = None  # none ever: it does nothing beside its work
@@ -100,7 +100,8 @@ class Server:
                 yield Operation("apply", found.version)
                 if self.config.master.most_passes is not None:
                     self.limits.hear(self.database)
-                if (descent := self.receiving.descent(found, self.published.version)) is not None:
+                now = self.database.seconds()
+                if (descent := self.receiving.descent(found, self.published.version, now)) is not None:
                     self._step(descent)
                     stepped = True
                 self.database.take(found)  # now: its peer goes on with what was made of it
@@ -157,10 +158,13 @@ class Server:
         self.database.put("proposal", {"step": self.learner.step, "seconds": now, "values": values})
 
     def _is_out_of_versions(self) -> bool:
-        """Whether all that a checkpoint has reserved are used up, and the next one is still on its way."""
+        """Whether all that a checkpoint has reserved are used up, and the next one is still on its way.
+
+        A run that goes on from the last one publishes `reserved` next: so it is no longer to be used here.
+        """
         saving = self.saving
         waits = saving.keeping is not None and not saving.keeping.done
-        return saving.reserves and self.version >= saving.reserved and waits
+        return saving.reserves and self.version + 1 >= saving.reserved and waits
 
     def checkpoint(self, now: float) -> None:
         """Saves all that `--resume` needs, as of the next publication; `now` by the database's clock.
@@ -198,5 +202,5 @@ class Server:
     def status(self) -> dict[str, Any]:
         """Step, the last gradient's weighted loss, and what was refused."""
         loss = self.loss if self.loss is not None and np.isfinite(self.loss) else None
-        notices = list(self.receiving.notices)
-        return {"step": self.learner.step, "version": self.published.version, "loss": loss, "notices": notices}
+        own = {"step": self.learner.step, "version": self.published.version}
+        return {**own, "loss": loss, "notices": self.receiving.notices}

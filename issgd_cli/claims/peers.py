@@ -15,10 +15,10 @@ from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 
 C13 = Claim(
     "C13",
-    "ISSGD and ASGD help each other: drawing by importance gains ASGD more than it gains SGD, at equal steps; and peers "
-    "drawing by it are ahead of ASGD, and of ISSGD with workers, at equal machines and seconds. (The paper asks whether "
-    "they do or impede each other, and claims neither. Where this fails they do not visibly help; whether they impede "
-    "each other is said by the part on their interaction.)",
+    "ISSGD and ASGD help each other: drawing by importance gains ASGD more than it gains SGD, at equal steps, and "
+    "peers drawing by it are ahead of ASGD and of ISSGD with workers, at equal machines and seconds. (The paper asks "
+    "if they do or impede each other, and claims neither. Where this fails they do not visibly help; whether they "
+    "impede each other is said by the part on their interaction.)",
     "Sec. 6",
 )
 

@@ -62,7 +62,7 @@ QUANTITIES = {
     "proposal/fallback": "1 while draws are uniform because too few weights were usable",
     "staleness/{mean,max}_seconds": "age of the weights in use, since they were scored",
     "staleness/mean_versions": "age of the weights in use, in published parameter versions",
-    "staleness/gradients/{mean,max}_versions": "age of peers' gradients at their turn, dropped ones' too, of all so far",
+    "staleness/gradients/{mean,max}_versions": "age of peers' gradients at their turn, dropped ones too, of all so far",
     "staleness/gradients/count/{age}": "how many were so old, or older up to the next power of two, so far",
     "staleness/gradients/{dropped,damped,refused}": "how many were, so far; a refused one has no age",
     "work/examples_{trained,scored}": "by all actors, so far",
