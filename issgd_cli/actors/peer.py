@@ -230,7 +230,8 @@ class Peer:
         self.trainee.problem.data.refuse_changed()  # else it may be of other examples than the other peers'
         self.count += 1
         try:
-            self.database.contribute(contribution)
+            if not self.database.contribute(contribution):
+                self.notices = [f"another peer {self.index} hands over gradients: one of this one's is lost. End one"]
             if scores is not None:
                 self.database.push_examples(contribution.version, scores)
         except RecordError as error:  # the server tells of the gradient, which is no better
@@ -251,6 +252,6 @@ class Peer:
         """Nothing to save."""
 
     def status(self) -> dict[str, Any]:
-        """The version it works at, its passes, its last loss, and what of its last scores was refused."""
+        """The version it works at, its passes, its last loss, and what of its own was refused."""
         loss = self.loss if self.loss is not None and np.isfinite(self.loss) else None
         return {"version": self.version, "passes": self.passes, "loss": loss, "notices": self.notices}

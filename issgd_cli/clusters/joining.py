@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import socket
 import threading
 import time
@@ -138,13 +139,19 @@ def _take_part(
             raise DatabaseError(f"The database's records of run {run} are of other sizes than {config.data.name} has.")
         if kind not in (config.cluster.trainer, "monitor", "peer" if config.cluster.roles == "peers" else "worker"):
             raise RunError(f"Run {run} has no {kind}: its cluster.roles are '{config.cluster.roles}'.")
+        if kind == "peer" and index is None and config.peers.mode == "synchronous":
+            raise RunError(
+                f"Run {run} takes no more peers: with peers.mode = 'synchronous' a step is of one gradient of each of "
+                f"its own {config.peers.count}. Join an asynchronous run, or start one with more peers.count."
+            )
         place = torch.device(device or device_of(config, kind, index or 0))
         if kind in HANDS:
             name = f"{kind}-{socket.gethostname()}-{os.getpid()}" if index is None else f"{kind}-{index}"
             if kind == "worker":
                 hand: Actor = Worker.of(config, problem, database, place)
             else:
-                hand = Peer.of(config, problem, database, place, _number_of(name) if index is None else index)
+                number = database.enlist(_number_of(name), secrets.token_hex(8)) if index is None else index
+                hand = Peer.of(config, problem, database, place, number)
             Execution(name, hand, database).run()
             return
         if folder is None:
@@ -162,5 +169,6 @@ def _take_part(
 
 
 def _number_of(name: str) -> int:
-    """Of a peer that a user started: far above the launcher's own, so that it draws what none of them draws."""
+    """Which a peer that a user started would have: far above the launcher's own, so that it draws what none of them
+    draws; another, where one of the same name has it."""
     return 2**20 + zlib.crc32(name.encode()) % 2**20

@@ -24,7 +24,7 @@ class Service:
         url: For launcher, master and monitor.
         database: The owner's connection.
         server: The run's own; None where somebody else looks after it.
-        hand: What joins the run from elsewhere: a worker, or a peer.
+        hand: What joins the run from elsewhere: a worker, or a peer; empty: nobody does.
     """
 
     run_name: str
@@ -66,15 +66,22 @@ class Service:
         """Who may join the run, and how, for people; a line each."""
         join = f"issgd {self.hand} --run {self.run_name} --database-file FILE"
         if self.server is None:
-            return [f"{self.hand}s join by: {join}, where FILE holds the database's URL"]
+            return [f"{self.hand}s join by: {join}, where FILE holds the database's URL"] if self.hand else []
         lines = []
-        if self.server.invitation is not None:
+        if self.server.invitation is not None and self.hand:
             lines.append(
                 f"{self.hand}s on other machines join by: {join}, where FILE is their copy of {self.server.invitation}"
             )
         if not self.server.limits_workers:
             lines.append(f"{self.server.version}: {self.guard()}")
         return lines
+
+
+def _joins(config: Config) -> str:
+    """What of a run another machine can add to; empty where each of its peers is waited for at every step."""
+    if config.cluster.roles != "peers":
+        return "worker"
+    return "peer" if config.peers.mode == "asynchronous" else ""
 
 
 @contextlib.contextmanager
@@ -100,7 +107,7 @@ def _connected(config: Config, folder: RunFolder, url: str, server: Server | Non
     name = folder.read_manifest().get("run_name") or f"{place}-{secrets.token_hex(4)}"
     # Impatient: whoever waits for a server here must hear Ctrl-C.
     with contextlib.closing(RedisDatabase(url, name, patient=False)) as database:
-        service = Service(name, url, database, server, "peer" if config.cluster.roles == "peers" else "worker")
+        service = Service(name, url, database, server, _joins(config))
         folder.update_manifest(database=database.ping(), database_guard=service.guard(), run_name=name)
         try:
             yield service

@@ -1,6 +1,7 @@
 """The database within one process: for tests, for the simulated cluster, and to read how it works."""
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -204,6 +205,12 @@ class MemoryContributions(MemoryParameters):
         super().begin(layout, seconds, records)
         self._waiting: dict[int, Contribution] = {}  # by peer, in the order in which they came
         self._counts: dict[int, int] = {}
+        self._tokens: dict[int, str] = {}
+
+    def enlist(self, wanted: int, token: str) -> int:
+        number = next(number for number in itertools.count(wanted) if self._tokens.get(number, token) == token)
+        self._tokens[number] = token
+        return number
 
     def contribute(self, contribution: Contribution) -> bool:
         newest, peer = self.newest(), contribution.peer

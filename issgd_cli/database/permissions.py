@@ -7,6 +7,7 @@ runs the scripts that the owner has loaded, which may do what a worker may.
 KEYS = "~issgd:*"
 WORKER_COMMANDS = [
     *("ping", "info", "time", "get", "getrange", "set", "setrange", "hget", "hset", "expire", "evalsha"),
+    "hsetnx",  # a peer's number
     *("multi", "exec"),  # a peer reads the table at one instant
 ]
 OWNER_COMMANDS = [*WORKER_COMMANDS, "hdel", "hkeys", "hstrlen", "unlink", "scan", "script|load"]

@@ -135,6 +135,17 @@ class Table(Protocol):
 class Contributions(Protocol):
     """What peers hand to the parameter server, one each at a time: who is ahead of the server waits for it."""
 
+    def enlist(self, wanted: int, token: str) -> int:
+        """A number for a peer that nobody has given one, from a wanted one on; nobody else is given it.
+
+        Args:
+            wanted: Which it would have.
+            token: The peer's own; the same token is given the same number again.
+
+        Raises:
+            DatabaseError: Too many are taken.
+        """
+
     def contribute(self, contribution: Contribution) -> bool:
         """Hands a gradient over. A repeated one counts once.
 

@@ -34,6 +34,7 @@ def rehearse(database: Database) -> None:
     kept += [read is not None and bool((read[1] == parameters).all()), not database.events()]
     kept += [database.weights().norms.sum() == 2, database.behind(1) == 3]
     kept += [database.records()[split].versions.max() <= 1 for split in SPLITS]
+    kept += [database.enlist(7, "one") == 7, database.enlist(7, "another") == 8]
     kept += [database.contribute(GRADIENT), (waits := database.contribution(3)) is not None]
     if waits is not None:
         kept += [bool((waits.gradient == GRADIENT.gradient).all()), not database.is_taken(0)]

@@ -1,24 +1,33 @@
 """The parameter server: what it makes of gradients in time, late and wrong; delays on a quadratic problem."""
 
+import json
 import math
 import re
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from issgd_cli.actors import receiving
+from issgd_cli.actors import receiving, saving
+from issgd_cli.actors.actor import Task
+from issgd_cli.actors.peer import Peer
 from issgd_cli.actors.server import Server
 from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Layout
-from issgd_cli.database.contributions import Contribution
+from issgd_cli.database.contributions import TYPES, Contribution
+from issgd_cli.database.documents import read_status
 from issgd_cli.database.memory import MemoryDatabase
+from issgd_cli.database.redis import RedisDatabase
+from issgd_cli.database.server import serving
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.errors import ConfigError, RunError
 from issgd_cli.problem import Problem
+from issgd_cli.runs.checkpoints import load_checkpoint
 from issgd_cli.runs.folder import RunFolder
 
 Configured = Callable[..., Config]
@@ -155,6 +164,147 @@ def test_where_nothing_else_comes_the_run_ends_and_says_why(hired: Hired) -> Non
         hand_over(server, 0, number, 1, np.nan)
     with pytest.raises(RunError, match=r"refused one after the other.*not finite.*optimizer\.learning_rate"):
         hand_over(server, 0, receiving.MOST_REFUSED, 1, np.nan)
+
+
+def test_one_peer_that_computes_nonsense_ends_nothing_and_is_told_of(hired: Hired) -> None:
+    server = hired()
+    for number in range(1, 2 * receiving.MOST_REFUSED):
+        hand_over(server, 2, number, 1, np.nan)
+        if number % 40 == 1:  # the others are slow
+            for peer in (0, 1):
+                hand_over(server, peer, number, 1, 0.0)
+    assert server.learner.step == 6
+    assert server.status()["notices"] == [
+        "a gradient of peer 2 is refused: it is not finite",
+        "50 gradients of peer 2 were refused in a row: end it",
+    ]
+
+
+def test_who_is_gone_does_not_keep_a_run_of_nonsense_alive(hired: Hired) -> None:
+    server = hired()
+    now = 1.0
+    assert isinstance(server.database, MemoryDatabase)
+    server.database._clock = lambda: now
+    hand_over(server, 1, 1, 1, 0.0)
+    now += receiving.LATELY_SECONDS - 1
+    for number in range(1, 2 * receiving.MOST_REFUSED):
+        hand_over(server, 0, number, 1, np.nan)
+    now += 2
+    with pytest.raises(RunError, match="refused one after the other"):
+        hand_over(server, 0, 1000, 1, np.nan)
+
+
+def test_no_peer_silences_another(hired: Hired) -> None:
+    """One line of each peer and kind, however often, and whatever else is in it."""
+    server = hired()
+    for number in range(1, 40):
+        hand_over(server, 0, number, 1000 + number, 1.0)
+    for number, wrong in ((1, np.nan), (2, 1.0), (3, np.inf)):
+        hand_over(server, 1, number, 1, wrong, 3 if number == 2 else None)
+    lines = server.status()["notices"]
+    assert [line[:40] for line in lines] == [
+        "a gradient of peer 0 is refused: it is o",
+        "a gradient of peer 1 is refused: it is n",
+        "a gradient of peer 1 is refused: it is n",
+    ]
+    assert "version 1001, which never was" in lines[0]
+    for peer in range(2, 2 * receiving.MOST_PEERS, 37):
+        hand_over(server, peer, 1, 1, np.nan)
+    lines = server.status()["notices"]
+    assert len(lines) == receiving.MOST_NOTICES + 1
+    told = {"process": 1, "seconds": 0.0, "bytes": 0, "examples": {}, "doing": "wait", "notices": lines}
+    assert read_status(json.dumps(told).encode()) == told  # no more than a status can say
+    assert re.fullmatch("and [0-9]+ more such gradients, of other peers", lines[-1])
+
+
+def test_what_is_remembered_of_peers_is_bounded(hired: Hired) -> None:
+    server = hired()
+    found = Contribution(0, 1, 1, 0.5, np.full(len(server.learner.trained), np.nan, np.float32))
+    for peer in range(receiving.MOST_PEERS + 100):
+        server.receiving.descent(found._replace(peer=peer), 1, 0.0)
+    assert len(server.receiving.heard) == len(server.receiving.told) == receiving.MOST_PEERS
+
+
+def test_a_version_from_before_this_life_and_one_that_was_only_reserved_are_refused(
+    hired: Hired, new_folder: Callable[[str], RunFolder]
+) -> None:
+    """A run that goes on from a checkpoint publishes above all that it had reserved: what lies between never was."""
+    server = hired()
+    hand_over(server, 0, 1, 1, 1.0)
+    assert server.receiving.first == 1
+    again = Server(
+        server.config, server.learner, server.method, server.database, server.saving, version=1002, resumed_at=1.0
+    )
+    play(again)
+    assert again.published.version == 1002
+    for version in (1, 2, 3, 1001, 1003):
+        hand_over(again, 0, version, version, 1.0)
+    assert (again.receiving.ages.refused, again.learner.step) == (5, 1)
+    hand_over(again, 1, 1, 1002, 1.0)
+    assert again.learner.step == 2
+    assert again.receiving.ages.oldest == 0
+    state = again.receiving.state()
+    server.receiving.restore(state)
+    assert server.receiving.state() == state
+    assert server.receiving.first == 1002
+
+
+def test_no_version_is_used_that_a_run_that_goes_on_would_use(hired: Hired, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a checkpoint that is due waits for the database, and up to where it is saved."""
+    monkeypatch.setattr(saving, "RESERVED_VERSIONS", 12)
+    monkeypatch.setattr(saving, "SPARE_VERSIONS", 5)
+    server = hired("cluster.kind=local")
+    database = server.database
+    assert isinstance(database, MemoryDatabase)
+    operations, tasks, next_life = server.run(), [], 0
+    gradient = np.zeros(server.receiving.size, np.float32)
+    for number in range(1, 100):
+        database._waiting[0] = Contribution(0, number, server.published.version, 0.5, gradient)
+        waited = 0
+        for operation in operations:
+            if isinstance(operation, Task):
+                tasks.append(operation)
+            elif operation.name == "wait":
+                waited += 1
+                if database.is_taken(0) and not server._is_out_of_versions():
+                    break
+                if waited == 3:  # the database is slow
+                    while not tasks[-1].done:
+                        tasks[-1].advance()
+            if next_life:
+                assert server.published.version < next_life
+            if server.saving.folder.checkpoint.exists():
+                next_life = load_checkpoint(server.saving.folder.checkpoint).version
+    assert server.published.version > 90
+    assert len(tasks) > 5
+
+
+def test_a_server_on_a_real_database_descends_without_a_warning(
+    data: Prepared, configured: Configured, new_folder: Callable[[str], RunFolder], tmp_path: Path
+) -> None:
+    """What is read there are bytes, which nobody may write."""
+    config = configured(*PEERS, "cluster.kind=local", "master.steps=1000", "proposal.smoothing=variance-optimal")
+    with serving(tmp_path / "server.log") as running, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        database, layout = RedisDatabase(running.url, "a/peers/run"), Layout(**data.sizes, chunk_size=1)
+        peers = RedisDatabase(running.worker_url, "a/peers/run")
+        database.begin(layout, 0.0, {split: layout.empty(split) for split in SPLITS})
+        server = Server.of(config, Problem(config, data), database, new_folder("run"), CPU)
+        peer = Peer.of(config, Problem(config, data), peers, CPU, 0)
+        play(server)
+        for kind in ("float32", "bfloat16"):
+            numbers = np.ones(server.receiving.size, TYPES[kind])
+            peers.contribute(Contribution(1, 1 + (kind == "bfloat16"), server.published.version, 0.5, numbers))
+            play(server)
+        assert server.learner.step == 2
+        for operation in peer.run():
+            if operation.name == "wait":
+                play(server)
+                if server.learner.step == 8:
+                    break
+        assert database.weights().versions.max() > 0
+        database.close()
+        peers.close()
 
 
 def test_parameters_that_are_not_finite_are_not_published(hired: Hired) -> None:

@@ -41,6 +41,9 @@ def test_who_may_join_is_told(service: Service, tmp_path: Path) -> None:
     assert "where FILE holds the database's URL" in service.welcome()[0]
     assert served(service).welcome() == []
     assert "their copy of" in served(service, invitation=tmp_path).welcome()[0]
+    assert dataclasses.replace(service, hand="peer").welcome()[0].startswith("peers join by: issgd peer --run ")
+    for nobody in (service, served(service, invitation=tmp_path)):
+        assert dataclasses.replace(nobody, hand="").welcome() == []
     (line,) = served(service, limits_workers=False).welcome()
     assert line.startswith("redis 6.2.0: users alone")
 

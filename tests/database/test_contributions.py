@@ -86,13 +86,68 @@ def test_one_each_waits_and_a_repeated_one_counts_once(both: tuple[Database, Dat
     assert peers.contributed(0) == 0
     assert peers.contribute(gradient(0, 4))
     assert peers.contribute(gradient(0, 4))
-    assert not peers.contribute(gradient(0, 5))
+    assert not peers.contribute(gradient(0, 5, value=9.0))
     assert peers.contributed(0) == 4
+    first = server.contribution(SIZE)
+    assert first is not None
+    assert first.gradient.tolist() == [1.0] * SIZE  # what waits is what was handed over
     assert received(server) == [(0, 4)]
     assert peers.contribute(gradient(0, 4))  # told again after it was taken, its answer having been lost
     assert received(server) == []
     assert peers.contribute(gradient(0, 5))
     assert received(server) == [(0, 5)]
+
+
+def test_no_two_peers_have_one_number(both: tuple[Database, Database]) -> None:
+    _, peers = both
+    assert [peers.enlist(5, token) for token in ("a", "b", "a", "c")] == [5, 6, 5, 7]
+    assert peers.enlist(6, "d") == 8
+    assert peers.enlist(100, "d") == 100
+
+
+def test_of_what_was_taken_nothing_stays(servers: tuple[Server, str]) -> None:
+    """No piece: of gradients that were read, refused, or told of as nothing can be."""
+    run = f"experiment/peers-{next(names)}/seed-000"
+    database, peer = (RedisDatabase(url, run) for url in (servers[0].url, servers[0].worker_url))
+    database.begin(LAYOUT, 0.0, {split: LAYOUT.empty(split) for split in SPLITS})
+    database.publish(Published(3, 2), np.zeros(SIZE, np.float32))
+    with redis.Redis.from_url(servers[1]) as raw:
+
+        def pieces() -> list[bytes]:
+            return sorted(raw.keys(f"issgd:{run}:g:*"))
+
+        for number, size in enumerate((SIZE, 1, 3 * PIECE // 4), 1):
+            for other in (1, 2):
+                peer.contribute(gradient(other, number, size=size))
+            assert len(pieces()) == (6 if size > SIZE else 2)
+            assert all(0 < raw.ttl(key) <= 24 * 3600 for key in pieces())  # its peer may die before it tells of it
+            assert received(database) == [(1, number), (2, number)]
+            assert pieces() == []
+        peer.contribute(gradient(1, 9, size=3 * PIECE // 4))
+        peer.contribute(gradient(2, 9))
+        raw.hset(f"issgd:{run}:contributions", "1", "not JSON")
+        assert received(database) == [(2, 9)]
+        assert pieces() == []
+    database.close()
+    peer.close()
+
+
+def test_taking_one_leaves_the_pieces_of_the_next(servers: tuple[Server, str]) -> None:
+    run = f"experiment/peers-{next(names)}/seed-000"
+    database = RedisDatabase(servers[0].url, run)
+    database.begin(LAYOUT, 0.0, {split: LAYOUT.empty(split) for split in SPLITS})
+    database.publish(Published(3, 2), np.zeros(SIZE, np.float32))
+    database.contribute(gradient(0, 1))
+    first = database.contribution(SIZE)
+    assert first is not None
+    database.take(first)
+    database.contribute(gradient(0, 2, value=2.0))
+    database.take(first)  # repeated, its answer having been lost
+    database.contribute(gradient(0, 2, value=9.0))  # likewise: nothing is written over what may be being read
+    second = database.contribution(SIZE)
+    assert second is not None
+    assert second.gradient.tolist() == [2.0] * SIZE
+    database.close()
 
 
 def test_what_is_taken_twice_leaves_the_next_one_alone(both: tuple[Database, Database]) -> None:
@@ -234,6 +289,16 @@ def test_pieces_that_are_gone_make_a_gradient_of_wrong_length(servers: tuple[Ser
     one = database.contribution(SIZE)
     assert one is not None
     assert len(one.gradient) == 0
+
+
+def test_fields_that_are_not_asked_for_are_zeros(both: tuple[Database, Database]) -> None:
+    server, peers = both
+    for version in (2, 3):
+        peers.push_examples(version, scores(4, 1, value=2.0))
+    whole, part = server.weights(), peers.weights(("norms", "versions"))
+    for name, array in whole._asdict().items():
+        assert array.any()
+        np.testing.assert_array_equal(getattr(part, name), array if name in ("norms", "versions") else 0 * array)
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -5,7 +5,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import redis
@@ -21,7 +21,7 @@ from issgd_cli.errors import AwayError, DatabaseError, GoneError
 ANSWER_SECONDS = 10  # a command that takes longer is tried again
 IMPATIENT_SECONDS = 5  # or given up, by who has better things to do than to wait
 PATIENCE_SECONDS = 90  # a server that is away for so long is waited for
-FAREWELL_SECONDS = 24 * 3600  # how long a last word stays on the server: an actor's, or that a cleared run is over
+FAREWELL_SECONDS = 24 * 3600  # how long what nobody may ever remove stays: a last word, a gradient on its way
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ class Connection:
     def _no_run(self, key: str) -> GoneError:
         return GoneError(f"The database holds no run {self._prefix.split(':', 1)[1][:-1]} (no {key}).")
 
-    def _scripted(self, script: str, keys: list[str], arguments: list[Any]) -> object:
+    def _scripted(self, script: str, keys: Sequence[str | bytes], arguments: list[Any]) -> object:
         """What one of scripts.ALL returns.
 
         Raises:

@@ -9,13 +9,17 @@ import numpy as np
 
 from issgd_cli.database import documents
 from issgd_cli.database.contributions import TYPES, Contribution, ExampleScores, refuse_flawed_examples
-from issgd_cli.database.documents import LONGEST, LONGEST_NAME, UnfitError, checked
+from issgd_cli.database.documents import LARGEST_BYTES, LONGEST, LONGEST_NAME, UnfitError, checked
 from issgd_cli.database.records import FIELDS
 from issgd_cli.database.redis import scripts
+from issgd_cli.database.redis.connection import FAREWELL_SECONDS
 from issgd_cli.database.redis.messages import MOST_ENTRIES
 from issgd_cli.database.redis.parameters import PIECE
 from issgd_cli.database.redis.table import RedisTable
-from issgd_cli.errors import RecordError
+from issgd_cli.errors import DatabaseError, RecordError
+
+ANY = ""  # a ticket that fits whatever is told
+MOST_TRIED = 4096  # numbers of peers, by one that looks for its own
 
 
 class RedisContributions(RedisTable):
@@ -24,11 +28,15 @@ class RedisContributions(RedisTable):
     def contribute(self, contribution: Contribution) -> bool:
         peer, gradient = contribution.peer, contribution.gradient
         kind = next(name for name, dtype in TYPES.items() if gradient.dtype == dtype)
-        if not self.is_taken(peer) and self.contributed(peer) != contribution.number:
-            return False  # its pieces are being read
         content = np.ascontiguousarray(gradient).view(np.uint8)
+        if not self.is_taken(peer):
+            return self.contributed(peer) == contribution.number  # its pieces are being read
+        if self.contributed(peer) >= contribution.number:
+            return True
         for piece, first in enumerate(range(0, len(content), PIECE)):
-            self._client.set(self._key("g", peer, piece), content[first : first + PIECE].tobytes())
+            # Of a peer that dies before it tells of them nobody else would remove them.
+            whole = content[first : first + PIECE].tobytes()
+            self._client.set(self._key("g", peer, piece), whole, ex=FAREWELL_SECONDS)
         loss = contribution.loss if np.isfinite(contribution.loss) else None
         told = json.dumps([contribution.version, contribution.number, loss, kind, len(content)])
         keys = [self._key("contributions"), self._key("contributions", "counts"), self._key("contributions", "tickets")]
@@ -37,6 +45,13 @@ class RedisContributions(RedisTable):
         if stored == -1:
             raise RecordError(f"A gradient of peer {peer} is of version {contribution.version}, which never was.")
         return stored == 1
+
+    def enlist(self, wanted: int, token: str) -> int:
+        key = self._key("contributions", "peers")
+        for number in map(str, range(wanted, wanted + MOST_TRIED)):
+            if self._client.hsetnx(key, number, token) or self._client.hget(key, number) == token.encode():
+                return int(number)
+        raise DatabaseError(f"No number from {wanted} on is left for a peer. Who else writes {key}?")
 
     def contributed(self, peer: int) -> int:
         count = self._client.hget(self._key("contributions", "counts"), str(peer))
@@ -53,7 +68,7 @@ class RedisContributions(RedisTable):
             try:
                 told.append((_read_count(name), documents.read_contribution(text)))
             except UnfitError:  # of nobody of ours; it must not stand in the others' way
-                self._client.hdel(self._key("contributions"), name)
+                self._remove(name.decode("utf-8", "surrogateescape"), ANY)
         if not told:
             return None
         peer, first = min(told, key=lambda one: one[1]["ticket"])
@@ -63,8 +78,8 @@ class RedisContributions(RedisTable):
         loss = float("nan") if first["loss"] is None else first["loss"]
         return Contribution(peer, first["number"], first["version"], loss, gradient, first["ticket"])
 
-    def _pieces(self, peer: int, size: int) -> bytes:
-        """So many bytes of a gradient, or those that are there."""
+    def _pieces(self, peer: int, size: int) -> bytearray:
+        """So many bytes of a gradient, or those that are there; of an array that may be written, as torch wants it."""
         content = bytearray()
         while len(content) < size:
             wanted = min(PIECE, size - len(content))
@@ -72,10 +87,16 @@ class RedisContributions(RedisTable):
             content += piece
             if len(piece) != wanted:
                 break
-        return bytes(content)
+        return content
 
     def take(self, contribution: Contribution) -> None:
-        self._scripted(scripts.TAKE, [self._key("contributions")], [contribution.peer, contribution.ticket])
+        self._remove(str(contribution.peer), str(contribution.ticket))
+
+    def _remove(self, name: str, ticket: str) -> None:
+        """What is told under a name, if it has this ticket, and its pieces."""
+        keys = [self._key("contributions"), self._key("g", name, "")]
+        arguments = [name.encode("utf-8", "surrogateescape"), ticket, LARGEST_BYTES // PIECE]
+        self._scripted(scripts.TAKE, [key.encode("utf-8", "surrogateescape") for key in keys], arguments)
 
     def push_examples(self, version: int, scores: ExampleScores) -> int:
         refuse_flawed_examples(self.layout(), scores)

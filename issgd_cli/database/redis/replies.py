@@ -13,7 +13,10 @@ from issgd_cli.errors import AwayError, DatabaseError, GoneError
 GONE = "The run's records are gone from the database: it was emptied or restarted, or the run set back to a checkpoint."
 PRIMARY = "A run writes: name the replica's primary in the URL."
 ALONE = "The keys of a run belong together: name a server that runs without cluster mode."
-MEMORY = "Raise its maxmemory: a run needs room for four times the parameters, and for its records."
+MEMORY = (
+    "Raise its maxmemory: a run needs room for four times the parameters, with peers once more for each of them, and "
+    "for its records."
+)
 NOTHING_LOST = "A run's keys must stay: set its maxmemory-policy to noeviction, or its maxmemory to 0."
 SCRIPTS = (
     "A run needs Lua scripts: name a server that has them, EVALSHA and SCRIPT not renamed, Valkey's module lua loaded."
@@ -47,8 +50,8 @@ _REMEDIES: list[tuple[type[redis.RedisError], str, str]] = [
     (redis.ResponseError, r"protected mode", "Give it a user or a password, and write them into the URL."),
 ]
 _OTHERWISE = (
-    "It must be writable by this user, have room for four times the parameters (maxmemory), and nobody else may write "
-    "the run's keys."
+    "It must be writable by this user, have room for four times the parameters and with peers once more for each of "
+    "them (maxmemory), and nobody else may write the run's keys."
 )
 
 

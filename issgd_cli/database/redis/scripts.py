@@ -159,11 +159,17 @@ return 1
 """
 )
 
-# KEYS: what waits. ARGV: peer, ticket. Removes the one with this ticket alone.
+# KEYS: what waits, the beginning of the pieces' keys. ARGV: peer, ticket or '', most pieces. Removes the one with this
+# ticket alone, or whatever is there, and its pieces: of the peer's next one none is written before.
 TAKE = """
 local text = redis.call('HGET', KEYS[1], ARGV[1])
 local told = '[' .. ARGV[2] .. ','
-if text and string.sub(text, 1, #told) == told then redis.call('HDEL', KEYS[1], ARGV[1]) end
+if text and (ARGV[2] == '' or string.sub(text, 1, #told) == told) then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  for piece = 0, tonumber(ARGV[3]) do
+    if redis.call('UNLINK', KEYS[2] .. piece) == 0 then break end
+  end
+end
 return 1
 """
 
