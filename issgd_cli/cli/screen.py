@@ -167,6 +167,8 @@ def line(config: "Config", snapshot: "Snapshot", rates: dict[str, float]) -> str
         parts.append(left)
     if "loss/train" in latest:
         parts.append(f"loss {latest['loss/train']:.4f}")
+    elif master.get("loss") is not None:  # where nobody scores, nobody knows more
+        parts.append(f"last minibatch's loss {master['loss']:.4f}")
     if "error/valid" in latest:
         parts.append(f"valid error {latest['error/valid']:.4f}")
     if f"{AGES}mean_versions" in latest:
@@ -215,6 +217,8 @@ def screen(config: "Config", folder: "RunFolder", snapshot: "Snapshot", rates: d
     knows_none = "loss/train" in latest and "error/train" not in latest
     for kind in ("loss",) if knows_none else ("loss", "error"):
         losses.add_row(kind, *(show(f"{kind}/{split}") for split in ("train", "valid", "test")))
+    if "loss/train" not in latest and master.get("loss") is not None:
+        losses.add_row("last minibatch's", f"{master['loss']:.4f}", "", "")
     traces = "   ".join(f"{name} {root(latest.get(f'trace/{name}'))}" for name in ("ideal", "stale", "uniform"))
     weights = "   ".join(
         (

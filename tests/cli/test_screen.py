@@ -12,9 +12,9 @@ from issgd_cli.config.config import Config
 from issgd_cli.runs.folder import RunFolder
 
 
-def shown(config: Config, latest: dict[str, float]) -> tuple[list[str], str]:
+def shown(config: Config, latest: dict[str, float], **told: Any) -> tuple[list[str], str]:
     """First word of each line of the screen; the one line elsewhere."""
-    statuses: dict[str, dict[str, Any]] = {"monitor": {"latest": latest}, "master": {"step": 3}}
+    statuses: dict[str, dict[str, Any]] = {"monitor": {"latest": latest}, "master": {"step": 3, **told}}
     snapshot = Snapshot(seconds=1.0, statuses=statuses)
     console = Console(width=120)
     with console.capture() as capture:
@@ -32,3 +32,14 @@ def test_errors_have_a_row_unless_the_loss_knows_none(configured: Callable[..., 
     assert "loss" in rows
     assert "error" not in rows
     assert "error" not in text
+
+
+def test_where_nobody_scores_the_last_minibatchs_loss_is_shown(configured: Callable[..., Config]) -> None:
+    rows, text = shown(configured(), {}, loss=1.25)
+    assert "last" in rows
+    assert "last minibatch's loss 1.2500" in text
+    rows, text = shown(configured(), {"loss/train": 0.5}, loss=1.25)
+    assert "last" not in rows
+    assert "loss 0.5000" in text
+    assert "minibatch" not in text
+    assert "minibatch" not in shown(configured(), {}, loss=None)[1]
