@@ -159,7 +159,8 @@ class Clock(Section):
     preset: Literal["k20", "h200", "measured"] = "k20"  # simulation/clock.py says where their values come from
     step_seconds: Seconds | None = None  # one minibatch
     examples_per_second: Rate | None = None  # a worker's scoring; never scaled
-    # Publishing, refreshing, pulling and pushing take the latency, and their bytes at this rate.
+    # Publishing, refreshing, pulling and pushing take the latency, and their bytes at this rate; for which what peers
+    # pull or push stands in line.
     latency_seconds: Duration | None = None
     bytes_per_second: Rate | None = None
     # Constants that replace the model of one operation.
