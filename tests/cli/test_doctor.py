@@ -78,6 +78,7 @@ UNFIT = {  # options, commands of an administrator, the user; what is told, and 
     "a replica": (("--replicaof", "127.0.0.1", "1"), (), "", "read-only replica", "name the replica's primary"),
     "without EVALSHA": (("--rename-command", "EVALSHA", ""), (), "", "EVALSHA", "Lua scripts"),
     "without SCRIPT": (("--rename-command", "SCRIPT", ""), (), "", "SCRIPT", "Lua scripts"),
+    "without HDEL": (("--rename-command", "HDEL", ""), (), "", "HDEL", "A run needs the commands"),
     "without UNLINK": (("--rename-command", "UNLINK", ""), (), "", "UNLINK", "A run needs the commands"),
     "without EXEC": (("--rename-command", "EXEC", ""), (), "", "EXEC", "A run needs the commands"),
     "without MULTI": (("--rename-command", "MULTI", ""), (), "", "MULTI", "+multi"),

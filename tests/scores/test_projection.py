@@ -36,7 +36,7 @@ LAYERS: dict[str, list[nn.Module]] = {
 @pytest.mark.parametrize("at_once", [1, 4, 99])
 @pytest.mark.parametrize("layers", LAYERS)
 def test_they_equal_a_loop_over_the_examples(layers: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Plan, "slices", lambda plan, passes: at_once)
+    monkeypatch.setattr(Plan, "slices", lambda plan, device, passes: at_once)
     random = torch.Generator().manual_seed(0)
     first = mlp(5, [6], 6)
     initialise(first, 0, 0.6)

@@ -8,6 +8,7 @@ import redis
 
 from issgd_cli.config.passwords import without_password
 from issgd_cli.database.permissions import KEYS, OWNER_COMMANDS, allowed
+from issgd_cli.database.redis.scripts import CALLED
 from issgd_cli.errors import AwayError, DatabaseError, GoneError
 
 GONE = "The run's records are gone from the database: it was emptied or restarted, or the run set back to a checkpoint."
@@ -71,7 +72,8 @@ def explained(error: redis.RedisError) -> DatabaseError:
         )
     if re.match(r"(ERR )?GONE\b", said):
         return GoneError(GONE)
-    return DatabaseError(f"The database refuses a command: {said}.", next(fitting, _OTHERWISE))
+    of = f", one of {', '.join(CALLED)}" if "called from script" in said else ""
+    return DatabaseError(f"The database refuses a command{of}: {said}.", next(fitting, _OTHERWISE))
 
 
 def _said(error: Exception) -> str:

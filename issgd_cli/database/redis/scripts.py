@@ -3,6 +3,8 @@
 A server stops everybody else while a script runs, so that no client meets half of what another has done.
 """
 
+import re
+
 # Time since the run's start and the newest version, 0 before the first; every script that writes records needs them.
 # ARGV: start, the life that the client knows, p:cur, version. They are no KEYS, which a worker would need the right to
 # write. A run that was set back to a checkpoint lives anew, and takes nothing from who has not noticed.
@@ -174,3 +176,4 @@ return 1
 """
 
 ALL = (PUSH, CLAIM, ENTRIES, PUSH_EXAMPLES, CONTRIBUTE, TAKE)
+CALLED = sorted(set(re.findall(r"redis\.call\('(\w+)'", "".join(ALL))))  # commands, of which a refusal names none
