@@ -187,7 +187,7 @@ def traces_of(
     squared_norms: Float64s,
     previous: np.ndarray[Any, Any] | None,
     true_norm2: float,
-    smoothing_constant: float,
+    smoothing_constant: float | None,
     extra_smoothings: tuple[float, ...],
 ) -> dict[str, float]:
     """Eq. 7, 8 and, where every example has a previous norm, eq. 9 with each smoothing constant."""
@@ -201,14 +201,16 @@ def traces_of(
 
 
 def stale_weights(
-    previous: np.ndarray[Any, Any] | None, smoothing_constant: float, extra_smoothings: tuple[float, ...]
+    previous: np.ndarray[Any, Any] | None, smoothing_constant: float | None, extra_smoothings: tuple[float, ...]
 ) -> dict[str, Float64s]:
     """Each of eq. 9's traces by its name, and what it draws by, shape (N,).
 
-    None where an example has no previous norm, which may be NaN, or where all of these are 0.
+    None where an example has no previous norm, which may be NaN, or where all of these are 0; and none of the constant
+    in use where that is None, since the weights in use are no norms plus a constant.
     """
     if previous is None or np.isnan(previous).any() or not previous.any():
         return {}
-    constants = {"": smoothing_constant} | {f"+{extra:g}": extra for extra in extra_smoothings}
+    constants = {} if smoothing_constant is None else {"": smoothing_constant}
+    constants |= {f"+{extra:g}": extra for extra in extra_smoothings}
     # Floored as the master's own are.
     return {f"trace/stale{name}": floored(smoothed(previous, constant))[0] for name, constant in constants.items()}

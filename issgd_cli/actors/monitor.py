@@ -22,6 +22,7 @@ from issgd_cli.database.records import NO_ERROR, Event
 from issgd_cli.equations import alain2015
 from issgd_cli.errors import RunError
 from issgd_cli.methods.blocks import steps_of_block
+from issgd_cli.methods.smoothing import constant_in
 from issgd_cli.networks.flat import flatten_parameters
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
@@ -93,7 +94,8 @@ class Monitor:
         rows = self._proposal_rows()
         records = self.database.records()
         now = self.database.seconds()
-        constant = (self.database.get("proposal") or {"values": {}})["values"].get("proposal/smoothing", 0.0)
+        told = (self.database.get("proposal") or {"values": {}})["values"].get("proposal/smoothing", 0.0)
+        constant = constant_in(self.config.proposal.smoothing, told)
         values = {
             **quantities(records, self.layout, constant, self.config.monitor.extra_smoothings),
             **self.count_work(),
@@ -222,7 +224,7 @@ def _owner(name: str) -> str:
 
 
 def quantities(
-    records: dict[Split, Records], layout: Layout, smoothing_constant: float, extra_smoothings: tuple[float, ...]
+    records: dict[Split, Records], layout: Layout, smoothing_constant: float | None, extra_smoothings: tuple[float, ...]
 ) -> dict[str, float]:
     """What the database's newest records say, at mixed parameter versions, as the paper's monitoring did.
 

@@ -15,6 +15,7 @@ from issgd_cli.database.records import Float32s
 from issgd_cli.errors import DamagedError, RunError
 from issgd_cli.methods.method import Method, relearn
 from issgd_cli.methods.multiple import Multiple
+from issgd_cli.methods.smoothing import constant_in
 from issgd_cli.registries import METHODS
 from issgd_cli.runs.arrays import START_AGAIN, Arrays
 from issgd_cli.runs.audits import Audit, save_audit
@@ -115,7 +116,7 @@ class Saving:
             parameters=learner.parameters.cpu().numpy(),
             weights=method.weights_in_use(),
             previous=method.in_use.previous,
-            smoothing=method.in_use.smoothing,
+            smoothing=constant_in(self.config.proposal.smoothing, method.in_use.smoothing),
             passes=None if self.is_shared else passes,
             epochs=method.epochs,
             learned=method.learned() if isinstance(method, Multiple) else {},

@@ -35,6 +35,11 @@ def smoothing(setting: float | str) -> Smoothing:
     return lambda weights, old, new: 0.0 if kind == "second-moment" else number
 
 
+def constant_in(kind: float | str, constant: float) -> float | None:
+    """The constant that weights in use are made by, as eq. 9 wants it; None where they are no norms plus a constant."""
+    return None if kind == "second-moment" else constant
+
+
 def smoothed(weights: ArrayLike, constant: float) -> Float64s:
     """Weights plus the constant; all equal to their mean (or 1) when the constant is infinite.
 

@@ -23,7 +23,7 @@ class Audit:
         weights: omega that the master draws from, 0 for examples that can't be drawn, shape (N,).
         previous: The norms before those that the weights are made of, NaN for examples not scored at two versions,
             shape (N,).
-        smoothing: The constant in use.
+        smoothing: The constant in use; None where there is none.
         passes: The run's until then (scores/cost.py); None where it is not known to the step.
         epochs: That the method has made; None where they are N draws each.
         learned: What a method that draws by more than these weights has learned, by name; finite. Empty of all others.
@@ -34,7 +34,7 @@ class Audit:
     parameters: Float32s
     weights: Float64s
     previous: Float32s
-    smoothing: float
+    smoothing: float | None
     passes: float | None = None
     epochs: float | None = None
     learned: Arrays = field(default_factory=dict)
@@ -72,7 +72,7 @@ def load_audit(path: Path) -> Audit:
             parameters=vector(arrays, "parameters", "<f4"),
             weights=weights,
             previous=previous,
-            smoothing=number(arrays, "smoothing", finite=False),
+            smoothing=number(arrays, "smoothing", finite=False) if "smoothing" in arrays else None,
             passes=number(arrays, "passes") if "passes" in arrays else None,
             epochs=number(arrays, "epochs") if "epochs" in arrays else None,
             learned={name.removeprefix(LEARNED): numbers(arrays, name) for name in arrays if name.startswith(LEARNED)},

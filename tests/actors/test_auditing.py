@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from issgd_cli.actors.actor import Operation
-from issgd_cli.actors.auditing import AUDIT_DRAWS, exact_quantities
+from issgd_cli.actors.auditing import AUDIT_DRAWS, exact_quantities, stale_weights
 from issgd_cli.database import SPLITS, Split
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
@@ -20,6 +20,7 @@ from issgd_cli.equations import alain2015 as equations
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.losses.cross_entropy import cross_entropy
 from issgd_cli.methods.proposal import Proposal
+from issgd_cli.methods.smoothing import constant_in
 from issgd_cli.networks.mlp import initialise, mlp
 from issgd_cli.randomness import generator
 from tests.points import point_of
@@ -172,6 +173,13 @@ def test_the_stale_trace_is_that_of_todays_gradients_drawn_by_the_norms_before_t
         trace = float(q @ ((estimates - now.mean(0)) ** 2).sum(1))
         assert values[f"trace/{name}"] == pytest.approx(trace, rel=1e-4)
     assert values["trace/stale"] != pytest.approx(values["trace/in_use"], rel=0.01)
+
+
+def test_of_weights_that_are_no_norms_plus_a_constant_eq_9_is_told_for_other_constants_alone() -> None:
+    previous = np.array([1.0, 2.0, 0.0], np.float32)
+    assert set(stale_weights(previous, 0.5, (10.0,))) == {"trace/stale", "trace/stale+10"}
+    assert set(stale_weights(previous, constant_in("second-moment", 0.0), (10.0,))) == {"trace/stale+10"}
+    assert constant_in("variance-optimal", 3.0) == constant_in(3.0, 3.0) == 3.0
 
 
 def test_an_audit_of_uniform_weights_is_eq_8(data: Prepared) -> None:
