@@ -1,5 +1,6 @@
 """Workers as Ray actors: by a stand-in for Ray, and, where that is installed, on two nodes of this machine."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -148,8 +149,8 @@ def surroundings() -> dict[str, str]:
 
 
 @pytest.fixture
-def ray_nodes(tmp_path: Path) -> Iterator[str]:
-    """The address of a cluster of two nodes, 127.0.0.2 and .3, up within the test."""
+def ray_nodes(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The address of a cluster of two nodes, 127.0.0.2 and .3, up within the test, and what they were started by."""
     program = shutil.which("ray", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
     assert program is not None
     address = f"127.0.0.2:{free_port()}"
@@ -163,7 +164,7 @@ def ray_nodes(tmp_path: Path) -> Iterator[str]:
                 command = [program, "start", *words]
                 nodes.append(subprocess.Popen(command, env=surroundings(), stdout=log, stderr=log))
                 eventually(lambda: (tmp_path / "ray.log").read_text().count(BLOCKS) == len(nodes), seconds=SECONDS)
-            yield address
+            yield address, nodes
         finally:
             for node in reversed(nodes):
                 node.terminate()
@@ -173,25 +174,34 @@ def ray_nodes(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.long
 @pytest.mark.cluster
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no Ray here; `make test-clusters` installs it")
-def test_a_run_on_two_ray_nodes_survives_a_killed_actor_and_ends_as_one_on_this_machine(
-    tmp_path: Path, ray_nodes: str
+@pytest.mark.parametrize("killed", ["actors", "a node"])
+def test_a_run_on_two_ray_nodes_survives_what_is_killed_and_ends_as_one_on_this_machine(
+    tmp_path: Path, ray_nodes: tuple[str, list[subprocess.Popen[bytes]]], killed: str
 ) -> None:
+    address, nodes = ray_nodes
     given = [word for word in settings(tmp_path, 400) if "slurm" not in word]
     command = [sys.executable, "-m", "issgd_cli", "train", *given]
-    there = [*command, "--cluster=ray", f"--set=cluster.ray.address={ray_nodes}"]
+    there = [*command, "--cluster=ray", f"--set=cluster.ray.address={address}"]
     plain: dict[str, Any] = {"cwd": tmp_path, "env": surroundings(), "text": True}
     train = subprocess.Popen(there, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **plain)
     eventually(lambda: train.poll() is not None or step_of_trace(tmp_path) > 10, seconds=SECONDS)
     assert train.poll() is None
-    doomed = bodies()
-    assert len(doomed) == 2
-    for pid in doomed:
-        os.kill(pid, 9)  # their workers' processes end with them
+    actors = bodies()
+    assert len(actors) == 2
+    other = below(nodes[1].pid)  # the node without the cluster's head
+    assert len(set(actors) & other) == 1  # one worker a node
+    for pid in actors if killed == "actors" else other:
+        with contextlib.suppress(ProcessLookupError):  # it has ended with another
+            os.kill(pid, 9)  # workers' processes end with their actors
     said, _ = train.communicate(timeout=SECONDS)
     assert train.returncode == 0, said
     manifest = json.loads(next(tmp_path.glob("results/*/*/*/manifest.json")).read_text())
     assert (manifest["state"], manifest["cluster"]) == ("finished", "ray")
-    assert not manifest.get("restarts")  # Ray has started them again, nobody else
+    restarts = manifest.get("restarts") or {}
+    assert set(restarts.values()) <= (
+        {1} if killed == "a node" else set()
+    )  # killed actors Ray itself has started again
+    assert len(restarts) <= 1
     eventually(lambda: not processes_of(tmp_path), seconds=60)
     found = trace_of(tmp_path)
     (tmp_path / "results").rename(tmp_path / "results-ray")
@@ -204,6 +214,20 @@ def step_of_trace(place: Path) -> int:
     traces = list(place.glob("results/*/*/*/trace.csv"))
     lines = traces[0].read_text().splitlines()[1:] if traces else []
     return max((int(line.partition(",")[0]) for line in lines), default=0)
+
+
+def below(pid: int) -> set[int]:
+    """A process and all that it, and those, have started."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found, new = set[int](), [pid]
+    while new:
+        found.add(one := new.pop())
+        new += children.get(one, [])
+    return found
 
 
 def bodies() -> list[int]:
