@@ -103,11 +103,13 @@ class Learner:
 
     @torch.no_grad()
     def look(self, inputs: Tensor, targets: Tensor) -> Seen:
-        """What these examples show as they are, in evaluation mode, as workers score them: nothing is trained."""
+        """What these examples show as they are, in evaluation mode, as workers score them: nothing is trained.
+
+        Its passes are the step's that it is for, which is counted once, however often its look was interrupted.
+        """
         self.model.eval()
         outputs = self.model(inputs)
         self.model.train()
-        self.passes += len(inputs)
         return self._seen(self.problem.loss(outputs, targets), outputs, targets)
 
     def _seen(self, losses: Tensor, outputs: Tensor, targets: Tensor, last_inputs: Tensor | None = None) -> Seen:

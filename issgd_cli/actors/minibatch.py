@@ -48,6 +48,7 @@ def minibatch(
         looked = learner.look(*examples[candidates])
     drawn = method.draw(learner.step, size, looked)
     yield Operation("train", version, examples=len(drawn.indices))
+    learner.passes += 0 if looked is None else len(looked.losses)
     forward = learner.forward(*examples[drawn.indices], needs or method.needs)
     coefficients = method.weigh(drawn, forward.seen)  # (J, B)
     gradients, squared_norms = learner.backward(forward, coefficients)

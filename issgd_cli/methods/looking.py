@@ -42,14 +42,19 @@ class Looking(Reshuffled):
     3. Of how many. With V = (E s)^2 / E s^2, the second moment of the best draws in uniform ones', the variance is
        about 1 / M + V / m, in that of one example's gradient, the work M + 3 m passes. Of one work it is least at
        m = M sqrt(V / 3), and then (1 + sqrt(3 V))^2 over the work. M is such that it is `variance` times a plain
-       step's, 1 / b, unless that takes more than `cost` times a plain step's work.
+       step's, 1 / b, unless that takes more than `cost` times a plain step's work. (Below V = 0.18 that is less than
+       a larger minibatch of the same work has, by this count, which leaves out that the epoch comes by turns.)
     4. Whether less variance pays is tried (trials.py), once it would be less, from when the loss falls slowly: looks
-       for as much work as an epoch takes. If the loss has come further down than plain epochs would have brought it,
-       looks go on for good.
+       for as much work as an epoch takes. If the loss has come well below where plain epochs would have brought it,
+       looks go on for good. Losses are those of what is trained on, weighted, so that both are of one kind.
 
-    Bias: in expectation over the epoch's order, at fixed parameters, a step's gradient is the mean of all N, whatever
-    the sizes were made of: each is chosen before the examples that it is of are seen. Given what the epoch has shown
-    it is that of those it has not, as of `reshuffled`. `trace/in_use` of its audits is that of uniform draws.
+    Bias: a minibatch's expected gradient, given what was looked at, is the mean of that. What is looked at is the next
+    of the epoch: given what the epoch has shown, in expectation the mean of those it has not, as of `reshuffled`; over
+    its orders the mean of all N, whatever the sizes were made of, since they are chosen before. Not of a step that may
+    reach over the epoch's end, whose part in the next then depends on what was seen. `trace/in_use` of its audits is
+    that of uniform draws.
+
+    With a schedule, a fall of the learning rate within a trial makes it succeed.
 
     Source: ours; looks as in Katharopoulos and Fleuret 2018, trained minibatches smaller than looks as in Jiang et al.
     2019, "Accelerating deep learning by focusing on the biggest losers", but unbiased.
@@ -60,41 +65,41 @@ class Looking(Reshuffled):
     def __init__(self, config: Config, examples: int, device: torch.device) -> None:
         super().__init__(config, examples, device)
         self.settings = config.own(Settings)
-        self.place = 0  # in all epochs, one after the other
-        self.moments = np.zeros(3)  # running means of 1, s and s^2
-        self.epoch = np.zeros(3)  # so far: examples, losses, passes
+        self.place, self.epochs = 0, 0.0  # in all epochs, one after the other
+        self.passes = 0.0  # in this epoch
+        # On the device, which nobody waits for at a plain step: running means of 1, s and s^2; and of this epoch how
+        # many examples, and their losses.
+        self.moments = torch.zeros(3, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
         self.trials = Trials()
         self._looked: Seen | None = None
 
     @property
     def unevenness(self) -> float:
         """V, from 0 to 1: the least second moment that draws could have, in that of uniform ones."""
-        weight, mean, square = self.moments
+        weight, mean, square = self.moments.tolist()
         return float(mean**2 / (weight * square)) if square > 0 else 1.0
 
     def sizes(self, size: int) -> tuple[int, int]:
         """M and m: how many a step looks at, and how many of them it trains on."""
-        fewer = math.sqrt(self.unevenness / TRAINING)  # m / M
-        cost = min(self.settings.cost, self.variance_at_cost_1 / self.settings.variance)
+        unevenness = self.unevenness
+        fewer = math.sqrt(unevenness / TRAINING)  # m / M
+        cost = min(self.settings.cost, variance_at_cost_1(unevenness) / self.settings.variance)
         looked_at = cost * TRAINING * size / (1 + TRAINING * fewer)
-        return round(looked_at), max(FEWEST, round(looked_at * fewer))
-
-    @property
-    def variance_at_cost_1(self) -> float:
-        """Of a step with a look that takes the work of a plain one, in its variance."""
-        return (1 + math.sqrt(TRAINING * self.unevenness)) ** 2 / TRAINING
+        trained = max(min(FEWEST, size), round(looked_at * fewer))
+        return max(trained, round(looked_at)), trained
 
     def presample(self, step: int, size: int) -> Tensor | None:
         return self.next(self.sizes(size)[0]) if self.trials.under_way else None
 
     def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
         self._looked = looked
-        candidates = self.presample(step, size)
-        if looked is None or candidates is None:
+        if looked is None:
             return Drawn(self.next(size), torch.ones(size, device=self.device))
+        candidates, trained = self.next(len(looked.losses)), self.sizes(size)[1]
         importances = normalised(looked.importances()).cpu().numpy() * len(candidates)
         proposal = Proposal.of((1 - self.settings.uniform) * importances + self.settings.uniform)
-        places, factors = proposal.draw_systematically(generator(self.config.seed, "draws", step), self.sizes(size)[1])
+        places, factors = proposal.draw_systematically(generator(self.config.seed, "draws", step), trained)
         return Drawn(candidates[places.to(self.device)], factors.float().to(self.device))
 
     def next(self, count: int) -> Tensor:
@@ -104,36 +109,46 @@ class Looking(Reshuffled):
     def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
         shown = self._looked or seen  # what came by its turn of the epoch
         count, trained = len(shown.losses), len(seen.losses)
-        importances, losses = shown.importances(), shown.losses.double()
-        found = torch.stack([importances.mean(), importances.square().mean(), losses.sum()]).tolist()
+        self.passes += TRAINING * trained + (0 if self._looked is None else count)
+        importances, loss = shown.importances(), (drawn.factors.double() * seen.losses.double()).mean()
+        found = torch.stack([torch.ones_like(loss), importances.mean(), importances.square().mean(), loss])
+        known = (
+            found.isfinite().all()
+        )  # else the run ends at the end of its block, or a look was at what isn't trained on
+        self.moments = torch.where(known, MEMORY * self.moments + (1 - MEMORY) * found[:3], self.moments)
+        self.sums += torch.where(known, count * found[[0, 3]], 0.0)
         epoch, self.place = self.place // self.examples, self.place + count
         self.epochs = self.place / self.examples
-        if not np.isfinite(found).all():
-            return  # a loss that is no number ends the run at the end of its block
-        self.moments = MEMORY * self.moments + (1 - MEMORY) * np.array([1.0, *found[:2]])
-        passes = TRAINING * trained + (0 if self._looked is None else count)
-        self.epoch += np.array([count, found[2], passes])
         if self.place // self.examples > epoch:
-            examples, loss, work = self.epoch
-            promises = self.variance_at_cost_1 < PROMISING * self.settings.cost
-            self.trials.epoch_over(float(loss / examples), float(work / (TRAINING * examples)), promises)
-            self.epoch = np.zeros(3)
+            self._epoch_over()
+
+    def _epoch_over(self) -> None:
+        examples, losses = self.sums.tolist()
+        promises = variance_at_cost_1(self.unevenness) < PROMISING * self.settings.cost
+        if examples:
+            self.trials.epoch_over(losses / examples, self.passes / (TRAINING * self.examples), promises)
+        self.sums, self.passes = torch.zeros_like(self.sums), 0.0
 
     def learned(self) -> dict[str, NDArray[Any]]:
         return {
             "place": np.array(self.place, np.int64),
-            "moments": self.moments.copy(),
-            "epoch": self.epoch.copy(),
+            "passes": np.array(self.passes),
+            "moments": self.moments.cpu().numpy().copy(),
+            "sums": self.sums.cpu().numpy().copy(),
             "trials": self.trials.numbers(),
         }
 
     def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:
-        self.place, self.moments, self.epoch = int(learned["place"]), learned["moments"], learned["epoch"]
-        count, _, passes = self.epoch  # a loss may be negative
-        if (
-            not min(self.place, *self.moments, count, passes) >= 0
-            or not np.isfinite([*self.moments, *self.epoch]).all()
-        ):
+        self.place, self.passes = int(learned["place"]), float(learned["passes"])
+        moments, sums = learned["moments"], learned["sums"]
+        # A loss may be negative.
+        if not min(self.place, self.passes, *moments, sums[0]) >= 0 or not np.isfinite([*moments, *sums]).all():
             raise ValueError("there can be no such place, moments and sums")
+        self.moments, self.sums = (torch.from_numpy(each.copy()).to(self.device) for each in (moments, sums))
         self.trials = Trials.of(learned["trials"])
         self.epochs = self.place / self.examples
+
+
+def variance_at_cost_1(unevenness: float) -> float:
+    """Of a step with a look that takes the work of a plain one, in its variance; see `Looking`, 3."""
+    return (1 + math.sqrt(TRAINING * unevenness)) ** 2 / TRAINING
