@@ -46,7 +46,7 @@ class Target:
         series = run.series(self.quantity, "examples")
         if not run.finished or not len(series.values):
             return float("inf")
-        values = smoothed(series.values[series.positions <= RUN * series.positions[-1]])
+        values = smoothed(series.values)[series.positions <= RUN * series.positions[-1]]
         return float(values.min() if self.at_best else values[-1])
 
     def work(self, run: Run, level: float) -> float:
@@ -174,8 +174,8 @@ def sentences(found: Board) -> list[str]:
         best = found.median(target, found.ours)
         aim = f"; the best of them on each task {_told(best)}" if len(medians) > 1 else ""
         lines.append(
-            f"To reach reshuffled SGD's {target}, work relative to its own, the median of {len(rows)} tasks: {told}"
-            f"{aim} (aimed at: {WON} at most)."
+            f"To reach reshuffled SGD's {target} {_where(target)}, work relative to its own, the median of {len(rows)} "
+            f"tasks: {told}{aim} (aimed at: {WON} at most)."
         )
         for method in found.ours:
             worse = found.worse(target, method)
@@ -188,6 +188,12 @@ def sentences(found: Board) -> list[str]:
         for rival, lost in found.behind(target).items():
             lines.append(f"{rival} takes less work than ours to reach the {target} on: {', '.join(lost) or 'no task'}.")
     return lines
+
+
+def _where(target: str) -> str:
+    """At what of its run a target is taken, in words."""
+    at_best = next(one.at_best for one in TARGETS if one.name == target)
+    return f"at its best within {RUN:.0%} of the work" if at_best else f"at {RUN:.0%} of the work"
 
 
 def _base(runs: Runs) -> tuple[Run, ...]:

@@ -27,8 +27,9 @@ MODEL = (
 
 # Of what no trial at a run's beginning can foretell.
 TRYING = (
-    "Or let the run find out: looking is reshuffled SGD until its loss falls slowly, which is later than this trial; "
-    "then it tries whether it pays to look at more examples than it trains on, and goes on as before where it does not."
+    "Or let the run find out: looking is reshuffled SGD until its loss falls slowly, which may be later than this "
+    "trial; then it tries whether it pays to look at more examples than it trains on, and goes on as before where it "
+    "does not."
 )
 LOOKING = {"proposal": {"method": "looking"}}
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.quantiles import coverage
-from issgd_cli.claims.scoreboard import BASELINE, Board, board, sentences
+from issgd_cli.claims.scoreboard import BASELINE, RUN, Board, board, sentences
 from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.figures import style
 from issgd_cli.figures.outputs import finite
@@ -79,8 +79,9 @@ def notes(found: Board) -> list[str]:
     counts = sorted({len(ratios) for ratios in _all(found) if ratios.interval is not None})
     sure = f"exact intervals between two of the seeds' own values ({coverage(counts[0]):.1%} or more)" if counts else ""
     return [
-        "Work to reach the training loss that reshuffled SGD ends with, and its best test error, over its own work to "
-        f"reach them; medians over seeds of the same initial weights{', ' + sure if sure else ''}. Left of 1 is "
+        f"Work to reach the training loss that reshuffled SGD has at {RUN:.0%} of the work that all do, and its best "
+        "test error until then, over its own work to reach them; medians over seeds of the same initial weights"
+        f"{', ' + sure if sure else ''}. Left of 1 is "
         "better; at the right edge: never reached in the median. Curves are smoothed by a running median of five "
         "audits; work is every actor's. Bold: ours.",
     ]

@@ -69,7 +69,7 @@ QUANTITIES = {
     "work/examples_looked_at": "before minibatches were drawn, so far: their forward pass alone",
     "work/in_examples": "all that the method needs, of all actors, so far; its unit: an example that is trained on",
     "audit/work/in_examples": "likewise, to the step, where nobody but the master works for the method",
-    "audit/epochs": "that a method has made whose epochs get shorter",
+    "audit/epochs": "that a method has made of which an epoch is not N draws",
     "work/bytes_sent": "parameters, weights, scores and samples through the database, by all actors, so far",
 }
 

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from issgd_cli.equations.statistics import rank_correlation
+from issgd_cli.figures.outputs import finite
 from issgd_cli.files import write_text
 
 RESULTS = Path(__file__).parents[2] / "results" / "reference" / "advice"
 TARGET = "training loss"  # which the noise of minibatches holds up
-BOARDS = {"issgd-1": "issgd"}  # an advice's label -> the board's name, where they differ
 
 # Task -> method -> work to reach what reshuffled SGD reaches, in its own; None: it never does.
 Ratios = Mapping[str, Mapping[str, float | None]]
@@ -45,7 +45,7 @@ class Agreement(NamedTuple):
 def ratios(told: Mapping[str, Any]) -> dict[str, float]:
     """Of the content of an advice.json: method, by its label (`issgd-3`: with 3 workers) -> predicted work."""
     return {
-        BOARDS.get(one["label"], one["label"]): one["work"]
+        one["label"]: one["work"]
         for one in told["methods"]
         if one["label"] != "reshuffled"  # with which all are compared: 1 by definition
     }
@@ -63,7 +63,7 @@ def agreement(predicted: Ratios, measured: Ratios) -> Agreement:
     """Of methods that have the same name in both. What is never reached counts by its rank alone.
 
     Raises:
-        ValueError: They have nothing in common, or a ratio is no positive number.
+        ValueError: They have nothing in common, or a ratio is negative, or no number.
     """
     pairs = [
         tuple(math.inf if ratio is None else ratio for ratio in (predicted[task][method], measured[task][method]))
@@ -73,8 +73,8 @@ def agreement(predicted: Ratios, measured: Ratios) -> Agreement:
     if not pairs:
         raise ValueError("no task has a method that is both predicted and measured")
     told, found = np.array(pairs, np.float64).T
-    if not (told > 0).all() or not (found > 0).all():
-        raise ValueError("a ratio of work is a positive number, or none where the target was never reached")
+    if not (told >= 0).all() or not (found >= 0).all():
+        raise ValueError("a ratio of work is a number from 0 on, or none where the target was never reached")
     known = np.isfinite(told) & np.isfinite(found)
     return Agreement(
         pairs=len(pairs),
@@ -130,7 +130,7 @@ def main() -> None:
     write_text(given.out / "foretold.md", page(predicted, measured))
     found = agreement(predicted, measured)._asdict()
     content = {"target": TARGET, "predicted": predicted, "measured": measured, **found}
-    write_text(given.out / "foretold.json", json.dumps(content, indent=1) + "\n")
+    write_text(given.out / "foretold.json", json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
     print(page(predicted, measured))
 
 
