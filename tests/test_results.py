@@ -28,6 +28,7 @@ EXPERIMENTS = {
     path.parent.relative_to(REFERENCE).as_posix(): json.loads(path.read_text())
     for path in sorted(REFERENCE.rglob("claims.json"), key=lambda path: natural(str(path)))
 }
+BOARD = REFERENCE / "equal-work" / "board.json"
 # Of which papers a report may tell.
 PARTS_OF_PAPERS = [part for size in (1, 2) for part in itertools.combinations(PAPERS.values(), size)]
 WORDS = {word for words in get_args(Outcome) for word in get_args(words)}
@@ -52,11 +53,14 @@ def verdicts() -> list[list[str]]:
 
 
 def quoted(text: str) -> Iterator[tuple[str, float, float]]:
-    """Each quoted number as it stands there, its value, and what claims.json has rounded to as many digits."""
+    """Each quoted number as it stands there, its value, and what claims.json, or board.json, has rounded."""
     for match in QUOTED.finditer(text):
-        content, (claim, *place) = EXPERIMENTS[match["name"]], match["place"].split(" / ")
+        claim, *place = match["place"].split(" / ")
+        content = json.loads(BOARD.read_text()) if match["name"] == "board" else EXPERIMENTS[match["name"]]
         found: Any
-        if claim == "others":  # other methods: others / setting / method / against
+        if match["name"] == "board":  # a scoreboard's: target / task / method / ratio
+            found = content[claim]
+        elif claim == "others":  # other methods: others / setting / method / against
             keys, place = place[:3], place[3:]
             told = content["other_methods"]
             found = next(each for each in told if [each["setting"], each["method"], each["against"]] == keys)
