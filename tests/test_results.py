@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from issgd_cli.claims import PAPERS
@@ -86,6 +87,16 @@ def test_the_numbers_that_the_index_quotes_are_those_of_claims_json() -> None:
     assert found
     for text, number, known in found:
         assert number == known, text
+
+
+def test_the_first_page_says_of_the_scoreboard_what_that_says() -> None:
+    rows = json.loads(BOARD.read_text())["training loss"]
+    ratios = sorted(row["looking"]["ratio"] for row in rows.values())
+    low, high = ratios[0], ratios[-1]
+    told = f"{np.median(ratios):.2f} of its work in the median of six tasks ({low:.2f} to {high:.2f}, six seeds each"
+    assert len(rows) == 6
+    assert {row["looking"]["seeds"] for row in rows.values()} == {6}
+    assert told in " ".join((RESULTS.parent / "README.md").read_text().split())
 
 
 def test_a_quoted_number_that_is_another_is_noticed() -> None:
