@@ -30,8 +30,8 @@ KNOTS = NORMS * AGES
 # Ours, from synthetic tables of 2,000 to 20,000 pairs: a tenth or ten times as much costs a percent or two of variance.
 BEND, STEP = 100.0, 10.0
 # Of the draws; ours. With 0.1 an example that is all but learned, and is then forgotten, comes with ten times its
-# gradient: in equal-work's setting `fast` five runs of six on MNIST had late spikes of 50 to 150 times the loss that they
-# ended with; with 0.3 none was above 13 times.
+# gradient: in equal-work's setting `fast` five runs of six on MNIST had late spikes of 50 to 150 times the loss that
+# they ended with; with 0.3 none was above 13 times.
 UNIFORM = 0.3
 
 
