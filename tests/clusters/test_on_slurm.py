@@ -189,7 +189,7 @@ def test_seeds_are_an_array_of_jobs(place: Path, environment: dict[str, str]) ->
 def test_a_node_that_is_killed_costs_an_exact_run_nothing(
     place: Path, environment: dict[str, str], configuration: Path
 ) -> None:
-    steps = 400
+    steps = 5_000  # more than it takes within NODE_SECONDS, at 75 a second: else it ends before its node is given up
     watcher = train(place, environment, *settings(place, steps), "--cluster=slurm")
     try:
         eventually(lambda: step_of(place) > 10, seconds=SECONDS)
@@ -202,7 +202,7 @@ def test_a_node_that_is_killed_costs_an_exact_run_nothing(
     finally:
         watcher.kill()
         end_node("n2", configuration)
-    assert f"Finished: {steps} steps" in said
+    assert f"Finished: {steps:,} steps" in said
     there = trace_of(place)
     (place / "results").rename(place / "results-slurm")
     local = train(place, environment, *settings(place, steps), "--cluster=local")
