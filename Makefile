@@ -14,9 +14,10 @@ ISSGD := $(BIN)/issgd
 EXPERIMENT ?= experiments/quick.toml
 # Of its runs at a time.
 JOBS ?= 2
-# Of the soak: its seed, and how many faults in all.
+# Of the soak: its seed, how many faults in all, and upon which runs.
 SEED ?= 0
 FAULTS ?= 110
+MODES ?= exact relaxed
 # Tests go to parallel processes one by one: a process that is given many at once may keep the slow ones to itself.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n auto --maxschedchunk 1
@@ -79,8 +80,8 @@ conformance: setup ## who gives right gradient norms where: issgd and its peers 
 	  --no-build-isolation --editable '.[dev,bench]'
 	$(BIN)/python -m tests.benchmarks.conformance
 
-chaos: setup ## 110 faults of all kinds upon exact and relaxed runs: what is lost? SEED=1 FAULTS=200 (some 15 s a fault)
-	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS)
+chaos: setup ## 110 faults of all kinds upon exact and relaxed runs: what is lost? SEED=1 FAULTS=200 MODES=peers (some 15 s a fault)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS) --modes $(MODES)
 
 reproduce: setup ## the paper in small: data, 40 simulated runs, 2 with real processes, report (about 10 minutes)
 	$(ISSGD) prepare house-numbers

@@ -1,4 +1,4 @@
-"""`make chaos`: faults of all kinds upon exact runs and relaxed ones, and what is left of the runs, as a table."""
+"""`make chaos`: faults of all kinds upon exact and relaxed runs, or peers, and what is left of them, as a table."""
 
 import argparse
 import shutil
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.page import RESULTS, table, write_page
-from tests.chaos.sitting import sit
+from tests.chaos.sitting import MODES, STEPS, sit
 
 KEEP = Path(__file__).parents[2] / "results" / "chaos"
 
@@ -16,7 +16,8 @@ KEEP = Path(__file__).parents[2] / "results" / "chaos"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does a seed's soak, and keeps what is found; 1 if anything was lost, 130 if it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--faults", type=int, default=110, help="in all, half of them upon runs of each mode")
+    parser.add_argument("--faults", type=int, default=110, help="in all, as many upon runs of each mode")
+    parser.add_argument("--modes", nargs="+", choices=STEPS, default=MODES, help="of the runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where seed-SEED.json and the page go")
     parser.add_argument("--keep", type=Path, help="the seed's own folder, until it is done: its data and its runs")
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Whoever is started in the background ignores Ctrl-C, and so would every launcher that we interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        found = sit(place, options.seed, options.faults)
+        found = sit(place, options.seed, options.faults, options.modes)
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
         return 130

@@ -60,7 +60,9 @@ def _method() -> list[str]:
     rare = [f"{kind} in one of {fault.every} rounds" for kind, fault in FAULTS.items() if fault.every > 1]
     return [
         "`make chaos SEED=1 FAULTS=200` does one seed: half of its faults upon exact runs, half upon relaxed ones, one "
-        "run after the other, with real processes and a real server. A fault strikes at a step drawn from the seed, "
+        "run after the other, with real processes and a real server. With MODES=peers all strike relaxed runs of two "
+        "peers and a parameter server: a peer where it says worker, the parameter server where it says master; and "
+        "what cannot be true are gradients, too. A fault strikes at a step drawn from the seed, "
         f"when the run has got over the one before; one in {1 / HASTE:.0f} strikes a launcher that has just been "
         "killed and resumed instead. Starting: the launcher had not yet started its master when the fault struck. Each "
         f"kind comes once in a round, but {', '.join(rare)}. A fault is survived when the trace goes on past where it "
@@ -100,7 +102,7 @@ def table(seeds: Sequence[Seed]) -> list[str]:
             same = f"{sum(map(is_equal, runs))} of {len(runs)}, to the bit" if mode == "exact" else "not promised"
             states = Counter("lost" if run.is_lost else run.state for run in runs)
             row = (
-                *(seed.seed, f"{len(runs)} {mode}", sum(len(run.struck) for run in runs)),
+                *(seed.seed, f"{len(runs)} {'of ' * (mode == 'peers')}{mode}", sum(len(run.struck) for run in runs)),
                 ", ".join(f"{count} {state}" for state, count in states.items()),
                 *(sum(run.rows for run in runs), sum(run.lost for run in runs), sum(run.extra for run in runs)),
                 *(sum(run.doubled_events for run in runs), same, duration(seed.seconds)),

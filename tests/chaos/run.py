@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -38,6 +38,8 @@ class Run:
         starts: How often the launcher was started.
         copy: Of `data_dir`, as it was before any fault; None: faults on it are not repaired.
         patience: Seconds that anything of the run is waited for.
+        called: What the actors are called here that faults call by another name: of peers, a worker is a `peer`, and
+            the master the parameter `server`.
     """
 
     place: Path
@@ -47,6 +49,7 @@ class Run:
     starts: int = 0
     copy: Path | None = None
     patience: float = PATIENCE
+    called: Mapping[str, str] = field(default_factory=dict)
     launcher: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
@@ -130,12 +133,19 @@ class Run:
 
     def pids(self, actor: str) -> list[int]:
         """The actor's processes, of whatever launcher: none or one, but for `worker`."""
-        return processes(f"{actor} --run {self.name}/", f"--data-dir {self.data_dir}")
+        return processes(*self._words(actor))
 
     def living(self, actor: str) -> list[int]:
         """Those that this launcher has started."""
-        words = (f"{actor} --run {self.name}/", f"--data-dir {self.data_dir}")
-        return processes(*words, parent=self.launcher.pid)
+        return processes(*self._words(actor), parent=self.launcher.pid)
+
+    def command(self, actor: str) -> str:
+        """Of `issgd`, that starts one."""
+        return self.called.get(actor, actor)
+
+    def _words(self, actor: str) -> tuple[str, str]:
+        """Of its processes' command lines."""
+        return f"{self.command(actor)} --run {self.name}/", f"--data-dir {self.data_dir}"
 
     def moment(self) -> str:
         """`starting` until this launcher has started its master, then `running`."""

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +25,14 @@ PATIENCE = 150.0  # seconds; the run itself waits for its database for 90
 TEST_IMAGES = 400  # of 10,000: behind each barrier all are scored
 # A run that is over before its faults are is followed by another: of what it is given to do only the rest is done in
 # vain. A relaxed master trains on while its database is frozen, so it is given more, and larger steps.
-STEPS = {"exact": 4800, "relaxed": 6000}
+STEPS = {"exact": 4800, "relaxed": 6000, "peers": 6000}
 AUDITS = 10  # a run
 LARGER = ("--set", "model.hidden=[256, 256]")
-MODES = tuple(STEPS)
+MODES = ("exact", "relaxed")  # of a soak, unless it is one of peers
+PEERS: dict[str, object] = {
+    **{"cluster.roles": "peers", "master.mode": "relaxed", "peers.count": 2},
+    **{"worker.count": 0, "worker.chunk_size": 1},
+}
 
 
 @dataclass
@@ -36,7 +40,7 @@ class Seed:
     """All that is known of a seed's soak; what its file holds.
 
     Attributes:
-        seed, faults: What was asked for: half of the faults upon runs of each mode.
+        seed, faults, modes: What was asked for: of the faults as many upon runs of each mode.
         seconds: Of all sittings.
         commits: Of the code that was struck, `+` where files of it were changed.
         machine: What it ran on.
@@ -51,6 +55,7 @@ class Seed:
     machine: dict[str, Any] = field(default_factory=dict)
     date: str = ""
     runs: list[Outcome] = field(default_factory=list)
+    modes: list[str] = field(default_factory=lambda: [*MODES])
 
     def struck(self, mode: str | None = None) -> list[Struck]:
         """What has struck, upon all runs or those of a mode."""
@@ -73,25 +78,27 @@ class Seed:
         return Seed(**content, runs=runs)
 
 
-def planned(seed: int, faults: int, mode: str) -> list[str]:
+def planned(seed: int, faults: int, mode: str, modes: Sequence[str] = MODES) -> list[str]:
     """The faults upon a mode's runs, in order: a function of the seed."""
-    number = MODES.index(mode)
-    count = faults // 2 + (faults % 2 if number == 0 else 0)
+    number = modes.index(mode)
+    count = faults // len(modes) + (number < faults % len(modes))
     return plan({kind: fault.every for kind, fault in FAULTS.items()}, count, np.random.default_rng([seed, number]))
 
 
-def sit(place: Path, seed: int, faults: int) -> Seed:
+def sit(place: Path, seed: int, faults: int, modes: Sequence[str] = MODES) -> Seed:
     """Does a seed's soak, or goes on where the last sitting was interrupted.
 
     Args:
         place: The seed's own folder: its data, its runs and what is known of them.
         seed: Which.
         faults: How many, all in all.
+        modes: Of its runs, each a key of STEPS.
     """
     path = place / "soak.json"
-    known = Seed.read(path) if path.exists() else Seed(seed, faults)
-    if (known.seed, known.faults) != (seed, faults):
-        raise SystemExit(f"{place} holds seed {known.seed} with {known.faults} faults: go on with it, or remove it.")
+    known = Seed.read(path) if path.exists() else Seed(seed, faults, modes=[*modes])
+    if (known.seed, known.faults, known.modes) != (seed, faults, [*modes]):
+        held = f"seed {known.seed} with {known.faults} faults upon {' and '.join(known.modes)} runs"
+        raise SystemExit(f"{place} holds {held}: go on with it, or remove it.")
     copy = data(place)
     known.commits = list(dict.fromkeys([*known.commits, commit()]))
     known.machine, known.date = machine(), datetime.now(UTC).date().isoformat()
@@ -102,7 +109,7 @@ def sit(place: Path, seed: int, faults: int) -> Seed:
         known.save(path)
 
     try:
-        for mode in MODES:
+        for mode in modes:
             _soak_mode(place, copy, known, mode, saved)
     finally:
         saved()
@@ -111,7 +118,7 @@ def sit(place: Path, seed: int, faults: int) -> Seed:
 
 def _soak_mode(place: Path, copy: Path, known: Seed, mode: str, saved: Callable[[], object]) -> None:
     """One run after the other until all of a mode's faults have struck, or one cannot be brought back."""
-    kinds = planned(known.seed, known.faults, mode)
+    kinds = planned(known.seed, known.faults, mode, known.modes)
     ours = [run for run in known.runs if run.mode == mode]
     while True:
         if ours and ours[-1].state != UNDER_WAY and not ours[-1].rows:
@@ -134,14 +141,17 @@ def _run_of(place: Path, copy: Path, outcome: Outcome) -> Run:
 
 def _draws(known: Seed, mode: str) -> Random:
     """What the next fault draws from."""
-    return np.random.default_rng([known.seed, MODES.index(mode), 1 + len(known.struck(mode))])
+    return np.random.default_rng([known.seed, known.modes.index(mode), 1 + len(known.struck(mode))])
 
 
 def run_of(place: Path, mode: str, name: str, steps: int, copy: Path | None) -> Run:
     """A run of a mode, not yet started, of so many steps."""
-    settings = (*SETTINGS, *(LARGER if mode == "relaxed" else ()), "--mode", mode, "--steps", str(steps))
-    audited = (*settings, "--set", f"monitor.audit_every_steps={steps // AUDITS}")
-    return Run(place, place / "data", name, audited, copy=copy, patience=PATIENCE)
+    settings: dict[str, object] = {"master.steps": steps, "monitor.audit_every_steps": steps // AUDITS}
+    settings |= PEERS if mode == "peers" else {"master.mode": mode}
+    larger = LARGER if mode != "exact" else ()
+    words = (word for name, value in settings.items() for word in ("--set", f"{name}={value}"))
+    called = {"master": "server", "worker": "peer"} if mode == "peers" else {}
+    return Run(place, place / "data", name, (*SETTINGS, *larger, *words), copy=copy, patience=PATIENCE, called=called)
 
 
 def data(place: Path) -> Path:

@@ -14,11 +14,14 @@ import numpy as np
 import redis
 
 from issgd_cli.database import Chunk, ChunkScores
+from issgd_cli.database.contributions import Contribution
+from issgd_cli.database.redis import RedisDatabase
 from issgd_cli.errors import RecordError
 from tests.chaos.run import AWAY, OverError, Run, put_back
 from tests.processes import eventually, servers_of
 
 Random = np.random.Generator
+STRANGER = 900  # a peer's index, whom the launcher has not started
 Mend = Callable[[], object]
 
 
@@ -131,7 +134,8 @@ def worker_short_of_memory(run: Run, random: Random) -> Mend:
 
 def worker_joins_and_leaves(run: Run, random: Random) -> Mend:
     """From another terminal, in the middle of the run."""
-    command = [sys.executable, "-m", "issgd_cli", "worker", "--run", run.run_name, "--data-dir", str(run.data_dir)]
+    issgd = (sys.executable, "-m", "issgd_cli")
+    command = [*issgd, run.command("worker"), "--run", run.run_name, "--data-dir", str(run.data_dir)]
     environment = {name: value for name, value in os.environ.items() if name != "ISSGD_LAUNCHER"}
     newcomer = subprocess.Popen(
         command,
@@ -153,6 +157,8 @@ def worker_joins_and_leaves(run: Run, random: Random) -> Mend:
 def wrong_scores(run: Run, random: Random) -> Mend:
     """A worker offers norms that are NaN, infinite, negative, too few; and writes nonsense where it can."""
     database = run.database("worker")
+    if run.command("worker") == "peer":
+        wrong_gradients(run, database)
     layout = database.layout()
     size = int(layout.sizes("train")[0])
     for value, count in ((np.nan, size), (np.inf, size), (-1.0, size), (1.0, size - 1)):
@@ -167,6 +173,24 @@ def wrong_scores(run: Run, random: Random) -> Mend:
         for key in ("status", "events"):
             client.hset(f"issgd:{run.run_name}:{key}", f"nonsense-{random.integers(1000)}", random.bytes(40))
     return nothing
+
+
+def wrong_gradients(run: Run, database: RedisDatabase) -> None:
+    """A peer that is none of the run's hands over what is not finite, of another network, and of a version to come."""
+    run.awaits(database.newest, "parameters")
+    found = database.parameters()
+    if found is None:
+        raise OverError("no parameters: the run is over")
+    (newest, _), values = found
+    for wrong in (np.full(len(values), np.nan, np.float32), np.ones(7, np.float32)):
+        number = database.contributed(STRANGER) + 1
+        database.contribute(Contribution(STRANGER, number, newest, 0.5, wrong))
+        run.awaits(lambda: database.is_taken(STRANGER), "that it is taken")
+    try:
+        database.contribute(Contribution(STRANGER, number + 1, newest + 10**6, 0.5, values))
+    except RecordError:
+        return
+    raise AssertionError("a gradient of a version that never was is taken")
 
 
 def clock_set_back(run: Run, random: Random) -> Mend:

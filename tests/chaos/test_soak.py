@@ -1,4 +1,4 @@
-"""The soak in short: seven faults upon an exact run, and two upon a relaxed one. `make chaos` does it at length."""
+"""The soak in short: a few faults upon an exact run, a relaxed one and one of peers. `make chaos` does it at length."""
 
 import errno
 import json
@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +32,16 @@ SHORT = {
         *("newest checkpoint damaged, master killed", "no disk for the trace", "training images changed"),
     ],
     "relaxed": ["server killed", "no disk for checkpoints"],
+    "peers": [
+        *("worker killed", "worker frozen for 2 to 5 s", "worker writes what cannot be true", "master killed"),
+        *("server killed", "newest checkpoint damaged, master killed", "launcher killed"),
+    ],
 }
 
 
 @pytest.mark.long
 @needs_linux
-@pytest.mark.parametrize(("mode", "steps"), [("exact", 960), ("relaxed", 960)])
+@pytest.mark.parametrize(("mode", "steps"), [("exact", 960), ("relaxed", 960), ("peers", 1920)])
 def test_a_run_survives_its_faults_and_loses_nothing(tmp_path: Path, mode: str, steps: int) -> None:
     run = run_of(tmp_path, mode, mode, steps, sitting.data(tmp_path))
     kinds = plan(dict.fromkeys(SHORT[mode], 1), len(SHORT[mode]), np.random.default_rng(1))
@@ -243,7 +247,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch, kinds: dict[str, Fault]) -> list[
     monkeypatch.setattr(sitting, "run_of", run_of)
     monkeypatch.setattr(sitting, "look_at", look_at)
     monkeypatch.setattr(sitting, "data", lambda place: place)
-    monkeypatch.setattr(sitting, "planned", lambda seed, faults, mode: ["harmless", "clear"] * (faults // 4))
+    monkeypatch.setattr(sitting, "planned", lambda seed, faults, mode, modes: ["harmless", "clear"] * (faults // 4))
     return made
 
 
@@ -261,13 +265,13 @@ def test_an_interrupted_sitting_goes_on_where_it_stopped(
     make(tmp_path / "parts")
     planned = ["harmless", "clear"] * 10
     interrupted = [*planned[:7], "stopped by the user", *planned[8:]]
-    monkeypatch.setattr(sitting, "planned", lambda seed, faults, mode: interrupted)
+    monkeypatch.setattr(sitting, "planned", lambda seed, faults, mode, modes: interrupted)
     with pytest.raises(KeyboardInterrupt):
         sitting.sit(tmp_path / "parts", 3, 40)
     before = Seed.read(tmp_path / "parts" / "soak.json")
     assert [one.kind for one in before.struck()] == planned[:7]
     assert before.runs[-1].state == UNDER_WAY
-    monkeypatch.setattr(sitting, "planned", lambda seed, faults, mode: planned)
+    monkeypatch.setattr(sitting, "planned", lambda seed, faults, mode, modes: planned)
     fake_runs.clear()
     after = sitting.sit(tmp_path / "parts", 3, 40)
     assert fake_runs[0].name == before.runs[-1].name
@@ -286,14 +290,15 @@ def make(place: Path) -> Path:
 
 def test_a_folder_of_another_soak_is_refused(tmp_path: Path, fake_runs: list[FakeRun]) -> None:
     sitting.sit(tmp_path, 3, 4)
-    with pytest.raises(SystemExit, match="holds seed 3 with 4 faults"):
-        sitting.sit(tmp_path, 4, 4)
+    for seed, modes in ((4, sitting.MODES), (3, ("peers",))):
+        with pytest.raises(SystemExit, match="holds seed 3 with 4 faults upon exact and relaxed runs"):
+            sitting.sit(tmp_path, seed, 4, modes)
 
 
 def test_ctrl_c_leaves_the_folder_and_no_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def sit(place: Path, seed: int, faults: int) -> Seed:
+    def sit(place: Path, seed: int, faults: int, modes: Sequence[str]) -> Seed:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(chaos, "sit", sit)
@@ -438,6 +443,7 @@ def test_a_plan_is_a_function_of_its_seed() -> None:
     assert planned(1, 111, "exact") != planned(2, 111, "exact")
     assert planned(1, 111, "exact") != planned(1, 111, "relaxed")
     assert len(planned(1, 111, "exact")) + len(planned(1, 111, "relaxed")) == 111
+    assert len(planned(1, 111, "peers", ["peers"])) == 111
 
 
 def test_rows_that_are_lost_or_twice_are_counted() -> None:

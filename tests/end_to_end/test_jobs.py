@@ -45,6 +45,7 @@ def reproduce(issgd: CommandLine, *words: object) -> tuple[object, ...]:
     return ("reproduce", EXPERIMENTS / "smoke.toml", *given)
 
 
+@pytest.mark.long
 def test_a_job_that_is_warned_queues_again_and_ends_as_the_undisturbed_run(issgd: CommandLine, slurm: Path) -> None:
     calm = undisturbed(issgd, "jobs")
     watcher = issgd.start(*issgd.train("jobs", "--cluster", "slurm"))

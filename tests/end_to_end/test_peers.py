@@ -55,6 +55,7 @@ def _lines_of(run: Run, actor: str, others: tuple[str, ...]) -> str:
     return "\n".join(line for line in lines if line.startswith(actor) and not line.startswith(others))
 
 
+@pytest.mark.long
 def test_peers_killed_and_frozen_lose_a_gradient_and_the_server_goes_back_to_its_checkpoint(issgd: CommandLine) -> None:
     often = ("--set", "master.checkpoint_every_seconds=0.5")
     run = Run(issgd.place, issgd.data_dir, "harmed", (*PEERS, *LONG, *often))
@@ -107,7 +108,7 @@ def test_a_parameter_server_that_freezes_for_a_while_goes_on_where_it_was(issgd:
 
 def test_wrong_gradients_are_refused_and_told_and_the_run_finishes(issgd: CommandLine) -> None:
     """Of a real client, with a peer's password, on a real server."""
-    run = Run(issgd.place, issgd.data_dir, "wrong", (*PEERS, "--steps", "1500", "--set", "monitor.every_seconds=0.2"))
+    run = Run(issgd.place, issgd.data_dir, "wrong", (*PEERS, "--steps", "600", "--set", "monitor.every_seconds=0.2"))
     run.start()
     try:
         assert run.comes_to(10)

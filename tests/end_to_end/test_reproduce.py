@@ -34,6 +34,7 @@ master.steps = 64
 """
 
 
+@pytest.mark.long
 def test_an_experiment_ends_with_figures_table_and_report_and_is_not_done_twice(issgd: CommandLine) -> None:
     (issgd.place / "tiny.toml").write_text(TINY + TIMELINES)
     command = ("reproduce", "tiny.toml", "--data-dir", issgd.data_dir)

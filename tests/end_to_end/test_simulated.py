@@ -59,6 +59,7 @@ def manifest(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "manifest.json").read_text()))
 
 
+@pytest.mark.long
 def test_exact_mode_gives_the_same_bits_on_real_processes_and_on_a_virtual_clock(issgd: CommandLine) -> None:
     local = issgd(*issgd.train("real", "--cluster", "local"))
     assert local.returncode == 0, local.stderr
