@@ -16,6 +16,7 @@ MOST_REFUSED = 50  # of one peer, one after the other: then nothing else will co
 LATELY_SECONDS = 300.0  # who has not been heard of for longer may be gone
 MOST_PEERS = 4096  # that are remembered: a run has 1,024, and whoever writes gradients names himself
 MOST_NOTICES = 50
+LESS = "Lower `optimizer.learning_rate` or raise `proposal.smoothing`."
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,22 @@ class Receiving:
             now: Seconds, by the run's clock.
 
         Raises:
-            RunError: It is no gradient, and for long no other peer has handed over one.
+            RunError: It is no gradient, and a synchronous step waits for it, or for long no peer has handed over one.
         """
         wrong = self._flaw(found, newest)
         before = self.heard.pop(found.peer, Heard(0, now))
         self.heard[found.peer] = Heard(before.refused + 1 if wrong else 0, now)
         if len(self.heard) > MOST_PEERS:
             del self.heard[next(iter(self.heard))]
+        age = newest - found.version
         if wrong:
             self._refuse(found, *wrong)
+            if self.settings.mode == "synchronous" and wrong[0] in ("length", "value") and age == 0:
+                raise RunError(  # whoever computes it again draws the same minibatch
+                    f"A gradient of peer {found.peer}, which a synchronous step waits for, is refused: {wrong[1]}. The "
+                    f"training has diverged, or that peer computes nonsense. {LESS}"
+                )
             return None
-        age = newest - found.version
         if self.settings.mode == "synchronous":
             return self._completed(found, age)
         weight = factor(self.settings, age)
@@ -134,7 +140,7 @@ class Receiving:
             raise RunError(
                 f"{refused} gradients of peer {peer} were refused one after the other, this one since {wrong}, and the "
                 f"last of every peer lately ({len(lately)}): the training has diverged, or peers compute nonsense. "
-                "Lower `optimizer.learning_rate` or raise `proposal.smoothing`."
+                f"{LESS}"
             )
         self._tell(peer, word, f"a gradient of peer {peer} is refused: {wrong}")
         if refused >= MOST_REFUSED:

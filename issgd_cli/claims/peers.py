@@ -1,5 +1,6 @@
 """The first paper's open question: do importance sampling and asynchronous SGD help or impede each other? C13."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,11 +54,12 @@ HELP, IMPEDE, NEITHER, OPEN = (
     "they do neither, visibly",
     "whether they help or impede each other is not shown",
 )
+DIVERGED = ("only without the other it diverged", "only with the other it diverged")
 MEANT = (
     "With peers the fifth machine's parameter server descends; with workers its database only stores. What peers pull "
     "and push stands in line for its link, each way by itself; what masters and workers send does not, which is far "
     "less. Of peers, Tr in use is of the table as it was at an audit's step; each of them drew by what it had read of "
-    "it, a pull or more before."
+    "it, a pull or more before. A step takes as long with its examples' norms as without."
 )
 
 
@@ -89,6 +91,7 @@ def finding_c13(runs: Runs, thresholds: Thresholds) -> Finding:
 def _interaction_part(runs: Runs, setting: str, thresholds: Thresholds) -> tuple[Part, dict[str, Any]]:
     """That they help each other, visibly; its text says what they do."""
     gap, ends = interaction(runs, setting)
+    rest = len({run.seed for role in FOUR for run in playing(runs, setting, role)} - {*gap.seeds})
     what = f"{named(setting)}: interaction"
     if not len(gap):
         return Part(f"{what}: no seed with exact audits of {', '.join(FOUR)}."), {}
@@ -101,7 +104,9 @@ def _interaction_part(runs: Runs, setting: str, thresholds: Thresholds) -> tuple
         f"{what}: {answer}. What drawing by importance changes of ASGD's mean training loss, less what it changes of "
         f"SGD's, relative, all four over the steps that all of them cover, 0 to {ends[0]:,.0f}"
         + (f" or, of other seeds, up to {ends[1]:,.0f}" if ends[1] > ends[0] else "")
-        + f" (negative: they help each other): {gap.text(of=-of)}."
+        + f" (negative: they help each other): {gap.text(of=-of)}"
+        + (f"; {rest} seed{'s' if rest > 1 else ''} of which that is not known" if rest else "")
+        + "."
     )
     part = gap.part(text, f"{what}: {answer}, {gap.told('+.1%')}.", of=-of, claimed=-1, test=test)
     return part, {"interaction": {**gap.plain(), "answer": answer, "steps": list(ends)}}
@@ -111,27 +116,32 @@ def interaction(runs: Runs, setting: str) -> tuple[PerSeed, tuple[float, float]]
     """What importance sampling does to ASGD less what it does to SGD: relative differences of mean training losses.
 
     Returns:
-        One a seed, of whose four runs all have finished; the fewest and the most steps that a seed's four all cover,
-        over which it is.
+        One a seed, infinite where drawing by importance made the one diverge, or kept it from that, and not the other;
+        the fewest and the most steps that a seed's four all cover, over which it is.
     """
-    groups = [
-        {run.seed: run.series(QUANTITIES["training loss"]) for run in playing(runs, setting, role) if run.finished}
-        for role in FOUR
-    ]
+    groups = [{run.seed: run for run in playing(runs, setting, role) if run.finished or run.diverged} for role in FOUR]
     kept: dict[int, float] = {}
     ends = []
     for seed in sorted(set.intersection(*map(set, groups))):
         among, asgd, alone, sgd = (group[seed] for group in groups)
-        if (part := covered_by_all(among, asgd, alone, sgd)) is None:
+        curves = [run.series(QUANTITIES["training loss"]) for run in (among, asgd, alone, sgd) if run.finished]
+        part = covered_by_all(*curves)
+        one, other = _change(among, asgd, part), _change(alone, sgd, part)
+        if one is None or other is None or np.isnan(one - other):
             continue
-        one, other = distance_between(among, asgd, part, True), distance_between(alone, sgd, part, True)
-        if one is not None and other is not None:
-            kept[seed] = one - other
+        kept[seed] = one - other
+        if part is not None and np.isfinite(one - other):
             ends.append(part[1])
-    return PerSeed(tuple(kept), np.array([*kept.values()], np.float64)), (
-        min(ends, default=0.0),
-        max(ends, default=0.0),
-    )
+    ends = ends or [0.0]
+    return PerSeed(tuple(kept), np.array([*kept.values()], np.float64), DIVERGED), (min(ends), max(ends))
+
+
+def _change(one: Run, other: Run, part: tuple[float, float] | None) -> float | None:
+    """Of the mean training loss over this part, relative; of two that diverged nothing is known."""
+    if one.diverged or other.diverged:
+        return None if one.diverged == other.diverged else math.inf if one.diverged else -math.inf
+    left, right = (run.series(QUANTITIES["training loss"]) for run in (one, other))
+    return None if part is None else distance_between(left, right, part, True)
 
 
 def _last(quantity: str) -> Callable[[Run], float | None]:

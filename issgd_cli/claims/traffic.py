@@ -1,14 +1,16 @@
 """The first paper's word on what travels: C12."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from issgd_cli.claims.contests import playing
 from issgd_cli.claims.evidence import Run, Runs
-from issgd_cli.claims.paired import difference, unpaired
+from issgd_cli.claims.paired import per_seed
 from issgd_cli.claims.settings import named
 from issgd_cli.claims.thresholds import Thresholds
-from issgd_cli.claims.verdicts import Claim, Finding, Part
+from issgd_cli.claims.verdicts import Claim, Finding, Part, PerSeed
 
 C12 = Claim("C12", "ISSGD sends less through the network than ASGD: norms in the place of gradients.", "Sec. 2")
 
@@ -27,13 +29,13 @@ def finding_c12(runs: Runs, thresholds: Thresholds) -> Finding:
     for setting in runs.settings:
         left, right = (playing(runs, setting, name) for name in NAMES)
         for what, rate in RATES.items():
-            gap = difference(left, right, _relative(rate), NAMES)
+            gap = _relative(left, right, rate)
             told = f"{named(setting)}: bytes a {what}, {NAMES[0]} against {NAMES[1]}"
             if not len(gap):
                 parts.append(Part(f"{told}: {NO_PAIR}."))
                 continue
             values.setdefault(setting, {})[f"bytes a {what}"] = gap.plain()
-            text = f"{told}, relative difference: {gap.text(of=-thresholds.visible)}{unpaired(left, right)}."
+            text = f"{told}, relative difference: {gap.text(of=-thresholds.visible)}{_left_out(left, right, gap)}."
             brief = f"{told}: {gap.told('+.0%')}."
             parts.append(gap.part(text, brief, of=-thresholds.visible, claimed=-1, test=thresholds.test))
     return Finding(C12, parts, values, COUNTED if values else "")
@@ -54,9 +56,15 @@ def bytes_a_step(run: Run) -> float | None:
 RATES = {"second": bytes_a_second, "step": bytes_a_step}
 
 
-def _relative(rate: Callable[[Run], float | None]) -> Callable[[Run, Run], float | None]:
-    def number(left: Run, right: Run) -> float | None:
-        one, other = rate(left), rate(right)
-        return None if one is None or not other else one / other - 1
+def _relative(left: Sequence[Run], right: Sequence[Run], rate: Callable[[Run], float | None]) -> PerSeed:
+    """Of the seeds of which both have finished: what one that diverged has sent until then is no answer."""
+    ours, theirs = (
+        dict(zip(found.seeds, found.values, strict=True)) for found in (per_seed(left, rate), per_seed(right, rate))
+    )
+    gaps = {seed: ours[seed] / theirs[seed] - 1 for seed in ours if theirs.get(seed, 0) > 0}
+    return PerSeed(tuple(gaps), np.array([*gaps.values()], np.float64))
 
-    return number
+
+def _left_out(left: Sequence[Run], right: Sequence[Run], gap: PerSeed) -> str:
+    count = len({run.seed for run in (*left, *right)} - {*gap.seeds})
+    return f"; {count} seed{'s' if count > 1 else ''}, of which not both have finished, not compared" if count else ""

@@ -76,6 +76,7 @@ def submit(run: "Run", folder: "RunFolder", resume: bool) -> bool:
             finished = submission.watch(folder, slurm, watch, stop)
     if finished:
         return True
+    job = submission.at_work(folder, slurm.standings() or {}) or job  # it may have queued again under another number
     if _cancelled(stop, [job], slurm):
         typer.echo(f"Cancelled job {job}. Go on with `--resume`.")
         raise typer.Exit(128 + signal.SIGINT)

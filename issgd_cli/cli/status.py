@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,7 +48,7 @@ def status(
         table.add_row(
             escape(name),
             escape(str(manifest.get("dataset_label") or (manifest.get("dataset") or {}).get("name", ""))),
-            _state(folder, manifest["state"], known),
+            _state(folder, manifest, known),
             step,
             escape((manifest.get("start") or "")[:16].replace("T", " ")),
             escape(why if (job := _job(folder, known)) is None else job.reason),
@@ -70,14 +70,15 @@ def _standings(found: "list[RunFolder]") -> "Mapping[str, Standing] | None":
 
 
 def _job(folder: "RunFolder", known: "Mapping[str, Standing] | None") -> "Standing | None":
-    from issgd_cli.clusters.jobs import job_ids
+    from issgd_cli.experiments.submission import standing
 
-    return next((known[job] for job in reversed(job_ids(folder)) if job in known), None) if known else None
+    return standing(folder, known) if known else None
 
 
-def _state(folder: "RunFolder", state: str, known: "Mapping[str, Standing] | None") -> str:
-    """The manifest's, unless a job of the run's knows better."""
-    if state == "finished" or not folder.jobs.exists():
+def _state(folder: "RunFolder", manifest: "Mapping[str, Any]", known: "Mapping[str, Standing] | None") -> str:
+    """The manifest's, unless the run's job knows better."""
+    state = str(manifest["state"])
+    if state == "finished" or manifest.get("cluster") != "slurm":
         return state
     if (job := _job(folder, known)) is not None:
         return job.state

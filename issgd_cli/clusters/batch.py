@@ -20,7 +20,7 @@ REQUEUE_STATUS = 140  # 128 + USR2, of a head that was warned of its job's end
 _SCRIPT = """\
 #!/bin/bash
 # {what}
-# Submitted by issgd. By hand: sbatch {script}
+# Submitted by issgd. By hand: env -u ISSGD_DATABASE sbatch {script}
 # A run goes on where it stands, and nothing is done where it is finished.
 {options}
 

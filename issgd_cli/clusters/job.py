@@ -4,14 +4,14 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from issgd_cli.clusters.cluster import Snapshot, Watch
-from issgd_cli.clusters.jobs import add_job, head_of, invitation_of, job_ids
+from issgd_cli.clusters.inviting import inviting
+from issgd_cli.clusters.jobs import add_job, head_of, job_ids
 from issgd_cli.clusters.live import write
 from issgd_cli.clusters.processes import Processes
-from issgd_cli.clusters.service import Service, opened
+from issgd_cli.clusters.service import opened
 from issgd_cli.clusters.slurm import Slurm, address, nodes
 from issgd_cli.clusters.steps import Steps
 from issgd_cli.clusters.supervisor import Supervisor
@@ -49,13 +49,16 @@ def run(config: Config, folder: RunFolder, problem: Problem, watch: Watch, stop:
 
 
 def note(folder: RunFolder, environment: Mapping[str, str]) -> None:
-    """Takes the job that we are into the run's list, where whoever submitted it by hand did not, and the manifest.
+    """Takes the job that we are into the run's list, where whoever submitted it by hand did not, and the manifest; and
+    notes which machine we are on, whose locks are now the run's.
 
     Raises:
         RunError: We are none.
     """
     add_job(folder, identity(environment))
     folder.update_manifest(jobs=job_ids(folder))
+    with writing(head_of(folder)):
+        write_text(head_of(folder), f"{socket.gethostname()}\n")
 
 
 def identity(environment: Mapping[str, str]) -> str:
@@ -84,8 +87,6 @@ def take_over(folder: RunFolder) -> None:
             for place in (folder.path, folder.checkpoint.parent, folder.logs):
                 if before != socket.gethostname():
                     forget(place / "lock", before)
-    with writing(head_of(folder)):
-        write_text(head_of(folder), f"{socket.gethostname()}\n")
 
 
 def own_address(environment: Mapping[str, str]) -> str:
@@ -109,24 +110,6 @@ def own_address(environment: Mapping[str, str]) -> str:
             f"No way from here to the job's node {others[0]} ({there}): {error.strerror}. Name the address of the "
             "head's network by --listen HOST:0, * for all."
         ) from None
-
-
-@contextlib.contextmanager
-def inviting(folder: RunFolder, service: Service) -> Iterator[None]:
-    """Within, the run's folder holds what workers on the job's other nodes get in by; no other user can read it."""
-    invitation = service.server.invitation if service.server is not None else None
-    if invitation is None:
-        raise RunError("The job's server listens on no address.")
-    partial = Path(f"{invitation_of(folder)}.partial")
-    try:
-        partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(invitation.read_text())
-        partial.replace(invitation_of(folder))
-        yield
-    finally:
-        for path in (partial, invitation_of(folder)):
-            path.unlink(missing_ok=True)
 
 
 def _bracketed(host: str) -> str:

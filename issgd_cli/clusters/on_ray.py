@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from issgd_cli.clusters.cluster import Handle, Watch, arguments
-from issgd_cli.clusters.job import inviting
-from issgd_cli.clusters.jobs import invitation_of
+from issgd_cli.clusters.inviting import invited, inviting
 from issgd_cli.clusters.processes import Processes, process_environment, text_of
 from issgd_cli.clusters.service import opened
 from issgd_cli.clusters.supervisor import Supervisor
@@ -23,8 +22,8 @@ from issgd_cli.networks import naming
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 
-INVITATION_SECONDS = 60  # see clusters.steps
 KILLED = -9
+BROKEN = 1  # of a worker that could not even be started
 
 
 def run(config: Config, folder: RunFolder, problem: Problem, watch: Watch, stop: threading.Event) -> None:
@@ -50,7 +49,7 @@ def connected(config: Config) -> Iterator[tuple[Any, str]]:
     """Ray, joined to the cluster that is configured, or a new one of this machine; and our address in it.
 
     Raises:
-        RunError: It is not installed, or there is no such cluster.
+        RunError: It is not installed, or there is no such cluster, or the new one is too small.
     """
     try:
         import ray
@@ -62,7 +61,7 @@ def connected(config: Config) -> Iterator[tuple[Any, str]]:
     heard = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(**where, runtime_env=paths, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise RunError(
             f"No Ray cluster at {address or 'this machine'}: {error}. Start one with `ray start --head`, or leave out "
             "cluster.ray.address."
@@ -71,9 +70,27 @@ def connected(config: Config) -> Iterator[tuple[Any, str]]:
         for number, handler in heard.items():  # which Ray has taken
             signal.signal(number, handler)
     try:
+        if not address:
+            refuse_too_much(config, ray.cluster_resources())
         yield ray, "127.0.0.1" if not address else str(ray.util.get_node_ip_address())
     finally:
         ray.shutdown()
+
+
+def refuse_too_much(config: Config, there: Mapping[str, float]) -> None:
+    """Workers whom Ray finds no place for wait without a word; a cluster of this machine alone grows by none.
+
+    Raises:
+        RunError: There are fewer CPUs or GPUs than they ask for.
+    """
+    count, ray = config.worker.count, config.cluster.ray
+    for what, each in (("CPU", ray.cpus_per_worker), ("GPU", ray.gpus_per_worker)):
+        if count * each > (have := there.get(what, 0.0)):
+            key = f"cluster.ray.{what.lower()}s_per_worker"
+            raise RunError(
+                f"This machine has {have:g} {what}s for Ray, and {count} workers ask for {count * each:g}. Lower "
+                f"worker.count or {key}, which may be a fraction, or name a larger cluster by cluster.ray.address."
+            )
 
 
 class Body:
@@ -82,13 +99,11 @@ class Body:
     Ray starts it again, elsewhere if need be, where its machine or its process has died.
     """
 
-    process: "subprocess.Popen[bytes] | None" = None
-
     def live(self, words: list[str], environment: dict[str, str], place: str, log: str) -> int:
         """The exit status of the worker's process."""
         ours = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}  # Ray's share
         with Path(place, log).open("ab") as output:
-            self.process = subprocess.Popen(
+            process = subprocess.Popen(
                 words,
                 cwd=place,
                 stdin=subprocess.DEVNULL,
@@ -96,12 +111,7 @@ class Body:
                 stderr=output,
                 env={**environment, **ours, "ISSGD_LAUNCHER": str(os.getpid())},  # with which it ends
             )
-        return self.process.wait()
-
-    def end(self) -> None:
-        """Asks the process to end."""
-        if self.process is not None:
-            self.process.terminate()
+        return process.wait()
 
 
 @dataclass(frozen=True)
@@ -128,11 +138,16 @@ class RayActor:
             return None
         try:
             return int(self.ray.get(self.status))
+        except self.ray.exceptions.RayTaskError as error:  # its node does not see our folders, for instance
+            with self.log.open("a") as log:
+                log.write(f"On its node: {error.cause}\n")
+            return BROKEN
         except self.ray.exceptions.RayError:  # it was killed, by us or oftener than Ray starts it again
             return KILLED
 
     def end(self) -> None:
-        self.actor.end.remote()
+        """It owns nothing that it could save."""
+        self.kill()
 
     def kill(self) -> None:
         self.ray.kill(self.actor, no_restart=True)
@@ -163,22 +178,19 @@ class RayActors:
         if not actor.startswith("worker"):
             return self.beside.start(actor, environment)
         asked, restarts, log = self.config.cluster.ray, self.config.cluster.restarts, self.folder.log_of(actor)
-        # Its address by file: what an actor is given, Ray keeps.
-        invited = ["--database-file", str(invitation_of(self.folder)), "--wait", str(INVITATION_SECONDS)]
         words = arguments(actor, self.beside.run_name, self.beside.data_dir, self.folder.path, self.model)
         options = {
             "num_cpus": asked.cpus_per_worker,
             "num_gpus": asked.gpus_per_worker,
             "max_restarts": restarts,
             "max_task_retries": restarts,  # what a restarted actor does is what it did: it lives
-            "max_concurrency": 2,  # it hears while it lives
             "scheduling_strategy": "SPREAD",  # over the nodes
         }
         log.touch()
         start = log.stat().st_size
         body = self.ray.remote(Body).options(**options).remote()
         status = body.live.remote(
-            [sys.executable, "-m", "issgd_cli", *words, *invited],
+            [sys.executable, "-m", "issgd_cli", *words, *invited(self.folder)],
             {**worker_environment(process_environment()), "ISSGD_CORES": str(max(1, int(asked.cpus_per_worker)))},
             os.getcwd(),
             str(log),
@@ -187,7 +199,7 @@ class RayActors:
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a worker's process is given, on any machine: how Python finds us, and nobody's database."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "PYTHONSAFEPATH")
+    """What a worker's process is given, on any machine: how it finds Python, and that us; and nobody's database."""
+    kept = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "PYTHONSAFEPATH")
     ours = {name: value for name, value in environment.items() if name in kept or name.startswith("MALLOC_")}
     return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), **ours}

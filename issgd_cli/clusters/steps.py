@@ -10,12 +10,11 @@ from pathlib import Path
 
 from issgd_cli.clusters.batch import step_options
 from issgd_cli.clusters.cluster import Handle, arguments
-from issgd_cli.clusters.jobs import invitation_of
+from issgd_cli.clusters.inviting import invited
 from issgd_cli.clusters.processes import Processes, process_environment, text_of
 from issgd_cli.config.config import Config
 from issgd_cli.runs.folder import RunFolder
 
-INVITATION_SECONDS = 60  # for which a worker waits for its invitation, on a shared file system that is slow to show it
 # What a step inherits of the one that it is started from; the rest, the head's own share, would become its.
 KEPT = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME")
 
@@ -71,14 +70,12 @@ class Steps:
         cores = self.config.cluster.slurm.cpus_per_task
         if not actor.startswith("worker"):  # with whom the server shares
             return self.beside.start(actor, {**environment, "ISSGD_CORES": str(max(1, cores - 1))})
-        # Its address by file: what stands in an environment, srun sends over the network and Slurm keeps.
-        invited = ["--database-file", str(invitation_of(self.folder)), "--wait", str(INVITATION_SECONDS)]
         words = arguments(actor, self.beside.run_name, self.beside.data_dir, self.folder.path, self.model)
         log = self.folder.log_of(actor)
         with log.open("ab") as output:
             start = output.tell()
             srun = subprocess.Popen(
-                ["srun", *step_options(self.config), sys.executable, "-m", "issgd_cli", *words, *invited],
+                ["srun", *step_options(self.config), sys.executable, "-m", "issgd_cli", *words, *invited(self.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -38,7 +38,7 @@ from issgd_cli.runs.folder import RunFolder
 
 POLL_SECONDS = 0.1
 END_POLL_SECONDS = 0.02
-GRACE_SECONDS = 8.0  # for master and monitor to save what they can
+GRACE_SECONDS = 8.0  # for master and monitor to save what they can; a job that is warned has what it asked for
 LOG_LINES = 12
 
 
@@ -238,7 +238,8 @@ class Supervisor:
                 life.handle.kill()
             else:
                 life.handle.end()
-        _wait_for(self.lives.values(), GRACE_SECONDS)
+        slurm = self.config.cluster.slurm.signal_seconds / 2  # the other half is for all that ends after them
+        _wait_for(self.lives.values(), slurm if self.config.cluster.kind == "slurm" else GRACE_SECONDS)
         for life in self.lives.values():
             life.handle.kill()
         _wait_for(self.lives.values())

@@ -58,7 +58,7 @@ def reproduce(
     progress = Progress(total=len(runs))
     left = unfinished(runs, results, progress)
     if left and (known := submission.standings()) is None:
-        raise RunError("Slurm does not say which jobs wait or run. See whether `squeue --me` works, and try again.")
+        raise RunError(submitting.SILENT)
     fresh = [run for run in left if submitting.standing(run.folder(results), known or {}) is None]
     queued = list(_queued(fresh, results, command, progress))
     for group in _groups(queued):

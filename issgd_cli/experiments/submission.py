@@ -19,6 +19,7 @@ from issgd_cli.runs.folder import RunFolder
 
 LOOK_SECONDS = 1.0  # at the folder
 ASK_SECONDS = 5.0  # the scheduler, whom all its users ask
+SILENT = "Slurm does not say which jobs wait or run. See whether `squeue --me` works, and try again."
 GONE_SECONDS = 30.0  # for which a job that has ended may not have told how: the folder is on another machine's disk
 
 
@@ -85,18 +86,20 @@ class Outlook:
 
     Attributes:
         folder: The run's.
-        standing: How the newest of its jobs stands; None where none waits or runs, or nobody knows.
+        job: The newest of its jobs that waits or runs; None where none does, or nobody knows.
+        standing: How that stands.
         gone_at: When it was first seen to have none.
     """
 
     folder: RunFolder
+    job: str | None = None
     standing: Standing | None = None
     gone_at: float | None = None
 
     def learn(self, known: Mapping[str, Standing] | None, now: float) -> None:
         """Takes in what the scheduler has answered; None: nothing."""
         if known is not None:
-            self.standing = standing(self.folder, known)
+            self.job, self.standing = at_work(self.folder, known), standing(self.folder, known)
             self.gone_at = None if self.standing else now if self.gone_at is None else self.gone_at
 
     def is_over(self, now: float) -> bool:
@@ -115,19 +118,29 @@ class Outlook:
         return False
 
 
+def at_work(folder: RunFolder, known: Mapping[str, Standing]) -> str | None:
+    """The newest of the run's jobs that waits or runs."""
+    return next((job for job in reversed(job_ids(folder)) if job in known), None)
+
+
 def standing(folder: RunFolder, known: Mapping[str, Standing]) -> Standing | None:
-    """How the newest of the run's jobs stands; None where none waits or runs."""
-    return next((known[job] for job in reversed(job_ids(folder)) if job in known), None)
+    """How it stands; None where none waits or runs."""
+    job = at_work(folder, known)
+    return None if job is None else known[job]
 
 
 def refuse_at_work(folder: RunFolder, submission: Submission) -> None:
     """Two never work at the same run.
 
     Raises:
-        RunError: A job of the run waits or runs.
+        RunError: A job of the run waits or runs, or the scheduler does not say so.
     """
-    if (ids := job_ids(folder)) and (found := standing(folder, submission.standings() or {})) is not None:
-        raise RunError(f"Job {ids[-1]} is {found.state} for {folder.path}. Wait for it, or `scancel {ids[-1]}` first.")
+    if not job_ids(folder):
+        return
+    if (known := submission.standings()) is None:
+        raise RunError(SILENT)
+    if (job := at_work(folder, known)) is not None:
+        raise RunError(f"Job {job} is {known[job].state} for {folder.path}. Wait for it, or `scancel {job}` first.")
 
 
 def watch(folder: RunFolder, submission: Submission, show: Watch, stop: threading.Event) -> bool:
@@ -142,9 +155,8 @@ def watch(folder: RunFolder, submission: Submission, show: Watch, stop: threadin
         if waited - asked >= ASK_SECONDS:
             asked = waited
             outlook.learn(submission.standings(), waited)
-            ids, found = job_ids(folder), outlook.standing
-            job = ids[-1] if ids else ""
-            line = f"job {job} is {found.state}{f' ({found.reason})' if found.reason else ''}" if found else ""
+            found = outlook.standing
+            line = f"job {outlook.job} is {found.state}{f' ({found.reason})' if found.reason else ''}" if found else ""
             if line and line not in told[-1:]:
                 told.append(line)
         if outlook.is_over(waited):

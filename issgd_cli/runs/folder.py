@@ -101,7 +101,7 @@ class RunFolder:
         """
         manifest = self._manifest()
         # The lock of a job on another machine may not be seen from here: its scheduler knows.
-        if manifest["state"] == "running" and not self.jobs.exists() and not is_locked(self.path):
+        if manifest["state"] == "running" and manifest.get("cluster") != "slurm" and not is_locked(self.path):
             manifest |= {"state": "interrupted", "failure": {"actor": "launcher", "reason": "killed"}}
         return manifest
 

@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.page:
         write_page(options.results)
         return 0
-    place = (options.keep or KEEP / f"seed-{options.seed}").resolve()
+    name = f"seed-{options.seed}" if [*options.modes] == [*MODES] else f"{'-'.join(options.modes)}-seed-{options.seed}"
+    place = (options.keep or KEEP / name).resolve()
     place.mkdir(parents=True, exist_ok=True)
     # Whoever is started in the background ignores Ctrl-C, and so would every launcher that we interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
         return 130
-    found.save(options.results / f"seed-{options.seed}.json")
+    found.save(options.results / f"{name}.json")
     write_page(options.results)
     print("\n".join(table([found])))
     if found.is_whole:

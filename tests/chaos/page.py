@@ -14,8 +14,9 @@ RESULTS = Path(__file__).parents[2] / "results" / "reference" / "chaos"
 
 
 def write_page(results: Path) -> str:
-    """Makes README.md of a folder anew, from all seed-*.json there; returns its text."""
-    paths = sorted(results.glob("seed-*.json"), key=lambda path: int(path.stem.removeprefix("seed-")))
+    """Makes README.md of a folder anew, from all seed-*.json and peers-seed-*.json there; returns its text."""
+    names = {path: path.stem.rpartition("seed-") for path in results.glob("*seed-*.json")}
+    paths = sorted(names, key=lambda path: (names[path][0], int(names[path][2])))
     text = page([Seed.read(path) for path in paths])
     write_text(results / "README.md", text)
     return text

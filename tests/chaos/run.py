@@ -215,7 +215,7 @@ class Run:
             self.launcher.wait()
         for pid in processes(f"--name {self.name} --data-dir {self.data_dir} "):
             self.kill(pid)
-        for actor in ("master", "monitor", "worker"):
+        for actor in ("master", "server", "monitor", "worker", "peer"):
             for pid in self.pids(actor):
                 self.kill(pid)
 

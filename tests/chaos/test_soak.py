@@ -323,7 +323,7 @@ def a_seed(number: int, commit: str, *survived: str) -> Seed:
 
 def test_the_page_is_made_of_all_seeds_that_are_there(tmp_path: Path) -> None:
     a_seed(2, "a" * 40, "alone", "resumed", "alone").save(tmp_path / "seed-2.json")
-    a_seed(10, "b" * 40 + "+", "alone", "status 1: why", "resumed").save(tmp_path / "seed-10.json")
+    a_seed(10, "b" * 40 + "+", "alone", "status 1: why", "resumed").save(tmp_path / "peers-seed-10.json")
     assert chaos.main(["--page", "--results", str(tmp_path)]) == 0
     text = (tmp_path / "README.md").read_text()
     assert "8 faults planned under 2 seeds, 6 injected into 4 runs" in text

@@ -1,6 +1,7 @@
 """C12 and C13 come out of traces made for them, each way; and nobody else's report changes for there being peers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,43 @@ def test_only_a_report_with_peers_has_their_claims() -> None:
     assert with_peers.papers == (FIRST_PAPER, PEERS)
     claims = [finding.claim.id for finding in findings(with_peers, Thresholds())]
     assert claims == [*PAPERS[FIRST_PAPER].finders, "C12", "C13"]
+
+
+def with_diverged(runs: Runs, label: str, seeds: Sequence[int]) -> Runs:
+    """The same runs, but that these of a method diverged."""
+    failure = {"actor": "server", "reason": "The training has diverged."}
+    changed = tuple(
+        replace(run, state="failed", manifest={**run.manifest, "state": "failed", "failure": failure})
+        if run.method == label and run.seed in seeds
+        else run
+        for run in runs.runs
+    )
+    return Runs("test", changed, len(changed))
+
+
+@pytest.mark.parametrize("label", ["issgd", "asgd"])
+@pytest.mark.parametrize(("sent", "expected"), [(1e5, "holds"), (1e7, "fails")])
+def test_what_diverged_says_nothing_of_traffic(label: str, sent: float, expected: str) -> None:
+    runs = runs_of({"issgd": sent, "asgd": 1e6}, issgd=1.0, asgd=1.0)
+    some = verdict("C12", with_diverged(runs, label, range(3)))
+    assert some.verdict == f"suggests it {expected}"
+    assert "; 3 seeds, of which not both have finished, not compared" in some.evidence
+    assert verdict("C12", with_diverged(runs, label, range(SEEDS))).verdict == "untestable"
+
+
+@pytest.mark.parametrize(
+    ("label", "side"), [("issgd-peers", np.inf), ("asgd", -np.inf), ("issgd", -np.inf), ("sgd", np.inf)]
+)
+def test_an_interaction_counts_what_diverged(label: str, side: float) -> None:
+    """Of ISSGD with peers, that they impede each other; of ASGD, that they help; of a master's the other way round."""
+    runs = with_diverged(runs_of(issgd_peers=0.8, asgd=1.0, issgd=1.0, sgd=1.0), label, range(4))
+    gap, ends = interaction(runs, "")
+    assert [value == side for value in gap.values] == [True] * 4 + [False] * 6
+    assert ends == (40, 40)
+    both = with_diverged(
+        runs,
+        {"issgd-peers": "asgd", "asgd": "issgd-peers"}.get(label, "sgd" if label == "issgd" else "issgd"),
+        range(4),
+    )
+    assert interaction(both, "")[0].seeds == (4, 5, 6, 7, 8, 9)
+    assert "; 4 seeds of which that is not known" in FINDERS["C13"](both, Thresholds()).parts[0].text

@@ -11,6 +11,7 @@ import pytest
 
 from issgd_cli.clusters import job
 from issgd_cli.clusters.cluster import Standing
+from issgd_cli.clusters.inviting import inviting
 from issgd_cli.clusters.jobs import head_of, invitation_of, job_ids
 from issgd_cli.clusters.service import Service
 from issgd_cli.clusters.slurm import Slurm
@@ -32,6 +33,7 @@ def test_a_job_takes_its_place_in_the_list_once(new_folder: NewFolder) -> None:
         job.note(folder, {"SLURM_JOB_ID": number})
     assert job_ids(folder) == ["3", "5"]
     assert folder.read_manifest()["jobs"] == ["3", "5"]
+    assert head_of(folder).read_text() == f"{socket.gethostname()}\n"
     job.note(folder, {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "12"})
     assert job_ids(folder) == ["3", "5", "6_12"]
 
@@ -61,7 +63,7 @@ def test_a_head_forgets_the_locks_of_an_earlier_one_on_another_machine_if_slurm_
         mark.write_text("123\nn1\n")
     job.take_over(folder)
     assert [mark.exists() for mark in marks] == [not forgets] * 3
-    assert head_of(folder).read_text() == f"{socket.gethostname()}\n"
+    assert head_of(folder).read_text() == "n1\n"  # whose locks these are, until we hold them
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_the_invitation_is_its_users_alone_and_goes_with_the_server(new_folder: 
     server: Any = SimpleNamespace(invitation=tmp_path / "theirs")
     service = cast(Service, SimpleNamespace(server=server))
     invitation_of(folder).write_text("of a life that was killed")
-    with job.inviting(folder, service):
+    with inviting(folder, service):
         assert invitation_of(folder).read_text() == "redis://worker:secret@h:1\n"
         assert stat.S_IMODE(invitation_of(folder).stat().st_mode) == 0o600
     assert [path.name for path in folder.path.glob("worker-database*")] == []

@@ -36,14 +36,18 @@ class Lost(Exception):  # noqa: N818 - stands for one of Ray's
     pass
 
 
+class Broken(Lost):
+    cause = FileNotFoundError(2, "No such file or directory", "/results/worker-0.log")
+
+
 class StandIn:
     """As much of Ray as we use: an actor's methods are called at once, or not at all where its machine is lost."""
 
-    exceptions = SimpleNamespace(RayError=Lost)
+    exceptions = SimpleNamespace(RayError=Lost, RayTaskError=Broken)
 
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
-        self.is_lost = False
+        self.error: type[Lost] | None = None
         self.killed: list[Any] = []
 
     def remote(self, kind: type) -> Any:
@@ -57,14 +61,14 @@ class StandIn:
         def later(name: str) -> Any:
             return SimpleNamespace(remote=lambda *given: lambda: getattr(body, name)(*given))
 
-        return SimpleNamespace(live=later("live"), end=later("end"))
+        return SimpleNamespace(live=later("live"))
 
     def wait(self, refs: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
         return refs, []
 
     def get(self, ref: Callable[[], int]) -> int:
-        if self.is_lost:
-            raise Lost
+        if self.error:
+            raise self.error
         return ref()
 
     def kill(self, actor: Any, no_restart: bool) -> None:
@@ -95,7 +99,6 @@ def test_a_worker_asks_for_its_share_and_gets_in_by_file(actors: RayActors, monk
         "num_gpus": 0.5,
         "max_restarts": 5,
         "max_task_retries": 5,
-        "max_concurrency": 2,
         "scheduling_strategy": "SPREAD",
     }
     words, environment, place, log = given
@@ -111,19 +114,28 @@ def test_a_workers_status_is_its_processes_and_a_lost_one_was_killed(actors: Ray
     log.write_text("of an earlier life\n")
     body = Body()
     assert body.live([sys.executable, "-c", "print('so'); exit(3)"], dict(os.environ), str(tmp_path), str(log)) == 3
-    body.end()  # of one that has ended is nothing
     handle = on_ray.RayActor(actors.ray, None, lambda: 3, log, len("of an earlier life\n"))
     assert handle.poll() == 3
     assert handle.last_words() == "so\n"
-    actors.ray.is_lost = True
+    actors.ray.error = Lost
     assert handle.poll() == on_ray.KILLED
     handle.kill()
-    assert actors.ray.killed == [None]
+    handle.end()
+    assert actors.ray.killed == [None, None]
+
+
+def test_why_a_worker_cannot_be_started_on_its_node_is_its_last_words(actors: RayActors, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("of an earlier life\n")
+    handle = on_ray.RayActor(actors.ray, None, lambda: 0, tmp_path / "log", len("of an earlier life\n"))
+    actors.ray.error = Broken
+    assert handle.poll() == on_ray.BROKEN
+    assert handle.last_words() == "On its node: [Errno 2] No such file or directory: '/results/worker-0.log'\n"
 
 
 def test_a_process_is_given_how_python_finds_us_and_no_database() -> None:
     ours = {
         "PATH": "/bin",
+        "LD_LIBRARY_PATH": "/opt/lib",
         "PYTHONPATH": "/x",
         "MALLOC_TOP_PAD_": "1",
         "ISSGD_DATABASE": "redis://u:secret@h",
@@ -131,13 +143,35 @@ def test_a_process_is_given_how_python_finds_us_and_no_database() -> None:
     }
     given = worker_environment(ours)
     del given["OMP_NUM_THREADS"]
-    assert given == {"PATH": "/bin", "PYTHONPATH": "/x", "MALLOC_TOP_PAD_": "1"}
+    assert given == {"PATH": "/bin", "LD_LIBRARY_PATH": "/opt/lib", "PYTHONPATH": "/x", "MALLOC_TOP_PAD_": "1"}
 
 
 def test_where_there_is_no_ray_it_is_said(configured: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RunError, match=r"pip install 'issgd\[ray\]'"), on_ray.connected(configured("cluster.kind=ray")):
         pass
+
+
+@pytest.mark.parametrize(
+    ("count", "cpus", "gpus", "wrong"),
+    [
+        (4, 0.5, 0, ""),
+        (2, 1, 0.5, ""),
+        (3, 1, 0, "has 2 CPUs for Ray, and 3 workers ask for 3. Lower worker.count or cluster.ray.cpus_per_worker"),
+        (2, 1, 1, "has 1 GPUs for Ray, and 2 workers ask for 2. Lower worker.count or cluster.ray.gpus_per_worker"),
+    ],
+)
+def test_more_than_a_new_cluster_has_is_refused(
+    configured: Callable[..., Config], count: int, cpus: float, gpus: float, wrong: str
+) -> None:
+    asked = (f"worker.count={count}", f"cluster.ray.cpus_per_worker={cpus}", f"cluster.ray.gpus_per_worker={gpus}")
+    config = configured("cluster.kind=ray", *asked)
+    there = {"CPU": 2.0, "GPU": 1.0, "memory": 1e9}
+    if not wrong:
+        on_ray.refuse_too_much(config, there)
+        return
+    with pytest.raises(RunError, match=wrong):
+        on_ray.refuse_too_much(config, there)
 
 
 def surroundings() -> dict[str, str]:

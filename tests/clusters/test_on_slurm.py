@@ -1,8 +1,10 @@
 """Runs on a real Slurm with two nodes, both on this machine."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -89,7 +91,7 @@ def step_of(place: Path) -> int:
 
 
 def processes_of(place: Path) -> list[str]:
-    """Command lines of whatever works on this folder's runs, and of database servers that our user has started."""
+    """Command lines of whatever of ours works in this folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -100,6 +102,14 @@ def processes_of(place: Path) -> list[str]:
         if b"issgd_cli" in words and here == str(place):
             found.append(b" ".join(words).decode())
     return found
+
+
+def is_answered(address: str) -> bool:
+    """Whether anybody listens at this HOST:PORT, the database server of a job."""
+    host, _, port = address.strip().rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), 5):
+        return True
+    return False
 
 
 def trace_of(place: Path) -> pd.DataFrame:
@@ -137,8 +147,9 @@ def test_a_warned_job_queues_again_goes_on_and_is_cancelled_whole(place: Path, e
     (job,) = (run / "jobs").read_text().split()
     invitation = run / "worker-database"
     assert invitation.stat().st_mode & 0o777 == 0o600
-    secret = invitation.read_text().partition("worker:")[2].partition("@")[0]
+    secret, _, address = invitation.read_text().partition("worker:")[2].partition("@")
     assert len(secret) == 64
+    assert is_answered(address)
     shown = [["scontrol", "show", "job", "--details", job], ["scontrol", "write", "batch_script", job, "-"]]
     told = "".join(subprocess.run(words, env=environment, capture_output=True, text=True).stdout for words in shown)
     assert job in told
@@ -162,11 +173,15 @@ def test_a_warned_job_queues_again_goes_on_and_is_cancelled_whole(place: Path, e
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=environment, check=True)
     eventually(lambda: queue(environment).get(job) == "running", seconds=SECONDS)
     eventually(lambda: invitation.exists() and step_of(place) > before, seconds=SECONDS)
+    second = invitation.read_text().partition("@")[2]
+    assert is_answered(second)
 
     subprocess.run(["scancel", job], env=environment, check=True)
     eventually(lambda: not queue(environment) and not processes_of(place), seconds=SECONDS)
     assert json.loads((run / "manifest.json").read_text())["state"] == "interrupted"
     assert not invitation.exists()
+    assert not is_answered(address)
+    assert not is_answered(second)
 
 
 def test_seeds_are_an_array_of_jobs(place: Path, environment: dict[str, str]) -> None:

@@ -277,6 +277,27 @@ def test_what_tells_of_no_gradient_is_removed_and_the_others_come(
         assert raw.hlen(f"issgd:{run}:contributions") == 0
 
 
+def test_a_peer_that_has_slept_through_the_end_of_a_life_writes_over_no_gradient(servers: tuple[Server, str]) -> None:
+    """Frozen when it had looked whether it may hand over, and woken in the next life, whose gradient waits."""
+    run = f"experiment/peers-{next(names)}/seed-000"
+    owner, old = (RedisDatabase(url, run) for url in (servers[0].url, servers[0].worker_url))
+    for life in range(2):
+        owner.begin(LAYOUT, 0.0, {split: LAYOUT.empty(split) for split in SPLITS})
+        owner.publish(Published(3, 2), np.zeros(SIZE, np.float32))
+        if not life:
+            assert old.contribute(gradient(1, 1))
+            assert old.is_taken(2)
+    new = RedisDatabase(servers[0].worker_url, run)
+    assert new.contribute(gradient(2, 1))
+    old.is_taken = lambda peer: True  # type: ignore[method-assign]
+    old.contributed = lambda peer: 0  # type: ignore[method-assign]
+    with pytest.raises(GoneError):
+        old.contribute(gradient(2, 1)._replace(gradient=np.full(SIZE, 7, np.float32)))
+    (found,) = [owner.contribution(SIZE)]
+    assert found is not None
+    np.testing.assert_array_equal(found.gradient, gradient(2, 1).gradient)
+
+
 def test_pieces_that_are_gone_make_a_gradient_of_wrong_length(servers: tuple[Server, str]) -> None:
     run = f"experiment/peers-{next(names)}/seed-000"
     database = RedisDatabase(servers[0].url, run)
@@ -284,8 +305,8 @@ def test_pieces_that_are_gone_make_a_gradient_of_wrong_length(servers: tuple[Ser
     database.publish(Published(3, 2), np.zeros(SIZE, np.float32))
     database.contribute(gradient(0, 1))
     with redis.Redis.from_url(servers[1]) as raw:
-        raw.setrange(f"issgd:{run}:g:0:0", 0, b"abc")
-        raw.delete(f"issgd:{run}:g:0:0")
+        (piece,) = raw.keys(f"issgd:{run}:g:*")
+        raw.delete(piece)
     one = database.contribution(SIZE)
     assert one is not None
     assert len(one.gradient) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from issgd_cli.clusters import live
 from issgd_cli.clusters.cluster import Snapshot, Standing
-from issgd_cli.clusters.jobs import job_ids, script_of
+from issgd_cli.clusters.jobs import add_job, job_ids, script_of
 from issgd_cli.config.config import Config
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import RunError
@@ -78,6 +78,15 @@ def test_no_second_job_is_submitted_while_one_waits_or_runs(config: Config, fold
     scheduler.known = {"7": Standing("queued"), "8": Standing("running")}
     with pytest.raises(RunError, match=r"Job 7 is queued for .*`scancel 7` first"):
         submission.submit(config, folder, scheduler, command=[], resume=True)
+    scheduler.known = None  # who does not answer may be at it
+    with pytest.raises(RunError, match="Slurm does not say which jobs wait or run"):
+        submission.submit(config, folder, scheduler, command=[], resume=True)
+    add_job(folder, "9")  # by a script that queued again, and has ended
+    scheduler.known = {"7": Standing("running")}
+    with pytest.raises(RunError, match=r"Job 7 is running for .*`scancel 7` first"):
+        submission.submit(config, folder, scheduler, command=[], resume=True)
+    assert submission.at_work(folder, scheduler.known) == "7"
+    folder.jobs.write_text("7\n")
     scheduler.known = {"8": Standing("running")}  # somebody else's
     assert submission.submit(config, folder, scheduler, command=[], resume=True) == "8"
     assert job_ids(folder) == ["7", "8"]

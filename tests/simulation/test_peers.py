@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from issgd_cli.claims.evidence import DIVERGED
 from issgd_cli.clusters.cluster import ActorError, Interrupted, Snapshot
 from issgd_cli.config.config import Config
 from issgd_cli.database import Layout, Weights
@@ -346,9 +347,13 @@ def test_a_slow_peer_gives_less_and_older_gradients(simulate: Simulate, configur
     assert last(folder, "staleness/gradients/max_versions") > 6
 
 
-def test_what_diverges_ends_the_run_and_is_told_by_the_server(simulate: Simulate, configured: Configured) -> None:
-    with pytest.raises(ActorError, match=r"not finite|refused one after the other") as raised:
-        simulate(configured(*PEERS, "optimizer.learning_rate=1e30"))
+@pytest.mark.parametrize("mode", ["asynchronous", "synchronous"])
+@pytest.mark.parametrize("rate", ["1e8", "1e30"])
+def test_what_diverges_ends_the_run_and_is_told_by_the_server(
+    simulate: Simulate, configured: Configured, mode: str, rate: str
+) -> None:
+    with pytest.raises(ActorError, match=DIVERGED) as raised:
+        simulate(configured(*PEERS, f"peers.mode={mode}", f"optimizer.learning_rate={rate}"))
     assert raised.value.actor == "server"
 
 

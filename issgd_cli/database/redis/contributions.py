@@ -36,7 +36,7 @@ class RedisContributions(RedisTable):
         for piece, first in enumerate(range(0, len(content), PIECE)):
             # Of a peer that dies before it tells of them nobody else would remove them.
             whole = content[first : first + PIECE].tobytes()
-            self._client.set(self._key("g", peer, piece), whole, ex=FAREWELL_SECONDS)
+            self._client.set(self._piece(peer, piece), whole, ex=FAREWELL_SECONDS)
         loss = contribution.loss if np.isfinite(contribution.loss) else None
         told = json.dumps([contribution.version, contribution.number, loss, kind, len(content)])
         keys = [self._key("contributions"), self._key("contributions", "counts"), self._key("contributions", "tickets")]
@@ -83,7 +83,7 @@ class RedisContributions(RedisTable):
         content = bytearray()
         while len(content) < size:
             wanted = min(PIECE, size - len(content))
-            piece = cast(bytes, self._client.getrange(self._key("g", peer, len(content) // PIECE), 0, wanted - 1))
+            piece = cast(bytes, self._client.getrange(self._piece(peer, len(content) // PIECE), 0, wanted - 1))
             content += piece
             if len(piece) != wanted:
                 break
@@ -94,9 +94,15 @@ class RedisContributions(RedisTable):
 
     def _remove(self, name: str, ticket: str) -> None:
         """What is told under a name, if it has this ticket, and its pieces."""
-        keys = [self._key("contributions"), self._key("g", name, "")]
+        keys = [self._key("contributions"), self._piece(name, "")]
         arguments = [name.encode("utf-8", "surrogateescape"), ticket, LARGEST_BYTES // PIECE]
         self._scripted(scripts.TAKE, [key.encode("utf-8", "surrogateescape") for key in keys], arguments)
+
+    def _piece(self, peer: int | str, piece: int | str) -> str:
+        """A key of this life's: a peer that has slept through the end of another writes over nobody's."""
+        if self._life is None:
+            self.synchronise()
+        return self._key("g", str(self._life), peer, piece)
 
     def push_examples(self, version: int, scores: ExampleScores) -> int:
         refuse_flawed_examples(self.layout(), scores)
