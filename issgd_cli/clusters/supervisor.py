@@ -38,7 +38,7 @@ from issgd_cli.runs.folder import RunFolder
 
 POLL_SECONDS = 0.1
 END_POLL_SECONDS = 0.02
-GRACE_SECONDS = 8.0  # for master and monitor to save what they can; a job that is warned has what it asked for
+GRACE_SECONDS = 8.0  # for master and monitor to save what they can, and for all to end
 LOG_LINES = 12
 
 
@@ -233,13 +233,16 @@ class Supervisor:
 
     def _end_all(self) -> None:
         """Master and monitor get a moment to save what they can; workers own nothing."""
+        saving = []
         for actor, life in self.lives.items():
             if actor.startswith(HANDS) or self.service.poll() is not None:
                 life.handle.kill()
             else:
                 life.handle.end()
-        slurm = self.config.cluster.slurm.signal_seconds / 2  # the other half is for all that ends after them
-        _wait_for(self.lives.values(), slurm if self.config.cluster.kind == "slurm" else GRACE_SECONDS)
+                saving.append(life)
+        if self.config.cluster.kind == "slurm":  # a job that is warned has asked for more
+            _wait_for(saving, self.config.cluster.slurm.signal_seconds / 2)
+        _wait_for(self.lives.values(), GRACE_SECONDS)
         for life in self.lives.values():
             life.handle.kill()
         _wait_for(self.lives.values())
