@@ -83,7 +83,12 @@ class Receiving:
         age = newest - found.version
         if wrong:
             self._refuse(found, *wrong)
-            if self.settings.mode == "synchronous" and wrong[0] in ("length", "value") and age == 0:
+            if (
+                self.settings.mode == "synchronous"
+                and wrong[0] in ("length", "value")
+                and age == 0
+                and found.peer not in self.round
+            ):
                 raise RunError(  # whoever computes it again draws the same minibatch
                     f"A gradient of peer {found.peer}, which a synchronous step waits for, is refused: {wrong[1]}. The "
                     f"training has diverged, or that peer computes nonsense. {LESS}"

@@ -54,7 +54,7 @@ HELP, IMPEDE, NEITHER, OPEN = (
     "they do neither, visibly",
     "whether they help or impede each other is not shown",
 )
-DIVERGED = ("only without the other it diverged", "only with the other it diverged")
+DIVERGED = ("one of the four diverged", "one of the four diverged")
 MEANT = (
     "With peers the fifth machine's parameter server descends; with workers its database only stores. What peers pull "
     "and push stands in line for its link, each way by itself; what masters and workers send does not, which is far "
@@ -102,7 +102,8 @@ def _interaction_part(runs: Runs, setting: str, thresholds: Thresholds) -> tuple
     answer = next((word for word, part in answers.items() if part.tends() == "suggests it holds"), OPEN)
     text = (
         f"{what}: {answer}. What drawing by importance changes of ASGD's mean training loss, less what it changes of "
-        f"SGD's, relative, all four over the steps that all of them cover, 0 to {ends[0]:,.0f}"
+        "SGD's, relative, all four over the steps that all of them cover"
+        + (f", 0 to {ends[0]:,.0f}" if ends[1] else "")
         + (f" or, of other seeds, up to {ends[1]:,.0f}" if ends[1] > ends[0] else "")
         + f" (negative: they help each other): {gap.text(of=-of)}"
         + (f"; {rest} seed{'s' if rest > 1 else ''} of which that is not known" if rest else "")
@@ -125,7 +126,7 @@ def interaction(runs: Runs, setting: str) -> tuple[PerSeed, tuple[float, float]]
     for seed in sorted(set.intersection(*map(set, groups))):
         among, asgd, alone, sgd = (group[seed] for group in groups)
         curves = [run.series(QUANTITIES["training loss"]) for run in (among, asgd, alone, sgd) if run.finished]
-        part = covered_by_all(*curves)
+        part = covered_by_all(*curves) if curves else None
         one, other = _change(among, asgd, part), _change(alone, sgd, part)
         if one is None or other is None or np.isnan(one - other):
             continue

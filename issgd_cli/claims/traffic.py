@@ -67,4 +67,8 @@ def _relative(left: Sequence[Run], right: Sequence[Run], rate: Callable[[Run], f
 
 def _left_out(left: Sequence[Run], right: Sequence[Run], gap: PerSeed) -> str:
     count = len({run.seed for run in (*left, *right)} - {*gap.seeds})
-    return f"; {count} seed{'s' if count > 1 else ''}, of which not both have finished, not compared" if count else ""
+    return (
+        f"; {count} seed{'s' if count > 1 else ''}, of which not both have finished and counted, not compared"
+        if count
+        else ""
+    )

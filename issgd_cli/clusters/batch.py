@@ -5,6 +5,7 @@ A user may read it, change it, and submit it by hand. It holds no secret: the he
 
 import hashlib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,9 +13,11 @@ from pathlib import Path
 
 from issgd_cli.clusters.jobs import script_of
 from issgd_cli.config.config import Config
-from issgd_cli.errors import RunError
+from issgd_cli.errors import ConfigError, RunError
 from issgd_cli.runs.folder import RunFolder
 
+OURS = ("job-name", "dependency", "array", "signal")  # what keeps two jobs from one run, and lets one go on
+_SHORT = re.compile("-[HhkOQsVvW]*[Jda]")  # of these, as sbatch knows them: after others that take no value
 REQUEUE_STATUS = 140  # 128 + USR2, of a head that was warned of its job's end
 
 _SCRIPT = """\
@@ -118,6 +121,43 @@ def array(
 def request(config: Config) -> tuple[str, ...]:
     """What a run's job asks Slurm for; runs that ask for the same can be jobs of one array."""
     return tuple(_options(config, "", Path(), ""))
+
+
+def refuse_unfit(config: Config) -> None:
+    """Keeps out what a job could not go on by.
+
+    Raises:
+        ConfigError: It would be warned of its end as it starts, or lines of the user's own stand in the place of ours.
+    """
+    slurm = config.cluster.slurm
+    seconds = seconds_of(slurm.time)
+    if seconds is not None and seconds < 2 * slurm.signal_seconds:
+        raise ConfigError(
+            f"cluster.slurm.time = {slurm.time!r} is {seconds:,} seconds, and must be at least twice cluster.slurm."
+            f"signal_seconds = {slurm.signal_seconds}: else the job does nothing but save and queue again."
+        )
+    for line in slurm.sbatch:
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise ConfigError(f"cluster.slurm.sbatch holds {line!r}: {error}.") from None
+        for word in words:
+            long = word.startswith("--") and word[2:].partition("=")[0]
+            if _SHORT.match(word) or (long and any(name.startswith(long) for name in OURS)):
+                raise ConfigError(f"cluster.slurm.sbatch holds {line!r}: {', '.join(OURS)} are issgd's own.")
+
+
+def seconds_of(text: str) -> int | None:
+    """A time limit as Slurm reads it, 30, 30:00, 4:00:00, 2-12 or 2-12:00:00; None where there is none: empty, or 0."""
+    if not text:
+        return None
+    days, dash, clock = text.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if dash:  # days, then hours first
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+    else:  # minutes alone, or with seconds
+        hours, minutes, seconds = {1: (0, *parts, 0), 2: (0, *parts), 3: tuple(parts)}[len(parts)]
+    return (int(days or 0) * 24 + hours) * 3600 + minutes * 60 + seconds or None
 
 
 def _filled(config: Config, model: str | None, paths: Iterable[Path], *, options: Iterable[str], **texts: str) -> str:

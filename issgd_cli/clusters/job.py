@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from issgd_cli.clusters.processes import Processes
 from issgd_cli.clusters.service import opened
 from issgd_cli.clusters.slurm import Slurm, address, nodes
 from issgd_cli.clusters.steps import Steps
-from issgd_cli.clusters.supervisor import Supervisor
+from issgd_cli.clusters.supervisor import GRACE_SECONDS, Supervisor
 from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
 from issgd_cli.files import write_text, writing
@@ -45,18 +46,28 @@ def run(config: Config, folder: RunFolder, problem: Problem, watch: Watch, stop:
 
     with opened(config, folder) as service, inviting(folder, service):
         beside = Processes(service.run_name, folder, config.data.dir, 1, model)
-        Supervisor(config, folder, problem, service, Steps(config, folder, beside, model), show, stop).run()
+        steps = Steps(config, folder, beside, model)
+        Supervisor(config, folder, problem, service, steps, show, stop, lambda: grace_seconds(config, stop)).run()
+
+
+def grace_seconds(config: Config, stop: threading.Event) -> float:
+    """How long a job waits at its end for who saves: where it was warned of that, half of what it has asked for."""
+    warned = getattr(stop, "signal_number", None) == signal.SIGUSR2
+    return config.cluster.slurm.signal_seconds / 2 if warned else GRACE_SECONDS
 
 
 def note(folder: RunFolder, environment: Mapping[str, str]) -> None:
-    """Takes the job that we are into the run's list, where whoever submitted it by hand did not, and the manifest; and
-    notes which machine we are on, whose locks are now the run's.
+    """Takes the job that we are into the run's list, where whoever submitted it by hand did not, and the manifest.
 
     Raises:
         RunError: We are none.
     """
     add_job(folder, identity(environment))
     folder.update_manifest(jobs=job_ids(folder))
+
+
+def arrived(folder: RunFolder) -> None:
+    """Notes which machine the run's locks are of, as soon as we have the first; see `take_over`."""
     with writing(head_of(folder)):
         write_text(head_of(folder), f"{socket.gethostname()}\n")
 

@@ -22,6 +22,7 @@ from issgd_cli.networks import naming
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 
+OLDEST = (2, 59)  # from here on a new cluster, which listens on the network, asks for a token
 KILLED = -9
 BROKEN = 1  # of a worker that could not even be started
 
@@ -56,6 +57,8 @@ def connected(config: Config) -> Iterator[tuple[Any, str]]:
     except ImportError:
         raise RunError("cluster.kind = 'ray' needs Ray. Install it with `pip install 'issgd[ray]'`.") from None
     address = config.cluster.ray.address
+    if not address and tuple(map(int, ray.__version__.split(".")[:2])) < OLDEST:
+        raise RunError(f"Ray {ray.__version__} asks nobody for a token. Update it by `pip install 'issgd[ray]'`.")
     paths = {"env_vars": {"PYTHONPATH": process_environment()["PYTHONPATH"]}}
     where = {"address": address} if address else {"address": "local", "include_dashboard": False}
     heard = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -85,7 +88,7 @@ def refuse_too_much(config: Config, there: Mapping[str, float]) -> None:
     """
     count, ray = config.worker.count, config.cluster.ray
     for what, each in (("CPU", ray.cpus_per_worker), ("GPU", ray.gpus_per_worker)):
-        if count * each > (have := there.get(what, 0.0)):
+        if count * each > (have := there.get(what, 0.0)) + 1e-6:
             key = f"cluster.ray.{what.lower()}s_per_worker"
             raise RunError(
                 f"This machine has {have:g} {what}s for Ray, and {count} workers ask for {count * each:g}. Lower "
@@ -114,7 +117,7 @@ class Body:
         return process.wait()
 
 
-@dataclass(frozen=True)
+@dataclass
 class RayActor:
     """See Handle.
 
@@ -124,6 +127,7 @@ class RayActor:
         status: Of its process, once that has ended.
         log: The worker's.
         log_from: Where this life's part of it begins, bytes.
+        ended: With what; None until that was asked for.
     """
 
     ray: Any
@@ -131,15 +135,18 @@ class RayActor:
     status: Any
     log: Path
     log_from: int
+    ended: int | None = None
 
     def poll(self) -> int | None:
-        ended, _ = self.ray.wait([self.status], timeout=0)
-        if not ended:
-            return None
+        if self.ended is None and self.ray.wait([self.status], timeout=0)[0]:
+            self.ended = self._end()
+        return self.ended
+
+    def _end(self) -> int:
         try:
             return int(self.ray.get(self.status))
         except self.ray.exceptions.RayTaskError as error:  # its node does not see our folders, for instance
-            with self.log.open("a") as log:
+            with contextlib.suppress(OSError), self.log.open("a") as log:
                 log.write(f"On its node: {error.cause}\n")
             return BROKEN
         except self.ray.exceptions.RayError:  # it was killed, by us or oftener than Ray starts it again

@@ -10,6 +10,8 @@ from issgd_cli.clusters.cluster import Standing
 from issgd_cli.errors import RunError
 
 PATIENCE_SECONDS = 60.0
+# By a submission: a password, and what would stand in the place of the script's own lines.
+LEFT_BEHIND = ("ISSGD_DATABASE", "SBATCH_ARRAY_INX", "SBATCH_JOB_NAME", "SBATCH_SIGNAL")
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 RUNNING = ("CONFIGURING", "RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "SUSPENDED", "STOPPED", "RESIZING")
 
@@ -19,7 +21,7 @@ class Slurm:
 
     def submit(self, script: Path) -> str:
         # All of a job's environment is kept where others may read it.
-        environment = {name: value for name, value in os.environ.items() if name != "ISSGD_DATABASE"}
+        environment = {name: value for name, value in os.environ.items() if name not in LEFT_BEHIND}
         said = _run(["sbatch", "--parsable", str(script)], environment).split(";")[0].strip()
         if not said.isdecimal():
             raise RunError(f"sbatch has told no job's number, but {said!r}. Submit {script} by hand.")

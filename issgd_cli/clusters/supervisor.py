@@ -12,7 +12,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from issgd_cli.actors.actor import HANDS
@@ -38,7 +38,7 @@ from issgd_cli.runs.folder import RunFolder
 
 POLL_SECONDS = 0.1
 END_POLL_SECONDS = 0.02
-GRACE_SECONDS = 8.0  # for master and monitor to save what they can, and for all to end
+GRACE_SECONDS = 8.0  # for master and monitor to save what they can
 LOG_LINES = 12
 
 
@@ -74,7 +74,10 @@ class Supervisor:
         launcher: Launcher,
         watch: Watch,
         stop: threading.Event,
+        grace_seconds: Callable[[], float] = lambda: GRACE_SECONDS,
     ) -> None:
+        """`grace_seconds`: asked at the end, which `stop` may have brought about."""
+        self.grace_seconds = grace_seconds
         self.config, self.folder, self.problem = config, folder, problem
         self.service, self.launcher, self.watch, self.stop = service, launcher, watch, stop
         self.trainer = config.cluster.trainer
@@ -233,16 +236,12 @@ class Supervisor:
 
     def _end_all(self) -> None:
         """Master and monitor get a moment to save what they can; workers own nothing."""
-        saving = []
         for actor, life in self.lives.items():
             if actor.startswith(HANDS) or self.service.poll() is not None:
                 life.handle.kill()
             else:
                 life.handle.end()
-                saving.append(life)
-        if self.config.cluster.kind == "slurm":  # a job that is warned has asked for more
-            _wait_for(saving, self.config.cluster.slurm.signal_seconds / 2)
-        _wait_for(self.lives.values(), GRACE_SECONDS)
+        _wait_for(self.lives.values(), self.grace_seconds())
         for life in self.lives.values():
             life.handle.kill()
         _wait_for(self.lives.values())

@@ -23,7 +23,6 @@ from issgd_cli.config.values import (
     Widths,
     like,
     one_of,
-    slurm_seconds,
 )
 from issgd_cli.registries import LOSSES, METHODS, NETWORKS, OPTIMIZERS
 
@@ -178,12 +177,7 @@ class Clock(Section):
 
 _Name = Annotated[str, like(r"[A-Za-z0-9_.,:@+-]{0,200}", "must be a name as Slurm knows it, or empty")]
 
-_OURS = "job-name|dependency|array|signal"  # of sbatch: what keeps two jobs from one run, and lets one go on
-_Option = Annotated[
-    str,
-    like(r"-[^\x00-\x1f\x7f]{1,1000}", "must be options of sbatch, for instance --mem-per-cpu=4G"),
-    like(rf"(?!--({_OURS})([= ]|$)|-[Jda]).*", "must be none of --job-name, --dependency, --array and --signal: ours"),
-]
+_Option = Annotated[str, like(r"-[^\x00-\x1f\x7f]{1,1000}", "must be options of sbatch, for instance --mem-per-cpu=4G")]
 
 
 class Slurm(Section):
@@ -202,16 +196,6 @@ class Slurm(Section):
     signal_seconds: Annotated[Whole, Field(ge=10, le=65535)] = 120
     # More, as `--mem-per-cpu=4G`; a line of the batch script each.
     sbatch: tuple[_Option, ...] = ()
-
-    @model_validator(mode="after")
-    def _warned_in_time(self) -> "Slurm":
-        seconds = slurm_seconds(self.time)
-        if seconds is not None and seconds < 2 * self.signal_seconds:
-            raise ValueError(
-                f"time = {self.time!r} is {seconds:,} seconds, and must be at least twice signal_seconds = "
-                f"{self.signal_seconds}: else the job does nothing but save and queue again"
-            )
-        return self
 
 
 class Ray(Section):

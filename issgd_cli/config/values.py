@@ -138,16 +138,3 @@ class Section(BaseModel):
     """Frozen and strict about its keys: a misspelt one is an error that names the nearest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def slurm_seconds(text: str) -> int | None:
-    """A time limit as Slurm reads it, 30, 30:00, 4:00:00, 2-12 or 2-12:00:00; None where there is none: empty, or 0."""
-    if not text:
-        return None
-    days, dash, clock = text.rpartition("-")
-    parts = [int(part) for part in clock.split(":")]
-    if dash:  # days, then hours first
-        hours, minutes, seconds = (*parts, 0, 0)[:3]
-    else:  # minutes alone, or with seconds
-        hours, minutes, seconds = {1: (0, *parts, 0), 2: (0, *parts), 3: tuple(parts)}[len(parts)]
-    return (int(days or 0) * 24 + hours) * 3600 + minutes * 60 + seconds or None

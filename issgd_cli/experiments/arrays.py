@@ -55,6 +55,8 @@ def reproduce(
     Raises:
         RunError: The scheduler does not answer, or refuses.
     """
+    for run in runs:
+        batch.refuse_unfit(run.config)
     progress = Progress(total=len(runs))
     left = unfinished(runs, results, progress)
     if left and (known := submission.standings()) is None:

@@ -55,6 +55,8 @@ def train(
     stop = stop or threading.Event()
     patience = job.LOCK_SECONDS if config.cluster.kind == "slurm" else runs.LOOK_SECONDS
     with runs.locked(folder.path, "another issgd", patience):
+        if config.cluster.kind == "slurm":
+            job.arrived(folder)
         refuse_other_data(folder, data)
         runs.begin(folder, config, command, resume)
         folder.update_manifest(

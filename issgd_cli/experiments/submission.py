@@ -38,6 +38,7 @@ def submit(
         RunError: The folder is in use or not resumable, a job is at it, or the scheduler refuses this one.
         IssgdError: The dataset is not there.
     """
+    batch.refuse_unfit(config)
     refuse_at_work(folder, submission)
     queue(config, folder, dataset_of(config), command=command, resume=resume, labels=labels)
     text = batch.script(config, folder, naming.named(config.model.network), Path.cwd())
@@ -99,7 +100,8 @@ class Outlook:
     def learn(self, known: Mapping[str, Standing] | None, now: float) -> None:
         """Takes in what the scheduler has answered; None: nothing."""
         if known is not None:
-            self.job, self.standing = at_work(self.folder, known), standing(self.folder, known)
+            self.job = at_work(self.folder, known)
+            self.standing = None if self.job is None else known[self.job]
             self.gone_at = None if self.standing else now if self.gone_at is None else self.gone_at
 
     def is_over(self, now: float) -> bool:

@@ -195,7 +195,7 @@ def test_what_diverged_says_nothing_of_traffic(label: str, sent: float, expected
     runs = runs_of({"issgd": sent, "asgd": 1e6}, issgd=1.0, asgd=1.0)
     some = verdict("C12", with_diverged(runs, label, range(3)))
     assert some.verdict == f"suggests it {expected}"
-    assert "; 3 seeds, of which not both have finished, not compared" in some.evidence
+    assert "; 3 seeds, of which not both have finished and counted, not compared" in some.evidence
     assert verdict("C12", with_diverged(runs, label, range(SEEDS))).verdict == "untestable"
 
 
@@ -215,3 +215,12 @@ def test_an_interaction_counts_what_diverged(label: str, side: float) -> None:
     )
     assert interaction(both, "")[0].seeds == (4, 5, 6, 7, 8, 9)
     assert "; 4 seeds of which that is not known" in FINDERS["C13"](both, Thresholds()).parts[0].text
+
+
+@pytest.mark.parametrize("left", ["issgd", ""])
+def test_where_all_or_all_but_one_diverged_nothing_is_known(left: str) -> None:
+    runs = runs_of(issgd_peers=0.8, asgd=1.0, issgd=1.0, sgd=1.0)
+    for label in {"issgd-peers", "asgd", "issgd", "sgd"} - {left}:
+        runs = with_diverged(runs, label, range(SEEDS))
+    assert len(interaction(runs, "")[0]) == 0
+    assert FINDERS["C13"](runs, Thresholds()).parts

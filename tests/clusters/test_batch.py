@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from issgd_cli.clusters.batch import array, job_name, request, script
+from issgd_cli.clusters.batch import array, job_name, refuse_unfit, request, script, seconds_of
 from issgd_cli.clusters.jobs import script_of
 from issgd_cli.config.config import Config
-from issgd_cli.errors import RunError
+from issgd_cli.errors import ConfigError, RunError
 from issgd_cli.runs.folder import RunFolder
 
 Configured = Callable[..., Config]
@@ -163,3 +163,54 @@ def test_a_warned_head_is_queued_again_and_no_other(
     assert folder.jobs.exists() == ("sbatch" in calls)
     if folder.jobs.exists():
         assert folder.jobs.read_text() == "43\n"
+
+
+@pytest.mark.parametrize("time", ["1", "3:59", "0:03:59", "0-0:03"])
+def test_a_job_that_would_be_warned_as_it_starts_is_refused(configured: Configured, time: str) -> None:
+    with pytest.raises(ConfigError, match=r"must be at least twice cluster.slurm.signal_seconds = 120: else"):
+        refuse_unfit(configured(f"cluster.slurm.time='{time}'"))
+    refuse_unfit(configured(f"cluster.slurm.time='{time}'", "cluster.slurm.signal_seconds=10"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("", None),
+        ("0", None),
+        ("30", 1800),
+        ("30:05", 1805),
+        ("4:00:00", 14_400),
+        ("2-12", 216_000),
+        ("1-0:01", 86_460),
+    ],
+)
+def test_a_time_limit_is_read_as_slurm_reads_it(text: str, seconds: int | None) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--dependency=afterok:7",
+        "--dependency afterok:7",
+        "-d singleton",
+        "-Jname",
+        "-a 0-9",
+        "--array=0-3",
+        "--signal=USR1",
+        "--depend=afterok:7",
+        "--arr=0-3",
+        "--sig=USR1",
+        "-HJ x",
+        "-A g --job-name=x",
+        '--comment="x',
+    ],
+)
+def test_lines_that_keep_jobs_apart_are_ours(configured: Configured, line: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"cluster\.slurm\.sbatch holds .*: (job-name, dependency, array, signal are|No closing)"
+    ):
+        refuse_unfit(configured(f"cluster.slurm.sbatch=['{line}']"))
+    refuse_unfit(
+        configured("cluster.slurm.sbatch=['--mem-per-cpu=4G', '-A group', '-p gpu-debug', '--qos=a', '-t 30']")
+    )

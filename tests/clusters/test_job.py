@@ -1,7 +1,9 @@
 """A run within its Slurm job."""
 
+import signal
 import socket
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from issgd_cli.cli.signals import Stop
 from issgd_cli.clusters import job
 from issgd_cli.clusters.cluster import Standing
 from issgd_cli.clusters.inviting import inviting
@@ -16,6 +19,8 @@ from issgd_cli.clusters.jobs import head_of, invitation_of, job_ids
 from issgd_cli.clusters.service import Service
 from issgd_cli.clusters.slurm import Slurm
 from issgd_cli.clusters.steps import step_environment
+from issgd_cli.clusters.supervisor import GRACE_SECONDS
+from issgd_cli.config.config import Config
 from issgd_cli.errors import RunError
 from issgd_cli.runs.folder import RunFolder
 
@@ -33,7 +38,6 @@ def test_a_job_takes_its_place_in_the_list_once(new_folder: NewFolder) -> None:
         job.note(folder, {"SLURM_JOB_ID": number})
     assert job_ids(folder) == ["3", "5"]
     assert folder.read_manifest()["jobs"] == ["3", "5"]
-    assert head_of(folder).read_text() == f"{socket.gethostname()}\n"
     job.note(folder, {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "12"})
     assert job_ids(folder) == ["3", "5", "6_12"]
 
@@ -64,6 +68,21 @@ def test_a_head_forgets_the_locks_of_an_earlier_one_on_another_machine_if_slurm_
     job.take_over(folder)
     assert [mark.exists() for mark in marks] == [not forgets] * 3
     assert head_of(folder).read_text() == "n1\n"  # whose locks these are, until we hold them
+    job.arrived(folder)
+    assert head_of(folder).read_text() == f"{socket.gethostname()}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds"), [(signal.SIGUSR2, 150.0), (signal.SIGTERM, GRACE_SECONDS), (None, GRACE_SECONDS)]
+)
+def test_a_job_that_is_warned_waits_for_who_saves(
+    configured: Callable[..., Config], number: signal.Signals | None, seconds: float
+) -> None:
+    stop = Stop()
+    stop.signal_number = number
+    config = configured("cluster.kind=slurm", "cluster.slurm.signal_seconds=300")
+    assert job.grace_seconds(config, stop) == seconds
+    assert job.grace_seconds(config, threading.Event()) == GRACE_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def test_a_workers_status_is_its_processes_and_a_lost_one_was_killed(actors: Ray
     assert handle.poll() == 3
     assert handle.last_words() == "so\n"
     actors.ray.error = Lost
+    handle = on_ray.RayActor(actors.ray, None, lambda: 3, log, 0)
     assert handle.poll() == on_ray.KILLED
     handle.kill()
     handle.end()
@@ -128,7 +129,7 @@ def test_why_a_worker_cannot_be_started_on_its_node_is_its_last_words(actors: Ra
     (tmp_path / "log").write_text("of an earlier life\n")
     handle = on_ray.RayActor(actors.ray, None, lambda: 0, tmp_path / "log", len("of an earlier life\n"))
     actors.ray.error = Broken
-    assert handle.poll() == on_ray.BROKEN
+    assert [handle.poll(), handle.poll()] == [on_ray.BROKEN] * 2
     assert handle.last_words() == "On its node: [Errno 2] No such file or directory: '/results/worker-0.log'\n"
 
 
@@ -157,6 +158,8 @@ def test_where_there_is_no_ray_it_is_said(configured: Callable[..., Config], mon
     [
         (4, 0.5, 0, ""),
         (2, 1, 0.5, ""),
+        (10, 0.2, 0.1, ""),
+        (100, 0.0, 0.01, ""),
         (3, 1, 0, "has 2 CPUs for Ray, and 3 workers ask for 3. Lower worker.count or cluster.ray.cpus_per_worker"),
         (2, 1, 1, "has 1 GPUs for Ray, and 2 workers ask for 2. Lower worker.count or cluster.ray.gpus_per_worker"),
     ],

@@ -47,8 +47,12 @@ def test_what_squeue_prints_is_read() -> None:
 
 
 def test_a_script_is_submitted_and_no_password_goes_with_it(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what would stand in the place of the script's own lines."""
     monkeypatch.setenv("ISSGD_DATABASE", "redis://u:secret@h")
-    stub("sbatch", 'test -z "$ISSGD_DATABASE" && test "$1 $2" = "--parsable a b.sh" && echo "42;cluster"')
+    for name in ("ARRAY_INX", "JOB_NAME", "SIGNAL"):
+        monkeypatch.setenv(f"SBATCH_{name}", "0-3")
+    none = "$ISSGD_DATABASE$SBATCH_ARRAY_INX$SBATCH_JOB_NAME$SBATCH_SIGNAL"
+    stub("sbatch", f'test -z "{none}" && test "$1 $2" = "--parsable a b.sh" && echo "42;cluster"')
     slurm: Submission = Slurm()
     assert slurm.submit(Path("a b.sh")) == "42"
 

@@ -1,6 +1,5 @@
 """Configurations: defaults, what must agree in one, and the hash that names a run."""
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from issgd_cli.config.config import Config, fields
 from issgd_cli.config.layers import assignments, merged
 from issgd_cli.config.validation import resolve
-from issgd_cli.config.values import slurm_seconds
 from issgd_cli.errors import ConfigError
 from issgd_cli.registries import LOSSES, NETWORKS, Part
 from tests.config.given import of
@@ -233,44 +231,3 @@ def test_a_run_whose_database_is_in_memory_takes_no_address(kind: str) -> None:
     given = {**(alone if kind == "alone" else {}), "cluster": {"kind": kind}, "database": {"listen": "*:0"}}
     with pytest.raises(ConfigError, match=f"'{kind}' has its own database, in memory"):
         resolve(given, "test")
-
-
-@pytest.mark.parametrize("time", ["1", "3:59", "0:03:59", "0-0:03"])
-def test_a_job_that_would_be_warned_as_it_starts_is_refused(configured: Callable[..., Config], time: str) -> None:
-    with pytest.raises(ConfigError, match=r"must be at least twice signal_seconds = 120: else the job does nothing"):
-        configured(f"cluster.slurm.time='{time}'")
-    assert configured(f"cluster.slurm.time='{time}'", "cluster.slurm.signal_seconds=10")
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("", None),
-        ("0", None),
-        ("30", 1800),
-        ("30:05", 1805),
-        ("4:00:00", 14_400),
-        ("2-12", 216_000),
-        ("1-0:01", 86_460),
-    ],
-)
-def test_a_time_limit_is_read_as_slurm_reads_it(text: str, seconds: int | None) -> None:
-    assert slurm_seconds(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "--dependency=afterok:7",
-        "--dependency afterok:7",
-        "-d singleton",
-        "-Jname",
-        "-a 0-9",
-        "--array=0-3",
-        "--signal=USR1",
-    ],
-)
-def test_lines_that_keep_jobs_apart_are_ours(configured: Callable[..., Config], line: str) -> None:
-    with pytest.raises(ConfigError, match=r"must be none of --job-name, --dependency, --array and --signal: ours"):
-        configured(f"cluster.slurm.sbatch=['{line}']")
-    assert configured("cluster.slurm.sbatch=['--mem-per-cpu=4G', '-A group', '--array-like', '--signalling']")

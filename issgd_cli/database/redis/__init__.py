@@ -9,7 +9,7 @@ Keys, all under `issgd:<run>:` so that several runs can share a server:
     p:<version>:<i>            4 MiB pieces of a parameter vector, written before
     p:cur                      the pointer to the newest whole one: JSON [version, step, bytes]
     <split>:<field>            one string an array of records.FIELDS
-    g:<peer>:<i>               4 MiB pieces of a peer's gradient, written before, and removed with
+    g:<life>:<peer>:<i>        4 MiB pieces of a peer's gradient, written before, and removed with
     contributions              hash: peer -> JSON [ticket, version, count, loss, type, bytes] of the one that waits
     contributions:counts, :tickets    hash: peer -> count of its last one; and how many there were of all peers
     contributions:peers        hash: number -> token of the peer that has joined under it
