@@ -514,6 +514,19 @@ RUNS = {
         "a-issgd-4fdea786 a-sgd-da5fca8c a-issgd-variance-optimal-261399e4 b-issgd-3ee92b31 b-sgd-c97c271b "
         "b-issgd-variance-optimal-651d7cc3 timeline-exact-94844cf7 timeline-relaxed-7ecc038d"
     ),
+    "peers.toml": (
+        "k20-svhn-small-issgd-78a57ab9 k20-svhn-small-sgd-4c4d08f2 k20-svhn-small-issgd-peers-f9ed8aef "
+        "k20-svhn-small-asgd-58e24180 k20-svhn-small-synchronous-sgd-206c77c8 "
+        "k20-svhn-small-issgd-peers-bfloat16-255e8254 k20-cifar10-issgd-190e1085 "
+        "k20-cifar10-sgd-6681e75c k20-cifar10-issgd-peers-49943ede k20-cifar10-asgd-907740f5 "
+        "k20-cifar10-synchronous-sgd-7a82c48f k20-cifar10-issgd-peers-bfloat16-0ca881aa "
+        "h200-svhn-small-issgd-6830335c h200-svhn-small-sgd-59f772eb "
+        "h200-svhn-small-issgd-peers-fb10a2ae h200-svhn-small-asgd-ab685ab1 "
+        "h200-svhn-small-synchronous-sgd-7f5085bd h200-svhn-small-issgd-peers-bfloat16-6be84053 "
+        "h200-cifar10-issgd-70a9300b h200-cifar10-sgd-217a1dbf h200-cifar10-issgd-peers-6f0d1181 "
+        "h200-cifar10-asgd-fac9b377 h200-cifar10-synchronous-sgd-38f95c93 "
+        "h200-cifar10-issgd-peers-bfloat16-b31cd142"
+    ),
     "toy.toml": "online-d60c6698",
     "threshold.toml": (
         "b-limit-1s-a6831ad8 b-limit-4s-87774856 b-limit-20s-ada86f90 b-no-limit-e12d214f b-shuffled-45992530"
@@ -522,7 +535,7 @@ RUNS = {
 
 
 # No results of these are kept yet.
-UNPINNED = {"equal-work.toml", "equal-work-networks.toml", "peers.toml", "smoothings.toml"}
+UNPINNED = {"equal-work.toml", "equal-work-networks.toml", "smoothings.toml"}
 
 
 @pytest.mark.parametrize("name", sorted({path.name for path in EXPERIMENTS.glob("*.toml")} - UNPINNED))
