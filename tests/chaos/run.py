@@ -33,7 +33,7 @@ class Run:
     Attributes:
         place: Where it runs; its results and its output go there.
         data_dir: Prepared house-numbers.
-        name: The experiment's.
+        name: The experiment's; among all that share these data its own, since who ends it looks for processes by both.
         arguments: More for `train`.
         starts: How often the launcher was started.
         copy: Of `data_dir`, as it was before any fault; None: faults on it are not repaired.

@@ -113,6 +113,7 @@ def test_settings_on_the_command_line_win_over_the_file_the_seed_included(issgd:
     assert (folder.parent / "seed-005" / "trace.csv").exists()
 
 
+@pytest.mark.long
 def test_users_own_data_with_a_split_of_its_own_is_trained_at_once(issgd: CommandLine) -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 600)

@@ -169,6 +169,7 @@ def test_ctrl_c_is_heard_while_a_server_that_is_away_is_waited_for(issgd: Comman
         run.abandon()
 
 
+@pytest.mark.long
 def test_a_run_that_has_lost_its_checkpoints_does_not_begin_anew(issgd: CommandLine) -> None:
     run = run_of(issgd, "lost", *LONG, "--set", "master.checkpoint_every_seconds=0.1")
     run.start()

@@ -58,7 +58,7 @@ def _lines_of(run: Run, actor: str, others: tuple[str, ...]) -> str:
 @pytest.mark.long
 def test_peers_killed_and_frozen_lose_a_gradient_and_the_server_goes_back_to_its_checkpoint(issgd: CommandLine) -> None:
     often = ("--set", "master.checkpoint_every_seconds=0.5")
-    run = Run(issgd.place, issgd.data_dir, "harmed", (*PEERS, *LONG, *often))
+    run = Run(issgd.place, issgd.data_dir, "peers-harmed", (*PEERS, *LONG, *often))
     run.start()
     try:
         assert run.comes_to(30)
@@ -83,8 +83,9 @@ def test_peers_killed_and_frozen_lose_a_gradient_and_the_server_goes_back_to_its
         run.abandon()
 
 
+@pytest.mark.long
 def test_a_parameter_server_that_freezes_for_a_while_goes_on_where_it_was(issgd: CommandLine) -> None:
-    run = Run(issgd.place, issgd.data_dir, "frozen", (*PEERS, *LONG))
+    run = Run(issgd.place, issgd.data_dir, "peers-frozen", (*PEERS, *LONG))
     run.start()
     try:
         assert run.comes_to(30)
@@ -108,7 +109,9 @@ def test_a_parameter_server_that_freezes_for_a_while_goes_on_where_it_was(issgd:
 
 def test_wrong_gradients_are_refused_and_told_and_the_run_finishes(issgd: CommandLine) -> None:
     """Of a real client, with a peer's password, on a real server."""
-    run = Run(issgd.place, issgd.data_dir, "wrong", (*PEERS, "--steps", "600", "--set", "monitor.every_seconds=0.2"))
+    run = Run(
+        issgd.place, issgd.data_dir, "peers-wrong", (*PEERS, "--steps", "600", "--set", "monitor.every_seconds=0.2")
+    )
     run.start()
     try:
         assert run.comes_to(10)
@@ -146,8 +149,9 @@ def test_wrong_gradients_are_refused_and_told_and_the_run_finishes(issgd: Comman
         run.abandon()
 
 
+@pytest.mark.long
 def test_a_run_that_is_interrupted_is_resumed(issgd: CommandLine) -> None:
-    run = Run(issgd.place, issgd.data_dir, "again", (*PEERS, *LONG))
+    run = Run(issgd.place, issgd.data_dir, "peers-again", (*PEERS, *LONG))
     run.start()
     try:
         assert run.comes_to(30)
@@ -167,6 +171,7 @@ def test_a_run_that_is_interrupted_is_resumed(issgd: CommandLine) -> None:
         run.abandon()
 
 
+@pytest.mark.long
 def test_synchronous_sgd_gives_the_same_bits_on_real_processes_and_on_a_virtual_clock(issgd: CommandLine) -> None:
     """Its minibatches depend on peer and count alone, and their sum on no order."""
     same = (*PEERS, "--set", "peers.mode=synchronous", "--method", "sgd", "--steps", "40")
@@ -181,8 +186,9 @@ def test_synchronous_sgd_gives_the_same_bits_on_real_processes_and_on_a_virtual_
         np.testing.assert_array_equal(values, parameters[1][name])
 
 
+@pytest.mark.long
 def test_a_synchronous_run_takes_no_more_peers(issgd: CommandLine) -> None:
-    run = Run(issgd.place, issgd.data_dir, "full", (*PEERS, *LONG, "--set", "peers.mode=synchronous"))
+    run = Run(issgd.place, issgd.data_dir, "peers-full", (*PEERS, *LONG, "--set", "peers.mode=synchronous"))
     run.start()
     try:
         assert run.comes_to(10)
@@ -198,8 +204,9 @@ def test_a_synchronous_run_takes_no_more_peers(issgd: CommandLine) -> None:
         run.abandon()
 
 
+@pytest.mark.long
 def test_a_worker_cannot_join_peers_and_a_peer_can(issgd: CommandLine) -> None:
-    run = Run(issgd.place, issgd.data_dir, "joined", (*PEERS, *LONG))
+    run = Run(issgd.place, issgd.data_dir, "peers-joined", (*PEERS, *LONG))
     run.start()
     try:
         assert run.comes_to(10)

@@ -86,6 +86,7 @@ def interrupted(issgd: CommandLine, eventually: Eventually, name: str, *argument
     return err
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_to_the_same_bytes(issgd: CommandLine, eventually: Eventually) -> None:
     whole = issgd.here(*issgd.train("whole", *RELAXED))
     assert whole.returncode == 0, whole.stderr

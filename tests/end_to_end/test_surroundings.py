@@ -151,6 +151,7 @@ def test_modules_in_the_current_folder_are_nobodys(
     assert state_of(issgd, "own") == "finished"
 
 
+@pytest.mark.long
 def test_runs_in_processes_of_their_own_load_nothing_from_the_current_folder(issgd: CommandLine) -> None:
     (issgd.place / "tiny.toml").write_text(
         f'extends = "{EXPERIMENTS / "smoke.toml"}"\nseeds = "0"\ncluster.kind = "simulated"\nmaster.steps = 32\n'

@@ -527,6 +527,7 @@ RUNS = {
         "h200-cifar10-asgd-fac9b377 h200-cifar10-synchronous-sgd-38f95c93 "
         "h200-cifar10-issgd-peers-bfloat16-b31cd142"
     ),
+    "smoothings.toml": ("a-issgd-15066437 a-issgd-variance-optimal-1a8fab72 a-issgd-second-moment-c176f802"),
     "toy.toml": "online-d60c6698",
     "threshold.toml": (
         "b-limit-1s-a6831ad8 b-limit-4s-87774856 b-limit-20s-ada86f90 b-no-limit-e12d214f b-shuffled-45992530"
@@ -535,7 +536,7 @@ RUNS = {
 
 
 # No results of these are kept yet.
-UNPINNED = {"equal-work.toml", "equal-work-networks.toml", "smoothings.toml"}
+UNPINNED = {"equal-work.toml", "equal-work-networks.toml"}
 
 
 @pytest.mark.parametrize("name", sorted({path.name for path in EXPERIMENTS.glob("*.toml")} - UNPINNED))
