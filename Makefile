@@ -58,7 +58,7 @@ lint: setup ## style: ruff's checks
 types: setup ## types: mypy --strict
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 17 minutes on two cores)
+check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 20 minutes on two cores)
 	$(PYTEST) -m "long and not cluster"
 
 test-clusters: setup ## install Slurm (Debian, as root) and Ray, and run the tests that need them, on two nodes here (6 minutes)

@@ -135,6 +135,7 @@ def test_users_own_data_with_a_split_of_its_own_is_trained_at_once(issgd: Comman
     assert f"write `{name}` in its place" in issgd("train", "--data", "mine.npz", *flags).stderr
 
 
+@pytest.mark.long
 def test_a_run_takes_a_block_of_steps_and_its_last_audit_however_short_its_seconds(issgd: CommandLine) -> None:
     limits = ("--set", "master.steps=100000", "--seconds", "0.01", "--mode", "relaxed")
     done = issgd(*issgd.train("short", *limits))

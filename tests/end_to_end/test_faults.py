@@ -58,6 +58,7 @@ def test_who_may_not_be_started_again_ends_the_run_clearly(
         run.abandon()
 
 
+@pytest.mark.long
 def test_a_worker_is_started_again_so_often_and_no_more(issgd: CommandLine) -> None:
     run = run_of(issgd, "again", *LONG, "--workers", "1", "--set", "cluster.restarts=2")
     run.start()

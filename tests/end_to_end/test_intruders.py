@@ -51,6 +51,7 @@ def run_name_of(issgd: CommandLine, name: str, eventually: Eventually) -> str:
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux")
 
 
+@pytest.mark.long
 def test_a_worker_from_elsewhere_joins_by_the_invitation_and_no_secret_leaks(
     issgd: CommandLine, find: Find, eventually: Eventually
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_worker_from_elsewhere_joins_by_the_invitation_and_no_secret_leaks(
     assert not folder.exists()
 
 
+@pytest.mark.long
 def test_a_malicious_worker_is_told_of_and_cannot_stop_the_run_by_its_words(
     issgd: CommandLine, find: Find, eventually: Eventually
 ) -> None:

@@ -64,6 +64,7 @@ def test_an_experiment_ends_with_figures_table_and_report_and_is_not_done_twice(
     assert json.loads((issgd.place / "elsewhere" / "figure-2.json").read_text())["axis"] == "examples"
 
 
+@pytest.mark.long
 def test_a_failed_run_is_told(issgd: CommandLine) -> None:
     (issgd.place / "tiny.toml").write_text(TINY)
     command = ("reproduce", "tiny.toml", "--data-dir", issgd.data_dir, "--seeds", "0", "--only", "setting=b,method=sgd")

@@ -37,6 +37,7 @@ def state_of(issgd: CommandLine, name: str) -> str:
 # Output decides nothing
 
 
+@pytest.mark.long
 def test_a_reader_that_leaves_does_not_end_a_run(issgd: CommandLine) -> None:
     """As `issgd train | head -1` does."""
     process = issgd.start(*issgd.train("piped", "--workers", "1"))
@@ -75,6 +76,7 @@ def test_a_command_that_only_tells_fails_where_it_cannot(issgd: CommandLine) -> 
 
 
 @pytest.mark.parametrize("closing", [">&-", "<&- >&- 2>&-"])
+@pytest.mark.long
 def test_closed_streams_do_not_end_a_run(issgd: CommandLine, closing: str) -> None:
     command = " ".join(f"'{word}'" for word in [*ISSGD, *map(str, issgd.train("closed", *SIMULATED))])
     assert subprocess.run(f"{command} {closing}", shell=True, cwd=issgd.place, check=False).returncode == 0
@@ -137,6 +139,7 @@ def test_an_output_that_does_not_wait_is_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "cluster"), [(ISSGD, SIMULATED), ([str(Path(sys.executable).with_name("issgd"))], ("--workers", "1"))]
 )
+@pytest.mark.long
 def test_modules_in_the_current_folder_are_nobodys(
     issgd: CommandLine, command: list[str], cluster: tuple[str, ...]
 ) -> None:
@@ -162,6 +165,7 @@ def test_runs_in_processes_of_their_own_load_nothing_from_the_current_folder(iss
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_a_checkout_that_was_never_installed_runs_its_actors_too(issgd: CommandLine, tmp_path: Path) -> None:
     """Its code is found by the path that the launcher was given, not by the environment's packages."""
     other = tmp_path / "checkout" / "issgd_cli"

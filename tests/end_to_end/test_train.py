@@ -51,6 +51,7 @@ def undisturbed(shared: Callable[[str, Callable[[Path], object]], Path], data_di
     return comparable(CommandLine(shared("undisturbed", run), data_dir).run_of("one"))
 
 
+@pytest.mark.long
 def test_exact_mode_repeats_to_the_bit_with_five_workers(issgd: CommandLine, undisturbed: pd.DataFrame) -> None:
     done = issgd(*issgd.train("five", "--workers", "5"))
     assert done.returncode == 0, done.stderr
@@ -140,6 +141,7 @@ def test_a_signal_ends_every_process_and_resume_finishes_the_same(
     pd.testing.assert_frame_equal(comparable(folder), undisturbed, check_exact=True)
 
 
+@pytest.mark.long
 def test_no_process_outlives_a_killed_launcher(issgd: CommandLine, find: Find, eventually: Eventually) -> None:
     process = issgd.start(*issgd.train("orphans", "--steps", "100000"))
     eventually(lambda: step_of(issgd, "orphans") >= 0)
