@@ -13,7 +13,9 @@ from issgd_cli.config.config import Config
 from issgd_cli.datasets.examples import Examples
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.losses.cross_entropy import cross_entropy
+from issgd_cli.methods.looking import Looking
 from issgd_cli.methods.online import Online
+from issgd_cli.methods.trials import Trials
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from tests.benchmarks import stage
@@ -35,9 +37,15 @@ METHODS: dict[str, tuple[list[str], float | None, float | None]] = {
     "omis, J = 3, beta = .7, unbiased": (["proposal.method=omis", "omis.correction=unbiased"], None, None),
     "dlis, always looking": (["proposal.method=dlis", "dlis.threshold=1e-9"], None, None),
     "low": (["proposal.method=low"], None, None),
+    "reshuffled": (["proposal.method=reshuffled"], None, None),
+    "pruning": (["proposal.method=pruning"], 1.03, 1.03),
+    "infobatch": (["proposal.method=infobatch", "infobatch.until=1"], None, None),
+    "second-moment": (["proposal.method=second-moment"], 1.03, 1.03),
+    "looking, always, for 2 x the work": (["proposal.method=looking"], 2.1, 2.1),
 }
 NETWORKS = {
     "MLP": [],
+    "MLP of width 256": ["model.hidden=[256,256,256,256]"],  # the scoreboard's
     "ResNet-18 of width 8": ["model.network=resnet18", "resnet18.width=8", "resnet18.norm=group"],
 }
 
@@ -51,7 +59,7 @@ def rows(scale: Scale, device: torch.device = stage.CPU) -> list[Row]:
         return [
             row
             for network in NETWORKS
-            for row in _of(scale, network, data if network == "MLP" else pictures, folder, device)
+            for row in _of(scale, network, data if network.startswith("MLP") else pictures, folder, device)
         ]
 
 
@@ -70,7 +78,7 @@ def _of(scale: Scale, network: str, data: Prepared, folder: RunFolder, device: t
             timings.ratios(name, PLAIN),
             "x plain",
             timings.seconds(name).median,
-            most_of_mlp if network == "MLP" else most_of_others,
+            {"MLP": most_of_mlp, "MLP of width 256": None}.get(network, most_of_others),
             counts=device.type == "cpu",
         )
 
@@ -92,7 +100,7 @@ def _plain(config: Config, data: Prepared, device: torch.device) -> Callable[[],
 
 
 def _master(config: Config, data: Prepared, folder: RunFolder, device: torch.device) -> Master:
-    """In its second epoch, where its method has a table of importances."""
+    """In its second epoch, where its method has a table of importances; the second moment keeps norms in both."""
     database = stage.memory_database(stage.layout_of(data, config))
     master = Master.of(config, Problem(config, data), database, folder, device)
     master.publishing.version = stage.NEXT_VERSION
@@ -103,4 +111,6 @@ def _master(config: Config, data: Prepared, folder: RunFolder, device: torch.dev
         method.recall({**method.learned(), "importances": importances, "is_filled": np.array(True)})
     if config.proposal.method == "dlis":
         method.recall({"gain": np.array(1.0)})
+    if isinstance(method, Looking):
+        method.recall({**method.learned(), "trials": Trials(under_way=True, succeeded=True).numbers()})
     return master
