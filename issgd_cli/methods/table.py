@@ -104,6 +104,10 @@ class Table:
         From pairs of all that workers have scored twice (drift.py), and with UNIFORM of uniform draws; all alike where
         there are none.
 
+        The old of the pairs are told in the mean of theirs, norms in the mean of theirs: where all shrink or grow from
+        sweep to sweep, how large one is among its like says what becomes of it. In the old ones' unit it would be
+        looked up where the law is of others. (In which unit the new ones are is but a factor of all weights.)
+
         Args:
             norms: Shape (N,).
             usable: Which of them may be looked at, shape (N,); at least one.
@@ -115,7 +119,7 @@ class Table:
             drift.add(pairs.old / unit, pairs.ages, pairs.new / unit)
         ages = self.newest.version - self.spread(self.versions)[usable] + 1  # at the next look
         weights = np.zeros(len(norms), np.float32)
-        weights[usable] = with_uniform(drift.weights(kept / (unit or 1.0), ages), UNIFORM)
+        weights[usable] = with_uniform(drift.weights(kept / (kept.mean() or 1.0), ages), UNIFORM)
         return weights
 
     def shuffled(self, usable: NDArray[np.bool_], seed: int) -> Float32s:

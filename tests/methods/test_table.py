@@ -9,14 +9,17 @@ import torch
 
 from issgd_cli.actors.master import Master
 from issgd_cli.config.config import Config
-from issgd_cli.database import Published
+from issgd_cli.database import Layout, Published, Weights
 from issgd_cli.database.memory import MemoryDatabase
 from issgd_cli.datasets.prepared import Prepared
-from issgd_cli.methods.drift import UNIFORM, Drift
+from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.methods.drift import UNIFORM
 from issgd_cli.methods.smoothing import variance_optimal_constant
+from issgd_cli.methods.table import Table
 from issgd_cli.problem import Problem
 from issgd_cli.runs.folder import RunFolder
 from tests.masters import Hired, in_use, own_norms, refresh, relaxed, report, score_chunk, score_everything
+from tests.methods.laws import Forgetting, Jumping, Law, Learned, above_the_least
 
 CPU = torch.device("cpu")
 
@@ -192,25 +195,56 @@ def test_own_norms_stand_above_the_tables_until_a_newer_version_is_scored(hired:
 # What norms are expected to be
 
 
-def test_expected_norms_are_learned_from_what_was_scored_twice_with_their_ages(
-    hired: Hired, configured: Configured
+def scored_twice(law: Law, scale: float) -> tuple[Table, Float64s]:
+    """20,000 examples, whose norms became so many times as large from one sweep to the next; and their next squares."""
+    random, layout = np.random.default_rng(0), Layout(20_000, 1, 1, 10)
+    chunks = layout.chunks("train")
+    between, since = (1 + random.exponential(80, (2, chunks)) + random.integers(0, 58, (2, chunks))).astype(np.int32)
+    old = np.exp(law.fresh(random, layout.train))
+    new = law.after(old, layout.spread("train", between), random)
+    newest = 10_000
+    versions = (newest + 1 - since).astype(np.int32)
+    arrays = (scale * new).astype(np.float32), old.astype(np.float32), versions, versions - between, np.zeros(chunks)
+    return (
+        Table.of(Weights(*arrays), layout, Published(newest, 0), now=1.0),
+        law.squares(new, layout.spread("train", since)),
+    )
+
+
+@pytest.mark.parametrize("law", [Forgetting(), Jumping(), Learned()], ids=lambda law: type(law).__name__)
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_expected_norms_are_near_the_best_function_of_norm_and_age_though_all_grow_or_shrink(
+    configured: Configured, law: Law, scale: float
 ) -> None:
+    settings = configured("proposal.smoothing=second-moment").proposal
+    table, squares = scored_twice(law, scale)
+    weights = table.expected(table.norms, np.ones(len(squares), bool), table.pairs(settings)).astype(np.float64)
+    assert weights.min() >= UNIFORM
+    assert weights.mean() == pytest.approx(1)
+    assert above_the_least(squares, weights - UNIFORM) < 0.02
+
+
+def test_what_is_expected_does_not_depend_on_the_unit_of_either_sweep(configured: Configured) -> None:
+    settings = configured("proposal.smoothing=second-moment").proposal
+    found = []
+    for scale in (1.0, 4.0, 0.125):
+        table, _ = scored_twice(Jumping(), scale)
+        found.append(table.expected(table.norms, table.norms > 0, table.pairs(settings)))
+    assert np.ptp(found[0]) > 0.1
+    np.testing.assert_allclose(found, [found[0]] * 3, rtol=1e-5)
+
+
+def test_expected_norms_are_learned_from_the_table_and_fill_it(hired: Hired, configured: Configured) -> None:
     master = hired(relaxed(configured, "proposal.smoothing=second-moment", "proposal.limit_mode=fill"))
-    random, scored = np.random.default_rng(0), np.zeros((2, 90))
+    random = np.random.default_rng(0)
     for number in range(9):  # the last chunk stays unknown, the one before it has no old norms
-        for turn, version in enumerate((1, 2 + number) if number < 8 else (3,)):
-            scored[turn, 10 * number : 10 * number + 10] = norms = random.lognormal(0, 1, 10).astype(np.float32)
-            score_chunk(master.database, number, version, norms)
-    scored[1, 80:] = scored[0, 80:]
+        for version in (1, 2 + number) if number < 8 else (3,):
+            score_chunk(master.database, number, version, random.lognormal(0, 1, 10))
     master.publishing.version = 13  # version 12 was published last
     refresh(master)
-    drift, unit = Drift.none(), scored[0, :80].mean()
-    drift.add(scored[0, :80] / unit, np.repeat(np.arange(8) + 1, 10), scored[1, :80] / unit)
-    weights = drift.weights(scored[1] / unit, 12 - np.repeat([*range(2, 10), 3], 10) + 1)
-    weights = (1 - UNIFORM) * weights / weights.mean() + UNIFORM
-    assert np.ptp(weights) > 0.1
-    np.testing.assert_allclose(master.method.proposal.weights[:90], weights, rtol=1e-5)
-    np.testing.assert_allclose(master.method.proposal.weights[90:], weights.mean(), rtol=1e-5)
+    weights = master.method.proposal.weights
+    assert all(np.ptp(weights[10 * number : 10 * number + 10]) > 0.1 for number in range(9))
+    np.testing.assert_allclose(weights[90:], weights[:90].mean(), rtol=1e-5)
     assert report(master)["proposal/smoothing"] == in_use(master).smoothing == 0
 
 
