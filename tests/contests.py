@@ -26,13 +26,16 @@ def falling(pace: float = 1.0, wobble: float = 0.0) -> Callable[[int], ArrayLike
     return curve
 
 
-def run_of(method: str, seed: int, loss: ArrayLike, error: ArrayLike | None = None, **more: Any) -> Run:
+def run_of(
+    method: str, seed: int, loss: ArrayLike, error: ArrayLike | None = None, valid: float = 0.5, **more: Any
+) -> Run:
     """With these audited training losses and test errors, and work that grows evenly; `more` of the run itself."""
     loss = np.asarray(loss, np.float64)
     work = np.linspace(0, WORK, AUDITS)[: len(loss)]
     curves = {
         "loss/train": loss,
         "error/test": loss / 4 if error is None else np.asarray(error),
+        "error/valid": np.full(len(loss), valid),
         "work/in_examples": work,
     }
     rows = [

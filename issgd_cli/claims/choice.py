@@ -1,32 +1,58 @@
-"""Which setting of a method is its best, by what was held out for validation."""
+"""Which setting of a method is its best, by what was held out for validation, or by what it was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run
+from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.smoothing import smoothed
+from issgd_cli.runs.folder import Measure
+
+# What is to be lowest: the first that there is. Errors, not losses, which a network that is sure of itself spoils while
+# its errors still fall.
+QUANTITIES: Mapping[Measure, Sequence[str]] = {
+    "validation": ("audit/error/valid", "audit/loss/valid"),
+    "training": ("audit/loss/train",),
+}
+WORDS: Mapping[Measure, str] = {"validation": "validation error", "training": "training loss"}
 
 
-def best(runs: Sequence[Run]) -> str:
-    """The setting whose runs end with the lowest validation error, in the mean over seeds; the first of equals.
+def chosen(runs: Runs, by: Measure) -> Runs:
+    """The same with other runs: each method's at its best setting; where it has none there, at what validates best.
+
+    All of them side by side, as of one setting. Where nothing is chosen, what there is.
+    """
+    if not runs.choosing:
+        return runs
+    found: list[Run] = []
+    for method in dict.fromkeys(run.method for run in runs.judged):
+        own = [run for run in runs.judged if run.method == method]
+        rivals = [run for run in runs.choosing if run.method == method]
+        found += _at(own, rivals, by) or _at(own, rivals, "validation") or own
+    return replace(runs, runs=tuple(replace(run, setting="") for run in found))
+
+
+def _at(own: Sequence[Run], rivals: Sequence[Run], by: Measure) -> list[Run]:
+    return [run for run in own if run.setting == best(rivals, by)] if rivals else []
+
+
+def best(runs: Sequence[Run], by: Measure = "validation") -> str:
+    """The setting whose runs end lowest, in the mean over seeds; the first of equals.
 
     Args:
         runs: Of one method on one dataset, that are there to choose by.
+        by: What is to be low.
     """
     of_settings: dict[str, list[float]] = {}
     for run in runs:
-        of_settings.setdefault(run.setting, []).append(validation(run))
+        of_settings.setdefault(run.setting, []).append(at_end(run, by))
     return min(of_settings, key=lambda setting: float(np.mean(of_settings[setting])))
 
 
-def validation(run: Run) -> float:
-    """A run's validation error at its end, as smoothed as all curves; its loss where there are no errors.
-
-    Infinite where it did not come to its end. Errors, not losses, which a network that is sure of itself spoils while
-    its errors still fall.
-    """
-    for quantity in ("audit/error/valid", "audit/loss/valid"):
+def at_end(run: Run, by: Measure) -> float:
+    """Where a run is at its end, as smoothed as all curves; infinite where it did not come to it."""
+    for quantity in QUANTITIES[by]:
         values = run.series(quantity).values
         if run.finished and len(values):
             return float(smoothed(values)[-1])

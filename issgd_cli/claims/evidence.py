@@ -111,6 +111,7 @@ class Runs:
     runs: tuple[Run, ...]
     expected: int  # how many the experiment asks for
     choosing: tuple[Run, ...] = ()  # runs that were there to choose settings by: in no number, table or figure
+    judged: tuple[Run, ...] = ()  # where there are such: all others, each under its setting; `runs` are some of them
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from issgd_cli.claims.choice import chosen
 from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.errors import RunError
 from issgd_cli.runs import traces
@@ -21,7 +22,7 @@ def load(folders: Sequence[RunFolder], expected: int | None = None, name: str = 
 
     Args:
         folders: As runs.find gives them.
-        expected: How many runs the experiment asks for; None: those found.
+        expected: How many runs the experiment asks for, but for those that choose; None: those found.
         name: The experiment's; empty: that of the first run's configuration, /<dataset> with it.
 
     Raises:
@@ -32,11 +33,10 @@ def load(folders: Sequence[RunFolder], expected: int | None = None, name: str = 
     loaded = _separated(_of_one_dataset([load_run(folder) for folder in folders]))
     choosing = tuple(run for run in loaded if run.chooses)
     name = name or "/".join(part for run in loaded[:1] for part in (run.config.name, run.dataset) if part)
-    expected = len(loaded) if expected is None else expected
+    expected = len(loaded) - len(choosing) if expected is None else expected
     if 0 < len(choosing) < len(loaded):
-        # Each of the others at the setting that was chosen for its method: side by side, as of one setting.
-        counted = tuple(replace(run, setting="") for run in loaded if not run.chooses)
-        return Runs(name, counted, expected - len(choosing), choosing)
+        judged = tuple(run for run in loaded if not run.chooses)
+        return chosen(Runs(name, judged, expected, choosing, judged), "validation")
     return Runs(name, loaded, expected)
 
 

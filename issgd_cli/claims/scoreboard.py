@@ -3,23 +3,31 @@
 Of one seed a target is what reshuffled SGD's own run of that seed has in the end, its training loss, or at its best,
 its test error, in the median of five audits; the ratio is the work at which the other run is there first, over that at
 which reshuffled SGD is. Both curves are smoothed alike (claims/smoothing.py). All runs stop at one work; reshuffled
-SGD's end is taken at four fifths of it, so that who takes up to a fourth more can be told from who never gets there. A
-run that does not, or has diverged, counts as infinite.
+SGD's end is taken at four fifths of it, so that who takes a little more can be told from who never gets there: up to
+1.19 of it with forty audits, 1.12 with twenty, since a curve's last two hold where it was before. A run that does not
+get there, or has diverged, counts as infinite.
+
+Where a rate is chosen for each method (experiments/selection.py), it is for each target by what that is of: the lowest
+training loss, or the lowest error on what was held out. What chance alone makes of a ratio is shown by reshuffled SGD
+itself, against the target of another seed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.evidence import Run, Runs
+from issgd_cli.claims.choice import chosen
+from issgd_cli.claims.evidence import Run, Runs, audits_told
 from issgd_cli.claims.paired import difference
 from issgd_cli.claims.smoothing import reached, smoothed
 from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.config.config import Config
+from issgd_cli.runs.folder import Measure
 
 BASELINE = "reshuffled"
+ANOTHER = "reshuffled, another seed"  # no method: what chance makes of ratios
 RIVALS = ("infobatch", "dlis")  # the ones to be ahead of where they win
 RUN = 0.8  # of reshuffled SGD's work: its run, as far as targets go
 WON, VISIBLE = 0.8, 1.03  # of the work: what is aimed at; and what is worse than chance
@@ -35,11 +43,13 @@ class Target:
         name: For people.
         quantity: Of traces.QUANTITIES.
         at_best: Whether reshuffled SGD's best is wanted; else what it has in the end.
+        by: What is lowest at the settings at which methods try for it, where they have been chosen.
     """
 
     name: str
     quantity: str
     at_best: bool
+    by: Measure
 
     def level(self, run: Run) -> float:
         """Of a run of reshuffled SGD; infinite where it has none."""
@@ -63,7 +73,10 @@ class Target:
         return self.work(run, level) / own if own > 0 else None
 
 
-TARGETS = (Target("training loss", "audit/loss/train", False), Target("test error", "audit/error/test", True))
+TARGETS = (
+    Target("training loss", "audit/loss/train", False, "training"),
+    Target("test error", "audit/error/test", True, "validation"),
+)
 
 
 @dataclass(frozen=True)
@@ -72,40 +85,54 @@ class Board:
 
     Attributes:
         ratios: Target -> task -> method -> ratios, one a seed.
-        configs: Task -> method -> its configuration, at the setting that was chosen for it.
+        configs: Target -> task -> method -> its configuration, at the setting that was chosen for it.
         ours: Methods that are this project's own.
+        audits: On how many examples, in words.
     """
 
     ratios: Mapping[str, Mapping[str, Row]]
-    configs: Mapping[str, Mapping[str, Config]]
+    configs: Mapping[str, Mapping[str, Mapping[str, Config]]]
     ours: tuple[str, ...]
+    audits: str
 
     @property
     def tasks(self) -> list[str]:
-        return list(self.configs)
+        return list(dict.fromkeys(task for tasks in self.configs.values() for task in tasks))
 
     @property
     def methods(self) -> list[str]:
-        """In the order of the experiment, the baseline first."""
-        found = dict.fromkeys(method for methods in self.configs.values() for method in methods)
-        return sorted(found, key=lambda method: method != BASELINE)
+        """In the order of the experiment, the baseline first, and what chance makes of it."""
+        found = dict.fromkeys(method for tasks in self.ratios.values() for row in tasks.values() for method in row)
+        return sorted(found, key=lambda method: (method != BASELINE, method != ANOTHER))
 
-    def median(self, target: str, methods: Sequence[str]) -> float:
-        """Over the tasks, of the ratio of the best of these methods on each; NaN where there is none."""
-        best = [min(found) for found in self._medians(target, methods) if found]
+    def rates(self, task: str, method: str) -> list[float]:
+        """The learning rates at which a method is shown on a task: one, or for each target its own."""
+        configs = [tasks.get(task, {}).get(method) for tasks in self.configs.values()]
+        return list(dict.fromkeys(config.optimizer.learning_rate for config in configs if config))
+
+    def over_tasks(self, target: str, method: str) -> PerSeed:
+        """The median over the tasks that a method was run on, of each seed that it has on all of these."""
+        rows = [row[method] for row in self.ratios[target].values() if len(row.get(method, ()))]
+        seeds = [seed for seed in rows[0].seeds if all(seed in row.seeds for row in rows)] if rows else []
+        of_seed = [[row.values[row.seeds.index(seed)] for row in rows] for seed in seeds]
+        return PerSeed(tuple(seeds), np.array([np.median(ratios) for ratios in of_seed]), ("never", "never"))
+
+    def best(self, target: str, methods: Sequence[str]) -> float:
+        """The median over the tasks, of the ratio of the best of these methods on each; NaN where there is none."""
+        medians = [
+            [row[method].median for method in methods if len(row.get(method, ()))]
+            for row in self.ratios[target].values()
+        ]
+        best = [min(found) for found in medians if found]
         return float(np.median(best)) if best else float("nan")
 
-    def _medians(self, target: str, methods: Sequence[str]) -> Iterator[list[float]]:
-        for row in self.ratios[target].values():
-            yield [row[method].median for method in methods if method in row and len(row[method])]
-
-    def worse(self, target: str, method: str) -> list[str]:
-        """The tasks on which the interval of a method lies wholly above what chance explains."""
-        return [
-            task
-            for task, row in self.ratios[target].items()
-            if method in row and (interval := row[method].interval) is not None and interval[0] > VISIBLE
-        ]
+    def above(self, target: str, method: str, wholly: bool = True) -> list[str]:
+        """The tasks on which a method takes visibly more work: by its whole interval, or by its median."""
+        found = []
+        for task, row in self.ratios[target].items():
+            if method in row and (interval := row[method].interval) is not None:
+                found += [task] if (interval[0] if wholly else row[method].median) > VISIBLE else []
+        return found
 
     def behind(self, target: str) -> dict[str, list[str]]:
         """Rival -> the tasks that it wins, taking less work than reshuffled SGD, and where it needs less than ours."""
@@ -124,10 +151,18 @@ class Board:
             for target, rows in self.ratios.items()
         } | {
             "learning rates": {
-                task: {method: config.optimizer.learning_rate for method, config in configs.items()}
-                for task, configs in self.configs.items()
+                target: {
+                    task: {method: config.optimizer.learning_rate for method, config in configs.items()}
+                    for task, configs in tasks.items()
+                }
+                for target, tasks in self.configs.items()
+            },
+            "over tasks": {
+                target: {method: _plain(self.over_tasks(target, method)) for method in self.methods}
+                for target in self.ratios
             },
             "ours": list(self.ours),
+            "audits": self.audits,
             "sentences": sentences(self),
         }
 
@@ -136,23 +171,35 @@ def board(tasks: Mapping[str, Runs]) -> Board:
     """Of an experiment's datasets; those without a finished run of reshuffled SGD are left out."""
     shown = {task: runs for task, runs in tasks.items() if any(run.finished for run in _base(runs))}
     ratios: dict[str, dict[str, Row]] = {}
+    configs: dict[str, dict[str, dict[str, Config]]] = {}
     for target in TARGETS:
-        for task, runs in shown.items():
+        for task, of_task in shown.items():
+            runs = chosen(of_task, target.by)
             row = {method: of_method(runs, method, target) for method in runs.methods}
             if any(len(found) for found in row.values()):
-                ratios.setdefault(target.name, {})[task] = row
-    configs = {
-        task: {method: runs.of(method=method)[0].config for method in runs.methods} for task, runs in shown.items()
-    }
-    ours = dict.fromkeys(
-        method for methods in configs.values() for method, config in methods.items() if is_ours(config)
-    )
-    return Board(ratios, configs, tuple(ours))
+                ratios.setdefault(target.name, {})[task] = {**row, ANOTHER: of_another_seed(runs, target)}
+                of_methods = {method: runs.of(method=method)[0].config for method in runs.methods}
+                configs.setdefault(target.name, {})[task] = of_methods
+    every = [methods.items() for of_tasks in configs.values() for methods in of_tasks.values()]
+    ours = dict.fromkeys(method for methods in every for method, config in methods if is_ours(config))
+    audits = audits_told(run for runs in shown.values() for run in runs.runs)
+    return Board(ratios, configs, tuple(ours), audits)
 
 
 def of_method(runs: Runs, method: str, target: Target) -> PerSeed:
     """Its ratios, one a seed; where reshuffled SGD alone diverged, it is ahead in any case: 0."""
-    found = difference(runs.of(method=method), _base(runs), target.ratio, (method, BASELINE))
+    return _ratios(runs.of(method=method), _base(runs), method, target)
+
+
+def of_another_seed(runs: Runs, target: Target) -> PerSeed:
+    """Reshuffled SGD's ratios, each seed's run against the target of the one before, the first's against the last's."""
+    base = sorted(_base(runs), key=lambda run: run.seed)
+    others = [replace(run, seed=before.seed) for run, before in zip(base, base[-1:] + base[:-1], strict=True)]
+    return _ratios(others if len(base) > 1 else [], base, ANOTHER, target)
+
+
+def _ratios(left: Sequence[Run], base: Sequence[Run], method: str, target: Target) -> PerSeed:
+    found = difference(left, base, target.ratio, (method, BASELINE))
     values = np.where(np.isneginf(found.values), 0.0, found.values)
     return PerSeed(found.seeds, values, ("never", "never"))
 
@@ -169,21 +216,20 @@ def sentences(found: Board) -> list[str]:
     for target, rows in found.ratios.items():
         if not found.ours:
             break
-        medians = {method: found.median(target, [method]) for method in found.ours}
-        told = ", ".join(f"{method} {_told(ratio)}" for method, ratio in medians.items())
-        best = found.median(target, found.ours)
-        aim = f"; the best of them on each task {_told(best)}" if len(medians) > 1 else ""
+        told = ", ".join(f"{method} {told_of(found.over_tasks(target, method))}" for method in found.ours)
+        best = found.best(target, found.ours)
+        aim = f"; the best of them on each task {_told(best)}" if len(found.ours) > 1 else ""
         lines.append(
             f"To reach reshuffled SGD's {target} {_where(target)}, work relative to its own, the median of {len(rows)} "
             f"tasks: {told}{aim} (aimed at: {WON} at most)."
         )
         for method in found.ours:
-            worse = found.worse(target, method)
+            worse, visible = found.above(target, method), found.above(target, method, wholly=False)
             judged = sum(row[method].interval is not None for row in rows.values() if method in row)
-            where = ", ".join(worse) or "none"
             lines.append(
-                f"{method}, {target}: the interval lies wholly above {VISIBLE} on {len(worse)} of {judged} tasks with "
-                f"seeds enough for one ({where})."
+                f"{method}, {target}: of {judged} tasks with seeds enough for an interval, it lies wholly above "
+                f"{VISIBLE} on {len(worse)} ({', '.join(worse) or 'none'}), the median on {len(visible)} "
+                f"({', '.join(visible) or 'none'})."
             )
         for rival, lost in found.behind(target).items():
             lines.append(f"{rival} takes less work than ours to reach the {target} on: {', '.join(lost) or 'no task'}.")
@@ -198,6 +244,18 @@ def _where(target: str) -> str:
 
 def _base(runs: Runs) -> tuple[Run, ...]:
     return runs.of(method=BASELINE)
+
+
+def told_of(ratios: PerSeed, spec: str = ".2f") -> str:
+    """The median and its interval, and how many of the seeds get there where not all do."""
+    if not len(ratios):
+        return "unknown"
+    if ratios.interval is None:
+        return ", ".join(ratios.word(value, spec) for value in ratios.values)  # too few for a median to say much
+    low, high = (ratios.word(limit, spec) for limit in ratios.interval)
+    there = int(np.isfinite(ratios.values).sum())
+    count = f"{there} of {len(ratios)}" if there < len(ratios) else f"{len(ratios)}"
+    return f"{ratios.told(spec)} ({low} to {high}; {count})"
 
 
 def _told(ratio: float) -> str:

@@ -99,8 +99,21 @@ def sources_of(
         timelines = plan.timeline_runs(overrides or {}, dataset) if dataset in plan.datasets else {}
         places = {mode: run.folder(results_dir) for mode, run in timelines.items()}
         finished = {mode: folder for mode, folder in places.items() if folder.state() == "finished"}
-        found[dataset] = Sources(there, len(folders), finished, maps or {})
+        found[dataset] = Sources(there, _expected(planned, dataset), finished, maps or {})
     return found
+
+
+def _expected(planned: "Sequence[Run]", dataset: str) -> int:
+    """How many runs of a dataset are to be shown: where others choose settings, one of a method and seed."""
+    of_dataset = [run for run in planned if run.dataset == dataset]
+    chosen = any(run.chooses for run in of_dataset)
+    return len(
+        {
+            ("" if chosen else run.setting, run.method, run.config.seed, run.config.name)
+            for run in of_dataset
+            if not run.chooses
+        }
+    )
 
 
 def write_outputs(
@@ -227,7 +240,7 @@ def _plot_folder(path: Path, out: Path | None, axis: AxisName | None, interval: 
         return written[0]
     place = out or path
     if found := [folder for folder in runs.find(path) if not _is_timeline(folder)]:
-        shown = {dataset: packed.Sources(folders, len(folders)) for dataset, folders in by_dataset(found).items()}
+        shown = {dataset: packed.Sources(folders, _judged(folders)) for dataset, folders in by_dataset(found).items()}
         write_outputs(shown, place, axis, interval, pack)
     elif packs := [one for one in (path / packed.NAME, *sorted(path.glob(f"*/{packed.NAME}"))) if one.exists()]:
         with contextlib.ExitStack() as stack:
@@ -237,6 +250,13 @@ def _plot_folder(path: Path, out: Path | None, axis: AxisName | None, interval: 
     else:
         raise RunError(f"No run in {path}. Name an experiment's TOML file, or a folder that `issgd status` lists.")
     return place / ("report.html" if (place / "report.html").exists() else "report.md")
+
+
+def _judged(folders: "Sequence[RunFolder]") -> int:
+    """How many runs there are that choose no setting."""
+    from issgd_cli.runs.folder import CHOOSING
+
+    return sum(folder.read_manifest().get("role") != CHOOSING for folder in folders)
 
 
 def _is_timeline(folder: "RunFolder") -> bool:

@@ -13,13 +13,12 @@ from issgd_cli.config.sections import StalenessMap
 from issgd_cli.config.toml import read_toml
 from issgd_cli.config.validation import resolve, resolve_map
 from issgd_cli.errors import ConfigError
+from issgd_cli.experiments import listed
+from issgd_cli.experiments.listed import NAMELESS, Table
 from issgd_cli.registries import METHODS
-from issgd_cli.runs.folder import CHOOSING, RunFolder, run_folder
+from issgd_cli.runs.folder import CHOOSING, Measure, RunFolder, run_folder
 
-Table = Mapping[str, Any]
 Mode = Literal["exact", "relaxed"]
-
-NAMELESS: Mapping[str, Table] = {"": {}}  # where a file lists no settings or datasets
 
 TIMELINE = "timeline"  # stands for the setting in the names of figure 1's runs
 
@@ -34,7 +33,8 @@ class Run:
         method: Name of its method.
         data_file: The user's file, where the data come from one.
         dataset: Name of its dataset in the experiment; empty where that lists none.
-        chooses: Whether it is there to choose its method's setting by (experiments/selection.py), and for nothing else.
+        chooses: By what it chooses its method's setting (experiments/selection.py), and then is there for nothing else;
+            empty: it does not.
     """
 
     config: Config
@@ -42,7 +42,7 @@ class Run:
     method: str
     data_file: Path | None = None
     dataset: str = ""
-    chooses: bool = False
+    chooses: Sequence[Measure] = ()
 
     def folder(self, results: Path) -> RunFolder:
         """Where it lies."""
@@ -71,6 +71,7 @@ class Experiment:
         datasets: Name -> overrides; one nameless dataset, that of `values`, where the file has none.
         places: Method -> the datasets that it is run on; all where it isn't listed.
         choosing: Seeds at which each method's setting is chosen, which it alone has at the others; none: it has all.
+        choosing_by: For each of these the setting at which it is lowest.
     """
 
     where: str
@@ -84,6 +85,7 @@ class Experiment:
     datasets: Mapping[str, Table] = field(default_factory=lambda: NAMELESS)
     places: Mapping[str, Sequence[str]] = field(default_factory=dict)
     choosing: Sequence[int] = ()
+    choosing_by: Sequence[Measure] = ("validation",)
 
     def run(self, setting: str, method: str, overrides: Table, dataset: str | None = None) -> Run:
         """Precedence: file < setting < dataset (the first unless named) < method < overrides.
@@ -92,12 +94,12 @@ class Experiment:
             ConfigError: Unknown keys or values out of range.
             DataError: The data come from a file that cannot be read.
         """
-        dataset = _named(dataset, self.datasets, "dataset")
+        dataset = listed.named(dataset, self.datasets, "dataset")
         return _run(self.config(setting, method, overrides, dataset), setting, method, dataset)
 
     def config(self, setting: str, method: str, overrides: Table, dataset: str | None = None) -> Config:
         """Of `run`; a file of the user's own data is still named by its path, and need not be there."""
-        dataset = _named(dataset, self.datasets, "dataset")
+        dataset = listed.named(dataset, self.datasets, "dataset")
         data = overrides.get("data")
         if dataset and isinstance(data, Mapping) and "name" in data:
             raise ConfigError(
@@ -113,7 +115,7 @@ class Experiment:
         Where the file lists no methods, it may be any of issgd's own.
         """
         methods = self.methods if self.lists_methods else {**self.methods, **{name: _only(name) for name in METHODS}}
-        setting, method = _named(setting, self.settings, "setting"), _named(method, methods, "method")
+        setting, method = listed.named(setting, self.settings, "setting"), listed.named(method, methods, "method")
         return replace(self, methods=methods).run(setting, method, overrides, dataset)
 
     def runs(
@@ -129,7 +131,7 @@ class Experiment:
         only = only or {}
 
         def kept(tables: Mapping[str, Table], what: str) -> list[str]:
-            return [_named(only[what], tables, what)] if what in only else list(tables)
+            return [listed.named(only[what], tables, what)] if what in only else list(tables)
 
         settings, methods = kept(self.settings, "setting"), kept(self.methods, "method")
         datasets = kept(self.datasets, "dataset")
@@ -138,7 +140,7 @@ class Experiment:
         return [
             replace(
                 self.run(setting, method, merged(overrides or {}, {"seed": seed}), dataset),
-                chooses=seed in self.choosing,
+                chooses=self.choosing_by if seed in self.choosing else (),
             )
             for seed, setting, dataset, method in chosen
             if self.meets(method, dataset)
@@ -150,7 +152,7 @@ class Experiment:
 
     def timeline_runs(self, overrides: Table, dataset: str | None = None) -> dict[Mode, Run]:
         """The runs of figure 1: ISSGD in the first setting, once with barriers and once without; as `run`."""
-        dataset = _named(dataset, self.datasets, "dataset")
+        dataset = listed.named(dataset, self.datasets, "dataset")
         configs = self.timeline_configs(overrides, dataset)
         return {mode: _run(config, TIMELINE, mode, dataset) for mode, config in configs.items()}
 
@@ -159,7 +161,7 @@ class Experiment:
         if self.timelines is None:
             return {}
         setting, seed = next(iter(self.settings.values())), {"seed": self.seeds[0]}
-        data = self.datasets[_named(dataset, self.datasets, "dataset")]
+        data = self.datasets[listed.named(dataset, self.datasets, "dataset")]
         values = merged(self.values, setting, data, _only("issgd"), self.timelines, overrides, seed)
         modes: dict[Mode, Table] = {
             # A limit in seconds does not apply behind barriers.
@@ -205,17 +207,18 @@ def read(path: Path) -> Experiment:
         ConfigError: Not readable, unknown keys, or files that extend each other in a circle.
     """
     values = _extended(path, ())
-    settings = _tables(values.pop("settings", None), path, "settings") or NAMELESS
-    datasets = _tables(values.pop("datasets", None), path, "datasets") or NAMELESS
-    listed = _tables(values.pop("methods", None), path, "methods")
+    settings = listed.tables(values.pop("settings", None), path, "settings") or NAMELESS
+    datasets = listed.tables(values.pop("datasets", None), path, "datasets") or NAMELESS
+    own = listed.tables(values.pop("methods", None), path, "methods")
     places = {
-        method: _places(table.pop("datasets"), datasets, path)
-        for method, table in listed.items()
+        method: listed.places(table.pop("datasets"), datasets, path)
+        for method, table in own.items()
         if "datasets" in table
     }
-    methods = listed or _methods(values)
+    methods = own or _methods(values)
     seeds = parse_seeds(str(values.pop("seeds", values.get("seed", 0))))
     choosing = parse_seeds(str(values.pop("choosing_seeds"))) if "choosing_seeds" in values else []
+    choosing_by = listed.measures(values.pop("choosing_by", ["validation"]), path)
     timelines = values.pop("timelines", None)
     mapped = values.pop("map", None)
     values.setdefault("name", path.stem)
@@ -223,7 +226,18 @@ def read(path: Path) -> Experiment:
     if map_ is not None and len(datasets) > 1:
         raise ConfigError(f"{path}: [map] is of one dataset. Make an experiment of its own for each.")
     experiment = Experiment(
-        str(path), values, settings, methods, seeds, timelines, map_, bool(listed), datasets, places, choosing
+        str(path),
+        values,
+        settings,
+        methods,
+        seeds,
+        timelines,
+        map_,
+        bool(own),
+        datasets,
+        places,
+        choosing,
+        choosing_by,
     )
     for setting, dataset, method in itertools.product(settings, datasets, methods):
         experiment.config(setting, method, {}, dataset)  # wrong keys are found now, not at the fortieth run
@@ -260,34 +274,3 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     inherited = _extended(path.parent / parent, (*seen, real))
     inherited.pop("name", None)  # a file's own name, or else its stem: two experiments never share a folder
     return merged(inherited, values)
-
-
-def _tables(tables: Any, path: Path, key: str) -> dict[str, dict[str, Any]]:
-    """[[settings]], [[datasets]] or [[methods]] by name."""
-    named: dict[str, dict[str, Any]] = {}
-    if tables is not None and not isinstance(tables, list):
-        raise ConfigError(f"{path}: {key} is a list of named tables; write [[{key}]], with two brackets.")
-    for table in tables or []:
-        name = table.get("name") if isinstance(table, dict) else None
-        if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum() or name in named:
-            raise ConfigError(f"{path}: each of [[{key}]] needs a `name` of its own, of letters, digits, - and _.")
-        named[name] = {k: v for k, v in table.items() if k != "name"}
-    return named
-
-
-def _places(names: Any, datasets: Mapping[str, Table], path: Path) -> list[str]:
-    """Of a method: datasets = ["mnist"]."""
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f'{path}: `datasets` of a method lists those that it is run on: datasets = ["mnist"].')
-    return [_named(name, datasets, "dataset") for name in names]
-
-
-def _named(wanted: str | None, tables: Mapping[str, Table], what: str) -> str:
-    if wanted is None:
-        return next(iter(tables))
-    if wanted not in tables and tables == NAMELESS:
-        remedy = " The data are data.name's." if what == "dataset" else ""
-        raise ConfigError(f"No {what} {wanted!r}: the experiment has no [[{what}s]].{remedy}")
-    if wanted not in tables:
-        raise ConfigError(f"No {what} {wanted!r}. There is {', '.join(repr(name) for name in tables)}.")
-    return wanted

@@ -1,8 +1,9 @@
 """Which of an experiment's runs are to be done: those that are asked for, at settings that others of them choose.
 
 Where an experiment has `choosing_seeds`, its settings are rivals, learning rates mostly: each method has all of them at
-these seeds, and at the other seeds alone the one that validates best there (claims/choice.py). So every method is shown
-at its best, and no number that is shown has helped to choose.
+these seeds, and at the other seeds alone the one that is lowest there in validation error or, as `choosing_by` says, in
+training loss, or both (claims/choice.py). So every method is shown at its best, and no number that is shown has helped
+to choose.
 """
 
 from collections.abc import Sequence
@@ -42,19 +43,22 @@ def settled(runs: Sequence[Run], results: Path, guessing: bool = False) -> list[
     """
     if not any(run.chooses for run in runs):
         return list(runs)
-    found: dict[tuple[str, str], str | None] = {}
+    found: dict[tuple[str, str], set[str]] = {}
     for run in runs:
         of = run.dataset, run.method
         if of not in found:
             group = [each for each in runs if (each.dataset, each.method) == of]
-            found[of] = _chosen(group, results) or (group[0].setting if guessing else None)
-    return [run for run in runs if run.chooses or run.setting == found[run.dataset, run.method]]
+            found[of] = _chosen(group, results) or ({group[0].setting} if guessing else set())
+    return [run for run in runs if run.chooses or run.setting in found[run.dataset, run.method]]
 
 
-def _chosen(group: Sequence[Run], results: Path) -> str | None:
-    """The setting of one method on one dataset; None before all is over that chooses."""
-    folders = [run.folder(results) for run in group if run.chooses]
+def _chosen(group: Sequence[Run], results: Path) -> set[str]:
+    """The settings of one method on one dataset, of each measure the best; none before all is over that chooses."""
+    choosing = [run for run in group if run.chooses]
+    folders = [run.folder(results) for run in choosing]
     if not folders or any(folder.state() not in OVER for folder in folders):
-        return None
+        return set()
     loaded = [load_run(folder) for folder in folders]
-    return best(loaded) if all(run.finished or run.diverged for run in loaded) else None
+    if not all(run.finished or run.diverged for run in loaded):
+        return set()
+    return {best(loaded, measure) for measure in choosing[0].chooses}

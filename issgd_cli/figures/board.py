@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.quantiles import coverage
-from issgd_cli.claims.scoreboard import BASELINE, RUN, Board, board, sentences
+from issgd_cli.claims.scoreboard import BASELINE, RUN, Board, board, sentences, told_of
 from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.figures import style
 from issgd_cli.figures.outputs import finite
@@ -83,37 +83,37 @@ def notes(found: Board) -> list[str]:
         "test error until then, over its own work to reach them; medians over seeds of the same initial weights"
         f"{', ' + sure if sure else ''}. Left of 1 is "
         "better; at the right edge: never reached in the median. Curves are smoothed by a running median of five "
-        "audits; work is every actor's. Bold: ours.",
+        f"audits ({found.audits}); work is every actor's. Bold: ours.",
     ]
 
 
 def page(found: Board) -> str:
     """board.md: what it says in words, then a table a target."""
     sections = ["# Work to get where reshuffled SGD gets", "\n".join(f"- {line}" for line in sentences(found))]
+    sections.append(
+        "In brackets: an interval of the median over seeds, two of their own values, and how many seeds there are, or "
+        f"how many of them get there. {found.audits[0].upper()}{found.audits[1:]}."
+    )
     for target, tasks in found.ratios.items():
         rows = [["", *tasks], ["---"] * (1 + len(tasks))]
         for method in found.methods:
-            rows.append([method, *(_cell(row.get(method)) for row in tasks.values())])
+            rows.append([method, *(told_of(row[method]) if len(row.get(method, ())) else "" for row in tasks.values())])
         sections += [f"## {target[0].upper()}{target[1:]}", _table(rows)]
     rows = [["", *found.tasks], ["---"] * (1 + len(found.tasks))]
     for method in found.methods:
-        configs = [found.configs[task].get(method) for task in found.tasks]
-        rows.append([method, *(f"{config.optimizer.learning_rate:g}" if config else "" for config in configs)])
-    sections += ["## Learning rates", _table(rows)]
+        rates = [found.rates(task, method) for task in found.tasks]
+        rows.append([method, *(", ".join(f"{rate:g}" for rate in each) for each in rates)])
+    targets = " and ".join(found.configs)
+    sections += [
+        "## Learning rates",
+        f"Where there are two, for {targets}.",
+        _table([row for row in rows if any(row[1:])]),
+    ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
-
-
-def _cell(ratios: PerSeed | None) -> str:
-    if ratios is None or not len(ratios):
-        return ""
-    if ratios.interval is None:
-        return ", ".join(ratios.word(value, ".2f") for value in ratios.values)  # too few for a median to say much
-    low, high = (ratios.word(limit, ".2f") for limit in ratios.interval)
-    return f"{ratios.told('.2f')} ({low} to {high}; {len(ratios)})"
 
 
 def _draw(axes: Axes, found: Board, task: str) -> None:

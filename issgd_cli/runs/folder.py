@@ -36,6 +36,7 @@ _MANIFEST = {
 }
 
 CHOOSING = "choosing"  # the `role` of a run that is there to choose its method's setting by
+Measure = Literal["validation", "training"]  # what is to be lowest where that one is chosen (claims/choice.py)
 LOOK_SECONDS = 0.3  # `issgd status` looks at a lock by taking it for an instant
 ELSEWHERE = "Free space there, or choose another place with `--results-dir`."
 PACKAGES = ("issgd", "torch", "numpy", "scipy", "redis", "pandas", "matplotlib")

@@ -29,7 +29,7 @@ class Sources:
 
     Attributes:
         folders: Its runs, in the experiment's order.
-        expected: How many runs it asks for.
+        expected: How many runs it asks for, but for those that choose.
         timelines: The runs of figure 1.
         maps: (setting, seed) -> the CSV of a staleness map.
     """

@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from issgd_cli.claims.evidence import Runs
+from issgd_cli.claims.choice import chosen
+from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.quantiles import median_ranks
-from issgd_cli.claims.scoreboard import TARGETS, board, of_method, sentences
+from issgd_cli.claims.scoreboard import ANOTHER, TARGETS, board, of_another_seed, of_method, sentences
 from tests.contests import AUDITS, WORK, diverged, falling, run_of, task
 
 LOSS, ERROR = TARGETS
@@ -100,14 +102,17 @@ def test_what_is_said_is_computed() -> None:
     }
     found = board(tasks)
     assert found.ours == ("second-moment",)
-    assert found.median("training loss", found.ours) == pytest.approx(0.8, rel=0.01)
-    assert found.worse("training loss", "second-moment") == ["three"]
+    assert found.best("training loss", found.ours) == pytest.approx(0.8, rel=0.01)
+    assert found.above("training loss", "second-moment") == ["three"]
     assert found.behind("training loss") == {"infobatch": ["one"]}  # dlis wins nowhere
     text = "\n".join(sentences(found))
     assert (
-        "training loss at 80% of the work, work relative to its own, the median of 3 tasks: second-moment 0.80" in text
+        "To reach reshuffled SGD's training loss at 80% of the work, work relative to its own, the median of 3 tasks: "
+        "second-moment 0.80 (0.80 to 0.80; 10) (aimed at: 0.8 at most)" in text
     )
-    assert "wholly above 1.03 on 1 of 3 tasks with seeds enough for one (three)" in text
+    assert (
+        "of 3 tasks with seeds enough for an interval, it lies wholly above 1.03 on 1 (three), the median on 1" in text
+    )
     assert "infobatch takes less work than ours to reach the training loss on: one." in text
     assert "dlis" not in text
 
@@ -116,8 +121,58 @@ def test_the_best_of_ours_is_taken_task_by_task_and_said_beside_each() -> None:
     ours = {"reshuffled": falling(), "second-moment": falling(2.0), "second-moment:quarter": falling(1.0)}
     other = {"reshuffled": falling(), "second-moment": falling(1.0), "second-moment:quarter": falling(1.6)}
     found = board({"one": task(ours), "two": task(other)})
-    assert found.median("training loss", found.ours) == pytest.approx((0.5 + 1 / 1.6) / 2, rel=0.01)
+    assert found.best("training loss", found.ours) == pytest.approx((0.5 + 1 / 1.6) / 2, rel=0.01)
     assert "the best of them on each task 0.56" in "\n".join(sentences(found))
+
+
+def test_over_tasks_is_a_median_of_each_seed_that_all_of_them_have() -> None:
+    tasks = {
+        name: task({"reshuffled": falling(), "looking": falling(pace, wobble=0.1)}, seeds)
+        for name, pace, seeds in (("one", 1.25, range(8)), ("two", 2.0, range(1, 9)), ("three", 1.1, range(8)))
+    }
+    found = board(tasks)
+    over = found.over_tasks("training loss", "looking")
+    rows = [row["looking"] for row in found.ratios["training loss"].values()]
+    assert over.seeds == tuple(range(1, 8))
+    for seed, ratio in zip(over.seeds, over.values, strict=True):
+        assert ratio == np.median([dict(zip(row.seeds, row.values, strict=True))[seed] for row in rows])
+    assert len(found.over_tasks("training loss", "dlis")) == 0
+    assert found.plain()["over tasks"]["training loss"]["looking"]["seeds"] == 7
+
+
+def test_another_seed_of_the_baseline_shows_what_chance_makes_of_a_ratio() -> None:
+    alike = board({"one": task({"reshuffled": falling(), "low": falling()})}).ratios["training loss"]["one"][ANOTHER]
+    assert alike.values == pytest.approx(np.ones(10))
+    paces = [1.0, 1.25, 0.8, 1.0]
+    runs = tuple(run_of("reshuffled", seed, falling(pace)(0)) for seed, pace in enumerate(paces))
+    found = of_another_seed(Runs("", runs, 4), LOSS)
+    assert found.seeds == (0, 1, 2, 3)
+    # The next seed's run is 1.25 times as fast, far too slow, 1.25 times as fast again, and the last one's as fast.
+    assert found.values == pytest.approx([0.8, math.inf, 0.8, 1.0], rel=0.01)
+    assert len(of_another_seed(Runs("", runs[:1], 1), LOSS)) == 0
+
+
+def test_each_target_is_tried_for_at_the_setting_that_is_best_for_it() -> None:
+    """Of two rates one ends with the lower training loss, the other validates better."""
+
+    def run(method: str, seed: int, setting: str, pace: float, valid: float, **more: Any) -> Run:
+        made = run_of(method, seed, falling(pace)(seed), error=np.linspace(0.9, 0.3 / pace, AUDITS), valid=valid)
+        optimizer = made.config.optimizer.model_copy(update={"learning_rate": pace / 100})
+        return replace(made, setting=setting, config=made.config.model_copy(update={"optimizer": optimizer}), **more)
+
+    # Setting -> how fast the training loss falls, and what is right in the end of what is held out.
+    rates = {"low": (1.0, 0.2), "high": (1.25, 0.1)}, {"low": (1.5, 0.1), "high": (1.0, 0.2)}
+    judged, rivals = [], []
+    for method, of_method_ in zip(("reshuffled", "dlis"), rates, strict=True):
+        for setting, (pace, valid) in of_method_.items():
+            rivals.append(run(method, 100, setting, pace, 1 - valid))
+            judged += [run(method, seed, setting, pace, valid) for seed in range(6)]
+    loaded = Runs("", tuple(judged), 12, tuple(rivals), tuple(judged))
+    found = board({"one": chosen(loaded, "validation")})
+    assert found.ratios["training loss"]["one"]["dlis"].values == pytest.approx(np.full(6, 1.25 / 1.5), rel=0.01)
+    assert found.ratios["test error"]["one"]["dlis"].values == pytest.approx(np.ones(6))
+    assert found.rates("one", "reshuffled") == [0.0125, 0.01]
+    assert found.rates("one", "dlis") == [0.015, 0.01]
 
 
 def test_a_task_without_reshuffled_sgd_is_on_no_board() -> None:

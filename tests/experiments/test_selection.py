@@ -1,10 +1,12 @@
 """Which runs are done: those that are asked for, at the settings that others have chosen."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from issgd_cli.claims.choice import chosen
 from issgd_cli.claims.loading import load
 from issgd_cli.errors import ConfigError
 from issgd_cli.experiments import experiment as experiments
@@ -40,13 +42,14 @@ def plan(tmp_path: Path) -> Experiment:
     return experiments.read(path)
 
 
-def finish(run: Run, results: Path, errors: list[float], **failure: Any) -> None:
-    """As if it had been done, with these validation errors."""
+def finish(run: Run, results: Path, errors: list[float], losses: Sequence[float] = (), **failure: Any) -> None:
+    """As if it had been done, with these validation errors and training losses."""
     folder = run.folder(results)
     folders.begin(folder, run.config, [], resume=False)
     folder.update_manifest(**run.labels)
     trace = TraceWriter(folder.trace, Row._fields)
-    trace.append([Row(step, float(step), "audit/error/valid", error) for step, error in enumerate(errors)])
+    for quantity, values in (("error/valid", errors), ("loss/train", losses)):
+        trace.append([Row(step, float(step), f"audit/{quantity}", value) for step, value in enumerate(values)])
     trace.close()
     folders.end(folder, "failed" if failure else "finished", failure or None)
 
@@ -106,16 +109,61 @@ def test_runs_that_choose_are_in_no_number_that_is_shown(plan: Experiment, tmp_p
     runs = plan.runs()
     for run in settled(runs, tmp_path):
         finish(run, tmp_path, [0.9, 0.2 if run.setting == "slow" else 0.1])
-    chosen = settled(runs, tmp_path)
-    only = load([run.folder(tmp_path) for run in chosen if run.chooses], 12)
+    all_of_them = settled(runs, tmp_path)
+    only = load([run.folder(tmp_path) for run in all_of_them if run.chooses], 4)
     assert (only.settings, len(only.runs), only.choosing) == (("slow", "fast"), 8, ())  # nothing else yet
-    for run in chosen:
+    for run in all_of_them:
         if not run.chooses:
             finish(run, tmp_path, [0.9, 0.3])
-    loaded = load([run.folder(tmp_path) for run in chosen], len(chosen))
+    loaded = load([run.folder(tmp_path) for run in all_of_them], 4)
     assert loaded.settings == ("",)
     assert sorted({run.seed for run in loaded.runs}) == [0, 1]
     assert (len(loaded.choosing), loaded.expected) == (8, 4)
+
+
+def test_each_measure_has_its_setting_and_runs_are_done_at_both(tmp_path: Path) -> None:
+    path = tmp_path / "contest.toml"
+    path.write_text('choosing_by = ["validation", "training"]\n' + PLAN)
+    runs = experiments.read(path).runs()
+    ends = {  # of the validation error and the training loss
+        ("slow", "reshuffled"): (0.1, 0.7),
+        ("fast", "reshuffled"): (0.2, 0.4),
+        ("slow", "dlis"): (0.3, 0.9),
+        ("fast", "dlis"): (0.2, 0.8),
+    }
+
+    def do(run: Run) -> None:
+        error, loss = ends[run.setting, run.method]
+        finish(run, tmp_path, [0.9, error], [2.0, loss])
+
+    first = settled(runs, tmp_path)
+    for run in first:
+        do(run)
+    judged = [run for run in settled(runs, tmp_path) if not run.chooses]
+    assert {(run.setting, run.method) for run in judged} == {
+        ("slow", "reshuffled"),
+        ("fast", "reshuffled"),
+        ("fast", "dlis"),
+    }
+    for run in judged:
+        do(run)
+    loaded = load([run.folder(tmp_path) for run in settled(runs, tmp_path)], 4)
+    assert (len(loaded.runs), len(loaded.judged), loaded.settings) == (4, 6, ("",))
+    for measure, quantity, value in (("validation", "error/valid", 0.1), ("training", "loss/train", 0.4)):
+        reshuffled = chosen(loaded, measure).of(method="reshuffled")  # type: ignore[arg-type]
+        assert [run.seed for run in reshuffled] == [0, 1]
+        assert all(run.series(f"audit/{quantity}").values[-1] == value for run in reshuffled)
+    # Where nobody has run what has the lowest training loss, what validates best stands for it.
+    fewer = load([run.folder(tmp_path) for run in settled(runs, tmp_path) if run.chooses or run.setting == "slow"], 2)
+    assert {run.config.optimizer.learning_rate for run in chosen(fewer, "training").of(method="reshuffled")} == {0.001}
+
+
+@pytest.mark.parametrize("by", ['"training"', "[]", '["test"]', "[1]", '[["training"]]'])
+def test_other_measures_are_refused(tmp_path: Path, by: str) -> None:
+    path = tmp_path / "contest.toml"
+    path.write_text(f"choosing_by = {by}\n" + PLAN)
+    with pytest.raises(ConfigError, match="'validation' and 'training'"):
+        experiments.read(path)
 
 
 def test_without_seeds_that_choose_all_are_run(plan: Experiment, tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def test_it_is_written_as_picture_table_and_numbers(tmp_path: Path) -> None:
 
 def test_a_table_has_every_method_and_task_and_says_never() -> None:
     text = page(board(TASKS))
-    assert "| dlis | never (never to never; 10) |  |" in text
+    assert "| dlis | never (never to never; 0 of 10) |  |" in text
+    assert "| reshuffled, another seed | 1.00 (1.00 to 1.00; 10) |" in text
     assert "| reshuffled | 1.00 (1.00 to 1.00; 10) | 1.00 (1.00 to 1.00; 10) |" in text
     assert "| second-moment | 0.01 | 0.01 |" in text  # learning rates
 
@@ -64,7 +65,7 @@ def test_each_task_has_a_panel_and_what_is_never_reached_lies_at_its_edge() -> N
     easy, hard = (axes for axes in picture.axes if axes.get_visible())
     assert (easy.get_title(), hard.get_title()) == ("easy", "hard")
     labels = [label.get_text() for label in easy.get_yticklabels()]
-    assert labels == ["LOW", "DLIS", "second-moment"]
+    assert labels == ["LOW", "DLIS", "second-moment", "reshuffled, another seed"]
     drawn = [np.asarray(line.get_xydata(), np.float64) for line in easy.lines]
     points = [tuple(of_line[0]) for of_line in drawn if len(of_line) == 1]
     assert any(x == MOST and round(y) == labels.index("DLIS") for x, y in points)
