@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from issgd_cli.equations.alain2015 import Float64s
-from issgd_cli.methods.drift import KNOTS, NORMS, Drift
+from issgd_cli.methods.drift import KNOTS, NORMS, UNIFORM, Drift, with_uniform
 from tests.methods.laws import Forgetting, Jumping, Law, Learned, Staying, above_the_least
 
 PAIRS = 20_000
@@ -18,19 +18,34 @@ def learned(law: Law, seed: int, size: int = PAIRS) -> tuple[Drift, float]:
     return drift, unit
 
 
-def excess(law: Law, drift: Drift, unit: float) -> tuple[float, float]:
-    """By how much the second moment is above the least that a function of norm and age has: ours, and uniform's."""
+def excess(law: Law, drift: Drift, unit: float, share: float = 0.0) -> tuple[float, float]:
+    """By how much the second moment is above the least that a function of norm and age has: ours, and uniform's.
+
+    Ours with such a share of uniform draws.
+    """
     old, ages, _ = law.pairs(np.random.default_rng(1000), 50_000)
     squares = law.squares(old, ages)
-    return above_the_least(squares, drift.weights(old / unit, ages)), above_the_least(squares, np.ones(len(old)))
+    ours = with_uniform(drift.weights(old / unit, ages), share)
+    return above_the_least(squares, ours), above_the_least(squares, np.ones(len(old)))
 
 
-@pytest.mark.parametrize("law", [Forgetting(), Jumping(), Learned(), Staying()], ids=lambda law: type(law).__name__)
+LAWS = [Forgetting(), Jumping(), Learned(), Staying()]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
 def test_the_variance_is_within_two_percent_of_the_best_function_of_norm_and_age(law: Law) -> None:
     found = [excess(law, *learned(law, seed)) for seed in range(5)]
     ours, uniform = np.mean(found, 0)
     assert -1e-12 < ours < 0.02
     assert uniform > 0.2
+
+
+@pytest.mark.parametrize(("law", "price"), list(zip(LAWS, [0.07, 0.02, 0.02, 0.10], strict=True)))
+def test_the_proposal_in_use_costs_what_its_uniform_share_costs(law: Law, price: float) -> None:
+    found = [excess(law, *learned(law, seed), UNIFORM) for seed in range(5)]
+    ours, uniform = np.mean(found, 0)
+    assert ours == pytest.approx(price, abs=0.01)
+    assert ours < uniform / 3
 
 
 def test_few_pairs_are_better_than_none() -> None:
