@@ -9,8 +9,10 @@ from issgd_cli.equations.alain2015 import Float64s
 
 PLAIN = 4  # epochs in a row that a trial is held against
 HELD_UP = 0.75  # of the epoch's before: a loss that falls faster is held up by nothing
-# Of what was to be expected. Where losses wander by 10% from epoch to epoch and one in twenty is a spike, chance is
-# taken for success in less than one run of 26 epochs in ten (with 0.9, in a third of them); all of it ours.
+# Of what was to be expected; ours, as are the others. How often chance is taken for success, in 1,500 simulated runs
+# of 26 epochs whose looks are worth their work and no more, one loss in twenty a spike of three times it: where losses
+# fall by 3% an epoch, in 3.5% of runs with 5% of noise, in 14% with 10% (with a margin of 0.9 in 20% and 31%); where
+# they fall by 10%, in 30% and 52%. Such a success is for good, and costs nothing as long as looks are worth their work.
 MARGIN = 0.85
 
 
@@ -21,7 +23,7 @@ class Trials:
     A trial is due where the loss has fallen slowly for four plain epochs. It lasts until it has done the work of a
     plain epoch, and succeeds if the loss of its last epoch is well below what plain ones would have brought it to, had
     it gone on as from the first two of the four to the last two, and below the lowest that it has been. If it fails,
-    plain epochs follow, each time twice as many.
+    plain epochs follow, each time twice as many but never fewer than four: 4, 4, 8, 16.
 
     Attributes:
         under_way: Whether one is, or has succeeded.
