@@ -24,8 +24,12 @@ class Blocks:
 
     Its draws are systematic or independent, as `proposal.draws` says. Systematic ones have each example as often as the
     proposal says, but for one draw: what reshuffling does for equal weights, `Proposal.draw_systematically` does for
-    others. An epoch long, a block covers all examples as an epoch does; a part of one has younger weights, and covers
-    less.
+    others. A block of one epoch covers all examples as an epoch does where minibatches divide N; else it is rounded to
+    whole ones, and of N = 20,000 by 128, 19,968 draws, 32 are missing at equal weights. A part of an epoch has younger
+    weights, and covers less.
+
+    It is drawn between two steps, on the thread that trains, in O(N): an epoch of 570,000 draws takes one core 0.05 s,
+    and its proposal has come before.
 
     A block stands, whatever is learned or read meanwhile: its factors are those of its own proposal, so each of its
     minibatches is unbiased given what its block began with.

@@ -46,6 +46,11 @@ def test_an_epoch_of_equal_weights_is_reshuffled(configured: Configured) -> None
     assert set(factors) == {1.0}
 
 
+def test_an_epoch_that_minibatches_do_not_divide_misses_some_at_equal_weights(configured: Configured) -> None:
+    indices, _ = drawn(blocks(configured, 25), range(6), np.ones(25))
+    assert len(set(indices)) == len(indices) == 24
+
+
 def test_a_block_is_the_draws_of_its_proposal_in_their_order(configured: Configured) -> None:
     weights = np.random.default_rng(0).lognormal(0, 1, 24)
     indices, factors = drawn(blocks(configured, 24), range(6), weights)
