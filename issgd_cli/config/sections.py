@@ -122,7 +122,11 @@ class Master(Section):
 
     @property
     def most_steps(self) -> int | None:
-        """How many a run has at most; of `work` those that train on that many examples. None: only seconds end it."""
+        """How many a run has, of `work` those of whole minibatches alone. None: only seconds end it.
+
+        One whose steps do less has more for its work: `infobatch`, whose epochs may end with a short minibatch, and
+        `looking`, whose looks may cost less than a plain step.
+        """
         by_work = None if self.work is None else math.ceil(self.work / self.minibatch_size)
         return min((limit for limit in (self.steps, by_work) if limit is not None), default=None)
 
