@@ -134,8 +134,8 @@ class Saving:
         omega = weights[weights > 0]
         good = self.folder.checkpoint
         return RunError(
-            f"{trouble} (largest importance weight possible: {omega.mean() / omega.min():.3g}). Lower "
-            "`optimizer.learning_rate` or raise `proposal.smoothing`. "
+            f"{trouble} (largest importance weight possible: {omega.mean() / omega.min():.3g}). "
+            f"{remedy(self.config)} "
             + (f"The last good checkpoint is {good}." if good.exists() else "There is no checkpoint yet.")
         )
 
@@ -150,6 +150,20 @@ class Saving:
     def _kept(self) -> Kept:
         proposal, work = self.database.get("proposal") or {}, self.database.get("work") or {}
         return Kept(proposal, total_work(work), self.database.records())
+
+
+def remedy(config: Config) -> str:
+    """What may help a run that diverged: smaller steps, and what bounds its method's importance weights, if anything.
+
+    A smoothing that finds its own constant cannot be raised, and only methods that draw by scores read it.
+    """
+    method, bound = config.proposal.method, ""
+    part = METHODS.parts[method]
+    if part.by_scores and not isinstance(config.proposal.smoothing, str):
+        bound = "proposal.smoothing"
+    elif part.has_settings and "uniform" in part.settings().model_fields:
+        bound = f"{method}.uniform"
+    return "Lower `optimizer.learning_rate`" + (f" or raise `{bound}`." if bound else ".")
 
 
 def recalled(method: Method, learned: Arrays, remembered: Float32s, checkpoint: Path) -> None:

@@ -65,6 +65,28 @@ def test_a_norm_that_is_no_number_ends_the_run(hired: Hired, configured: Configu
         refresh(master)
 
 
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        (["proposal.method=issgd", "proposal.smoothing=1"], " or raise `proposal.smoothing`"),
+        (["proposal.method=issgd", "proposal.smoothing=second-moment"], ""),
+        (["proposal.method=issgd", "proposal.smoothing=variance-optimal"], ""),
+        (["proposal.method=issgd", "proposal.smoothing=entropy:0.9"], ""),
+        (["proposal.method=second-moment"], " or raise `second-moment.uniform`"),
+        (["proposal.method=looking"], " or raise `looking.uniform`"),
+        (["proposal.method=online"], ""),
+        (["proposal.method=sgd"], ""),
+        (["proposal.method=reshuffled"], ""),
+    ],
+)
+def test_a_run_that_diverged_is_told_what_its_method_reads(
+    hired: Hired, configured: Configured, settings: list[str], remedy: str
+) -> None:
+    master = hired(relaxed(configured, *settings))
+    told = str(master.saving.diverged("The loss is not finite", master.method))
+    assert f"). Lower `optimizer.learning_rate`{remedy}. There is no checkpoint yet." in told
+
+
 # State
 
 MOST_STATE = {
