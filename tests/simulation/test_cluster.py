@@ -138,6 +138,15 @@ KINDS = {
     "infobatch": (*RELAXED, "proposal.method=infobatch", "worker.count=1"),
     "mis": (*RELAXED, "proposal.method=mis", "worker.count=1"),
     "omis": (*RELAXED, "proposal.method=omis", "worker.count=1"),
+    # Epochs of three steps, losses that fall slowly: it looks from the twelfth step on.
+    "looking": (
+        *RELAXED,
+        "proposal.method=looking",
+        "looking.cost=3",
+        "optimizer.learning_rate=0.0005",
+        "master.minibatch_size=32",
+        "worker.count=1",
+    ),
     "dlis": (*RELAXED, "proposal.method=dlis", "dlis.threshold=0.5", "worker.count=1"),
     "Adam, a cosine": (
         *RELAXED,
@@ -164,6 +173,7 @@ def test_a_trace_does_not_depend_on_when_checkpoints_are_made(
 ) -> None:
     config = configured(*KINDS[kind], "cluster.clock.checkpoint_seconds=0", ONE_CHECKPOINT)
     calm = simulate(config)
+    assert kind != "looking" or len(values_of(calm, "work/examples_looked_at")) > 1
     for seconds in (0.02, 0.3):
         often = config.model_copy(
             update={"master": config.master.model_copy(update={"checkpoint_every_seconds": seconds})}
