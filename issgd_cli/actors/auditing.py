@@ -45,6 +45,7 @@ def exact_quantities(
     same examples, to compare it with. `estimator/error_ratio` draws anew from the weights in use and compares with
     the mean gradient of all examples, so that it shows the bias of `drop`. Where the master draws blocks of so many
     draws systematically, `trace/in_use_systematic` is what such blocks have in the place of eq. 6, by Monte Carlo.
+    Their draws are of all examples: audits on a sample have no such value.
     """
     drawn = point.weights > 0  # (N,)
     found = yield from measured(loss, model, examples, drawn)

@@ -135,7 +135,7 @@ class Monitor:
             if self.config.proposal.draws == "systematic":
                 block = steps_of_block(self.config, self.layout.train) * self.config.master.minibatch_size
             values = yield from exact_quantities(*looked_at, point, smoothings, draws, block)
-        else:
+        else:  # none of systematic draws' own variance: it needs looks at all examples
             values = yield from sampled_quantities(*looked_at, self.sample_of_audits, point, smoothings)
         several = restored(self.config, point, self.device)
         if several is not None:

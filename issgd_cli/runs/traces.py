@@ -34,7 +34,8 @@ HEADER = ",".join(Row._fields)  # of a trace
 IN_EXAMPLES = "work/in_examples"
 
 # Prefixed with audit/ where recomputed exactly, at one parameter version, over all examples (or estimated so, on
-# monitor.audit_examples of them).
+# monitor.audit_examples of them). What proposal/ and staleness/ call in use is of the newest table: a block of
+# systematic draws that is under way began with an older one.
 QUANTITIES = {
     "loss/{train,valid,test}": "mean of the database's newest records, at mixed parameter versions",
     "error/{train,valid,test}": "likewise, fraction of wrong predictions; none of a loss that knows no errors",
@@ -45,7 +46,7 @@ QUANTITIES = {
     "audit/trace/in_use": "eq. 6 with the weights that the master really draws from; mis and omis: of their draws; "
     "peers: with those of the table at that step, of which each had read an older one",
     "audit/trace/in_use_systematic": "what systematic draws have in its place: a block's squared error, times its "
-    "draws, by Monte Carlo",
+    "draws, by Monte Carlo; of exact audits alone: none where monitor.audit_examples has them on a sample",
     "audit/trace/uniform_in_use": "eq. 8 over the same examples, where the weights in use leave some out (drop)",
     "audit/trace/by_outputs": "eq. 6 with each example's gradient norm by the network's outputs alone as its weight",
     "audit/rank_correlation": "Spearman's, of these norms and the gradient norms by all parameters",
