@@ -112,9 +112,8 @@ class Looking(Reshuffled):
         self.passes += TRAINING * trained + (0 if self._looked is None else count)
         importances, loss = shown.importances(), (drawn.factors.double() * seen.losses.double()).mean()
         found = torch.stack([torch.ones_like(loss), importances.mean(), importances.square().mean(), loss])
-        known = (
-            found.isfinite().all()
-        )  # else the run ends at the end of its block, or a look was at what isn't trained on
+        # Else the run ends at the end of its block, or a look was at what isn't trained on.
+        known = found.isfinite().all()
         self.moments = torch.where(known, MEMORY * self.moments + (1 - MEMORY) * found[:3], self.moments)
         self.sums += torch.where(known, count * found[[0, 3]], 0.0)
         epoch, self.place = self.place // self.examples, self.place + count
