@@ -69,8 +69,8 @@ class Drift:
         """More pairs.
 
         Args:
-            old: Norms, in the mean of their table's, shape (P,).
-            new: What has become of them, shape (P,); in which unit is but a factor of all weights.
+            old: Norms, in units of the mean of the table that they were in, shape (P,).
+            new: What has become of them, in the same unit, shape (P,).
             ages: How much time is between them, from 1 on, shape (P,).
         """
         norm, age = _place(old, ages)
@@ -89,7 +89,7 @@ class Drift:
         All alike where there is nothing to learn from.
 
         Args:
-            norms: As they were, in the mean of their table's, shape (N,).
+            norms: As they were, in units of the mean of the table that they are in, shape (N,).
             ages: How long ago that will be, from 1 on, shape (N,).
         """
         at_knots = self.fitted().reshape(AGES, NORMS)
