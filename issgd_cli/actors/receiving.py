@@ -16,7 +16,7 @@ MOST_REFUSED = 50  # of one peer, one after the other: then nothing else will co
 LATELY_SECONDS = 300.0  # who has not been heard of for longer may be gone
 MOST_PEERS = 4096  # that are remembered: a run has 1,024, and whoever writes gradients names himself
 MOST_NOTICES = 50
-LESS = "Lower `optimizer.learning_rate` or raise `proposal.smoothing`."
+LESS = "Lower `optimizer.learning_rate`."
 
 
 @dataclass(frozen=True)

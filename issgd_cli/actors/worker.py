@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from issgd_cli.actors.actor import Operation
+from issgd_cli.actors.saving import remedy
 from issgd_cli.config.config import Config
 from issgd_cli.database import SPLITS, Chunk, ChunkScores, Database, Layout, Split
 from issgd_cli.database.records import NO_ERROR
@@ -166,8 +167,8 @@ class Worker:
             # Behind a barrier the chunk would be waited for in vain; else it is offered again, at a newer version.
             if self.config.master.mode == "exact":
                 raise RecordError(
-                    f"{error} The training may have diverged by version {self.version} of the parameters: lower "
-                    "`optimizer.learning_rate` or raise `proposal.smoothing`."
+                    f"{error} The training may have diverged by version {self.version} of the parameters. "
+                    f"{remedy(self.config)}"
                 ) from None
             self.notices = [str(error)]
         self.lease = max(LEAST_LEASE_SECONDS, 4 * (self.database.seconds() - self.started))

@@ -199,7 +199,7 @@ def refuse_nonfinite(parameters: Float32s, version: int) -> None:
     if len(parameters) and not (np.isfinite(parameters.min()) and np.isfinite(parameters.max())):
         raise DatabaseError(
             f"The parameters of version {version} are not all finite: the training has diverged. Lower "
-            "`optimizer.learning_rate` or raise `proposal.smoothing`."
+            "`optimizer.learning_rate`."
         )
 
 
