@@ -52,7 +52,7 @@ def advise(
     from issgd_cli.actors.devices import computing, device_of
     from issgd_cli.cli.screen import progress_bar
     from issgd_cli.clusters.resuming import dataset_of
-    from issgd_cli.experiments.advice import forecast, record, trial
+    from issgd_cli.experiments.advice import costs, forecast, record, trial
     from issgd_cli.figures import advice as page
     from issgd_cli.figures import advice_words
     from issgd_cli.problem import Problem
@@ -62,14 +62,14 @@ def advise(
     with tidying(), computing(config), progress_bar() as progress:
         device = torch.device(device_of(config, "master", 0))
         problem = Problem(config, dataset_of(config))
-        costs = trial.costs_of(config, problem, device)
-        length = steps or trial.steps_within(seconds, config, problem.data.sizes["train"], examples, costs)
+        taken = costs.costs_of(config, problem, device)
+        length = steps or trial.steps_within(seconds, config, problem.data.sizes["train"], examples, taken)
         last = trial.moments_of(length)[-1]
 
         def watch(step: int) -> None:
             progress("plain training, twice", step, 2 * last)
 
-        found = trial.run(config, problem, device, length, examples, costs, watch)
+        found = trial.run(config, problem, device, length, examples, taken, watch)
         told = record.record(forecast.advice(found, config), config, problem, device.type)
         pages = page.write(told, place)
     typer.echo(advice_words.screen(told))

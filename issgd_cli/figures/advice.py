@@ -19,6 +19,7 @@ from issgd_cli.files import write_text, writing
 LOOKS: dict[str, dict[str, Any]] = {
     "reshuffled": {"color": style.BLUE, "linestyle": (0, (5, 1.5)), "linewidth": 1.4},
     "ideal": {"color": style.GREEN, "marker": "*"},
+    "looking": {"color": "#7B3294", "marker": "D"},
     "second-moment": {"color": style.ORANGE, "marker": "s"},
     "online": {"color": "#CC0077", "marker": "^"},
     "issgd-3": {"color": "#00868B", "marker": "v"},
@@ -40,9 +41,10 @@ def figure(told: Told) -> Figure:
         [
             f"{trial['measured']:,} of {trial['examples']:,} examples at {len(told['moments'])} moments of "
             f"{trial['steps']:,} steps of reshuffled SGD, learning rate {trial['learning_rate']:g}, minibatches of "
-            f"{trial['minibatch_size']}, seed {trial['seed']}. Bars: {told['certainty']:.0%} of {told['resamples']} "
-            "bootstrap resamples of the examples. Work counts what workers do, time does not: for workers on devices "
-            "of their own. Tr(Sigma) of methods is with norms as old as their tables would have held them."
+            f"{trial['minibatch_size']}, seed {trial['seed']}. Bars: sampling error of the trial alone, of work "
+            f"({told['certainty']:.0%} of {told['resamples']} bootstrap resamples of the examples). Work counts "
+            "operations, of workers too; seconds are the same on this device, one after the other. Tr(Sigma) of "
+            "methods is with norms as old as their tables would have held them."
         ],
     )
     return picture
@@ -52,15 +54,17 @@ def _short(told: Told) -> str:
     choice = words.method(told, told["choice"])
     if choice["name"] == told["methods"][0]["name"]:
         return "draw uniformly"
-    return f"{choice['name']} is predicted to need {choice['work']:.2f} of reshuffled SGD's work"
+    return (
+        f"{choice['name']} is predicted to take {choice['seconds']:.2f} of reshuffled SGD's seconds on this device, "
+        f"{choice['work']:.2f} of its work"
+    )
 
 
 def _draw_run(axes: Axes, told: Told) -> None:
     found = told["moments"]
     steps = [one["step"] for one in found]
-    axes.plot(
-        steps, [one["noise_share"] for one in found], color="#555555", linestyle=(0, (1, 1)), label="noise's share"
-    )
+    of_square = [one["variance_share"] for one in found]
+    axes.plot(steps, of_square, color="#555555", linestyle=(0, (1, 1)), label="variance's share of a square")
     for label, look in LOOKS.items():
         one = next((one for one in told["methods"] if one["label"] == label), None)
         if one is not None:
@@ -107,19 +111,21 @@ def _draw_work(axes: Axes, told: Told) -> None:
     for place, one in enumerate(shown):
         colour = style.GREEN if one["name"] == told["choice"] else "#333333" if one["settings"] else "#999999"
         if one["workers"]:
-            axes.plot([one["time"], one["work"]], [place, place], color="#cccccc", linewidth=0.8)
-            axes.plot([one["time"]], [place], "D", color=colour, markersize=4.5, markerfacecolor="white")
+            axes.plot([one["steps"], one["work"]], [place, place], color="#cccccc", linewidth=0.8)
+            axes.plot([one["steps"]], [place], "D", color=colour, markersize=4.5, markerfacecolor="white")
         axes.plot([one["work_low"], one["work_high"]], [place, place], color=colour, linewidth=5, alpha=0.35)
         axes.plot([one["work"]], [place], "o", color=colour, markersize=5)
+        axes.plot([one["seconds"]], [place], "x", color=colour, markersize=5)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
         axes.annotate(
             f"{one['work']:.2f}", (one["work"], place + 0.2), fontsize=7.5, ha="center", color=colour, bbox=box
         )
     axes.axvline(1.0, zorder=0, **LOOKS["reshuffled"])
     axes.plot([], [], "o", color="#333333", label="work")
-    axes.plot([], [], "D", color="#333333", markerfacecolor="white", markersize=4.5, label="time, devices to spare")
-    low = min(min(one["work_low"], one["time"]) for one in shown) / 1.2
-    high = max(one["work_high"] for one in shown) * 1.3
+    axes.plot([], [], "x", color="#333333", label="seconds on this device")
+    axes.plot([], [], "D", color="#333333", markerfacecolor="white", markersize=4.5, label="steps, devices to spare")
+    low = min(min(one["work_low"], one["steps"], one["seconds"]) for one in shown) / 1.2
+    high = max(max(one["work_high"], one["seconds"]) for one in shown) * 1.3
     ticks = [tick for tick in (0.125, 0.25, 0.5, 0.7, 1, 2, 4, 8, 16, 32) if low <= tick <= high]
     axes.set_xscale("log", base=2)
     axes.set_xlim(low, high)
@@ -150,7 +156,8 @@ def html_page(told: Told, picture: Path) -> str:
     advised = markup.paragraph(words.headline(told), "advised") + (
         f"<pre>{html.escape(choice)}</pre>" if choice else ""
     )
-    advised += f"{markup.paragraph(words.TRYING)}<pre>{html.escape(words.lines(words.LOOKING))}</pre>"
+    if words.trying(told):
+        advised += f"{markup.paragraph(words.trying(told))}<pre>{html.escape(words.lines(words.LOOKING))}</pre>"
     if told["quickest"] is not None:
         lines = html.escape(words.settings(told, told["quickest"]))
         advised += f"{markup.paragraph(words.spare(told))}<pre>{lines}</pre>"

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from issgd_cli.cli import app
 from issgd_cli.errors import IssgdError
-from issgd_cli.experiments.advice import trial
-from issgd_cli.experiments.advice.trial import Costs
+from issgd_cli.experiments.advice import costs, trial
+from tests.trials import COSTS
 
 SMALL = ["--set", "model.hidden=[8]", "--set", "master.minibatch_size=20", "--steps", "36", "--examples", "100"]
 
@@ -43,7 +43,7 @@ def told(place: Path) -> dict[str, Any]:
 
 
 def test_the_same_seed_advises_the_same_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "costs_of", lambda *all_: Costs(0.01, 0.6, 0.03))
+    monkeypatch.setattr(costs, "costs_of", lambda *all_: COSTS)
     first = advise("--data", "classes.npz", *SMALL, "--out", tmp_path / "first")
     advise("--data", "classes.npz", *SMALL, "--out", tmp_path / "again")
     advise("--data", "classes.npz", *SMALL, "--out", tmp_path / "other", "--seed", 1)
@@ -52,7 +52,8 @@ def test_the_same_seed_advises_the_same_to_the_byte(tmp_path: Path, monkeypatch:
     assert told(tmp_path / "first")["moments"] != told(tmp_path / "other")["moments"]
     for one in told(tmp_path / "first")["methods"]:
         line = next(line for line in first.splitlines() if line.strip().startswith(one["name"]))
-        numbers = f"{one['time']:.2f} {one['work']:.2f} {one['work_low']:.2f} to {one['work_high']:.2f}"
+        each = " ".join(f"{one[key]:.2f}" for key in ("steps", "work", "seconds"))
+        numbers = f"{each} {one['work_low']:.2f} to {one['work_high']:.2f}"
         assert numbers in " ".join(line.split())
 
 
@@ -63,7 +64,8 @@ def test_it_goes_to_a_folder_of_its_data_and_configuration(tmp_path: Path) -> No
     assert str(place.relative_to(tmp_path) / "advice.html") in text
     found = told(place)
     assert found["trial"]["steps"] == 36
-    assert found["costs"]["scoring"] > 0
+    assert found["costs"]["scoring"]["work"] > 2 / 3
+    assert found["costs"]["scoring"]["seconds"] > 0
     assert found["choice"] in [one["name"] for one in found["methods"]]
 
 

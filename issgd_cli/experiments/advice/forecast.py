@@ -6,15 +6,17 @@ measures s, by a run with less noise). So
 
     steps(q) / steps(uniform) = 1 - s + s Tr_q / Tr_uniform,
 
-with Tr_q / Tr_uniform the mean over the moments of a plain run: that is the time that a method takes, in reshuffled
-SGD's; times 1 + c, with c what is computed beside a step, in such steps, it is its work. Tr_q is eq. 6 on the measured
-examples, with the weights that they would have had then, by norms as old as the method's table would have held them
-(ways.py).
+the mean over the moments of a plain run, in reshuffled SGD's steps; beyond s = 1, as noise.py has it. Tr_q is eq. 6 on
+the measured examples, with the weights that they would have had then, by norms as old as the method's table would have
+held them (ways.py); of m draws from M examples that are looked at, Tr_uniform / M + Tr_q / m. With what is computed
+beside a step, steps are told as work, by operations, as a scoreboard counts it (scores/cost.py), and as seconds, by
+how long that takes on this device, one after the other; by these, what a user pays, is advised.
 
 Assumed is that the run goes through the same losses and norms, only faster; that the learning rate stays (with less
 noise a larger one may do, and gain more); that noise is as harmful whatever its direction; that draws are systematic,
-which keeps reshuffling's own gain (independent draws lose it, by how much is not predicted); and that after the trial
-all is as at its last moment.
+which keeps reshuffling's own gain (independent draws lose it, and short blocks a part, by how much is not predicted);
+and that after the trial all is as at its last moment. Intervals know of none of that: only of the examples that were
+measured, and of the losses that s is told by.
 """
 
 from collections.abc import Sequence
@@ -25,9 +27,10 @@ import numpy as np
 
 from issgd_cli.config.config import Config
 from issgd_cli.equations.alain2015 import Float64s
+from issgd_cli.experiments.advice.costs import QUIETER
 from issgd_cli.experiments.advice.moment import Moment
-from issgd_cli.experiments.advice.noise import shares
-from issgd_cli.experiments.advice.trial import QUIETER, Trial
+from issgd_cli.experiments.advice.noise import steps
+from issgd_cli.experiments.advice.trial import Trial
 from issgd_cli.experiments.advice.ways import Way, Ways
 from issgd_cli.randomness import generator
 
@@ -44,17 +47,18 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one way to draw; see the module.
+    """Of one way to draw; see the module. All is in reshuffled SGD's.
 
     Attributes:
         way: Which.
-        trace: Tr(Sigma) in uniform draws', mean over the run.
+        trace: A minibatch's variance, mean over the run.
         trace_by_moment: At each moment.
-        survives: The part of the ideal proposal's gain in it; NaN where that has none.
-        time: Steps, in reshuffled SGD's.
-        work: With what is computed beside them.
-        interval: Of `work`: a bootstrap over the examples, each resample with one of the last moments' s; laws of drift
-            and ||g|| stay as measured.
+        survives: The part of the ideal proposal's gain in it; NaN where that has none, and of what keeps no norms.
+        steps: That it takes.
+        work: With what is computed beside them, by operations.
+        seconds: The same, by its time on this device.
+        work_error, seconds_error: Sampling error of the trial: a bootstrap over the examples, each resample with one of
+            the last moments' s; laws of drift and ||g|| stay as measured. What is assumed may be off by more.
         by_moment: `work` at each moment.
     """
 
@@ -62,9 +66,11 @@ class Forecast:
     trace: float
     trace_by_moment: tuple[float, ...]
     survives: float
-    time: float
+    steps: float
     work: float
-    interval: Interval
+    seconds: float
+    work_error: Interval
+    seconds_error: Interval
     by_moment: tuple[float, ...]
 
 
@@ -76,12 +82,13 @@ class Advice:
         trial: Which.
         moments: Of the trial, in order.
         parts: Of the planned run, that each of them stands for.
-        noise: s of the module, by each of the last moments' losses; none: the loss has hardly fallen.
+        noise: s of noise.py, by each of the last moments' losses; none: the loss has hardly fallen.
         uniform, ideal: What all are compared with, and what none can surpass.
         others: All that can be had.
-        choice: The one of them with the least work, where it pays; else uniform draws.
+        choice: The one of them that takes the fewest seconds, where it pays; else uniform draws.
         because: Why, in words.
-        quickest: The one that takes the least time, with workers on devices of their own; None: not less than `choice`.
+        quickest: The one with workers that takes the fewest steps, as with devices of their own; None: no fewer than
+            `choice`.
     """
 
     trial: Trial
@@ -101,23 +108,22 @@ def advice(trial: Trial, config: Config) -> Advice:
     moments = [Moment(trial, step) for step in trial.moments]
     parts = np.full(len(moments), trial.steps / trial.planned / len(moments))
     parts[-1] += 1 - trial.steps / trial.planned
-    ways, noise = Ways(trial, moments, config), shares(trial)
-    told = _Forecaster(moments, parts, noise, config.seed)
+    ways = Ways(trial, moments, config)
+    told = _Forecaster(moments, parts, ways.noise, config.seed)
     uniform, ideal, *others = map(told.forecast, (ways.uniform(), ways.ideal(), *ways.others()))
-    best = min(others, key=lambda one: one.work)
-    pays = best.work <= 1 - PAYS and best.interval.high < 1
+    best = min(others, key=lambda one: one.seconds)
+    pays = best.seconds <= 1 - PAYS and best.seconds_error.high < 1
     choice = best if pays else uniform
-    because = _gain(ideal, best, told.noise) if pays else _obstacle(ideal, others, noise)
-    return Advice(
-        trial, moments, parts, noise, uniform, ideal, others, choice, because, _quickest(others, choice.time - PAYS)
-    )
+    because = _gain(ideal, best, told.noise) if pays else _obstacle(ideal, others, ways.noise)
+    quickest = _quickest(others, choice.steps - PAYS)
+    return Advice(trial, moments, parts, ways.noise, uniform, ideal, others, choice, because, quickest)
 
 
 class _Forecaster:
     """What all forecasts of a trial share.
 
     Attributes:
-        noise: s of the module.
+        noise: s of noise.py, the mean.
     """
 
     def __init__(self, moments: Sequence[Moment], parts: Float64s, noise: Sequence[float], seed: int) -> None:
@@ -129,21 +135,27 @@ class _Forecaster:
 
     def forecast(self, way: Way) -> Forecast:
         """What comes of a way to draw."""
-        each = list(zip(self.moments, way.weights, strict=True))
-        traces = np.array([moment.relative(weights) for moment, weights in each])
+        each = list(zip(self.moments, way.draws, strict=True))
+        traces = np.array([draws.variance(np.array(moment.relative(draws.weights))) for moment, draws in each])
         ideal = float(self.parts @ [moment.relative(moment.ideal) for moment in self.moments])
-        trace, beside, tail = float(self.parts @ traces), 1 + way.beside, (1 - CERTAINTY) / 2
-        resampled = self.parts @ [_resampled(moment, weights, self._counts) for moment, weights in each]
-        works = beside * (1 - self._noise * (1 - resampled))
+        trace, taken = float(self.parts @ traces), steps(self.noise, traces)
+        costs = 1 + np.array([draws.beside for _, draws in each])  # (moments, 2): work and seconds of a step
+        work, seconds = (self.parts * taken) @ costs
+        resampled = [draws.variance(_resampled(moment, draws.weights, self._counts)) for moment, draws in each]
+        errors = (self.parts[:, None] * costs).T @ steps(self._noise, np.array(resampled))  # (2, R)
+        tail = (1 - CERTAINTY) / 2
+        of_work, of_seconds = (Interval(*np.quantile(one, (tail, 1 - tail)).tolist()) for one in errors)
         return Forecast(
             way=way,
             trace=trace,
             trace_by_moment=tuple(traces.tolist()),
-            survives=(1 - trace) / (1 - ideal) if ideal < 1 else float("nan"),
-            time=1 - self.noise * (1 - trace),
-            work=beside * (1 - self.noise * (1 - trace)),
-            interval=Interval(*np.quantile(works, (tail, 1 - tail)).tolist()),
-            by_moment=tuple((beside * (1 - self.noise * (1 - traces))).tolist()),
+            survives=(1 - trace) / (1 - ideal) if way.keeps and ideal < 1 else float("nan"),
+            steps=float(self.parts @ taken),
+            work=float(work),
+            seconds=float(seconds),
+            work_error=of_work,
+            seconds_error=of_seconds,
+            by_moment=tuple((costs[:, 0] * taken).tolist()),
         )
 
 
@@ -157,14 +169,24 @@ def _resampled(moment: Moment, weights: Float64s, counts: Float64s) -> Float64s:
 
 def _quickest(others: Sequence[Forecast], below: float) -> Forecast | None:
     """With as few workers as are about as quick as any."""
-    served = [one for one in others if one.way.workers and one.time <= below]
-    return next((one for one in served if one.time <= min(other.time for other in served) + PAYS), None)
+    served = [one for one in others if one.way.workers and one.steps <= below]
+    return next((one for one in served if one.steps <= min(other.steps for other in served) + PAYS), None)
 
 
 def _gain(ideal: Forecast, best: Forecast, noise: float) -> str:
+    held_up = (
+        f"{noise:.0%} of the steps are there because of noise"
+        if noise <= 1
+        else "less noise saves more steps than in proportion"
+    )
+    if not best.way.keeps:
+        return (
+            f"{held_up}, and its minibatches have {best.trace:.2f} of the variance for {best.work / best.steps:.2f} "
+            "times the work"
+        )
     return (
-        f"{noise:.0%} of the steps are there because of noise, ideal draws would have {ideal.trace:.2f} of uniform "
-        f"draws' variance, and {best.survives:.0%} of that gain survives the age of the norms"
+        f"{held_up}, ideal draws would have {ideal.trace:.2f} of uniform draws' variance, and {best.survives:.0%} of "
+        "that gain survives the age of the norms"
     )
 
 
@@ -172,26 +194,28 @@ def _obstacle(ideal: Forecast, others: Sequence[Forecast], noise: Sequence[float
     """What is in the way: the first that is enough by itself."""
     if not noise:
         return "the loss has hardly fallen in the trial, which tells nothing; give it more --steps"
-    best = min(others, key=lambda one: one.work)
-    quick = min((one for one in others if not one.way.workers), key=lambda one: one.time)
+    best = min(others, key=lambda one: one.seconds)
+    kept = min((one for one in others if one.way.keeps and not one.way.workers), key=lambda one: one.steps)
     if ideal.trace > 1 - PAYS:
         return f"gradient norms are too even: ideal draws would still have {ideal.trace:.2f} of uniform draws' variance"
-    if ideal.time > 1 - PAYS:
+    if ideal.steps > 1 - PAYS:
         return (
             f"at this learning rate noise holds nothing up: with 1 / {QUIETER} of it the same loss takes "
-            f"{1 - np.mean(noise) * (1 - 1 / QUIETER):.2f} of the steps, with ideal draws {ideal.time:.2f}"
+            f"{steps(np.mean(noise), 1 / QUIETER):.2f} of the steps, with ideal draws {ideal.steps:.2f}"
         )
-    if quick.time > 1 - PAYS:
+    if best.seconds <= 1 - PAYS:
+        low, high = best.seconds_error
         return (
-            f"norms go stale too fast: ideal draws would take {ideal.time:.2f} of the steps, but norms from an epoch "
-            f"ago, of {quick.way.name}, {quick.time:.2f}"
+            f"it cannot be told from these examples: {best.way.name} needs {best.seconds:.2f} of the seconds, and "
+            f"sampling error alone is {low:.2f} to {high:.2f}"
         )
-    if best.work > 1 - PAYS:
+    others_too = "what keeps no norms costs what it brings"
+    if kept.steps > 1 - PAYS:
         return (
-            f"norms cost what they bring: {quick.way.name} takes {quick.time:.2f} of the steps, each with "
-            f"{quick.way.beside:.0%} more work"
+            f"norms go stale too fast: ideal draws would take {ideal.steps:.2f} of the steps, but norms from an epoch "
+            f"ago, of {kept.way.name}, {kept.steps:.2f}; {others_too}"
         )
     return (
-        f"it cannot be told from these examples: {best.way.name} needs {best.work:.2f} of the work, or "
-        f"{best.interval.low:.2f} to {best.interval.high:.2f}"
+        f"norms cost what they bring: {kept.way.name} takes {kept.steps:.2f} of the steps, each with "
+        f"{kept.seconds / kept.steps - 1:.0%} more seconds on this device; {others_too}"
     )

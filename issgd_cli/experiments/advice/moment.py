@@ -85,7 +85,7 @@ class Moment:
         return self.trace(weights) / uniform if uniform > 0 else 1.0
 
     @property
-    def noise_share(self) -> float:
-        """Of the noise in the expected square of a minibatch's mean gradient, drawn uniformly."""
+    def variance_share(self) -> float:
+        """Of the variance in the expected square of a minibatch's mean gradient, drawn uniformly."""
         noise = self.trace(self.uniform) / self.size
         return noise / (noise + self.now.gradient_norm2) if noise > 0 else 0.0

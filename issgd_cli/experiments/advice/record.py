@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 
 from issgd_cli.config.config import Config
+from issgd_cli.experiments.advice.costs import QUIETER, Cost
 from issgd_cli.experiments.advice.forecast import CERTAINTY, PAYS, RESAMPLES, Advice, Forecast
 from issgd_cli.experiments.advice.moment import Moment
-from issgd_cli.experiments.advice.trial import QUIETER, Trial
+from issgd_cli.experiments.advice.trial import Trial
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
 
 
 def record(told: Advice, config: Config, problem: Problem, device: str) -> dict[str, Any]:
-    """The whole of advice.json; all but `costs` and what rests on them is the same to the bit, run again."""
+    """The whole of advice.json; all but what rests on measured seconds is the same to the bit, run again."""
     trial = told.trial
     return {
         "trial": {
@@ -34,7 +35,9 @@ def record(told: Advice, config: Config, problem: Problem, device: str) -> dict[
             "steps_an_epoch": trial.epoch,
             "device": device,
         },
-        "costs": trial.costs._asdict(),
+        "costs": {
+            name: cost._asdict() if isinstance(cost, Cost) else cost for name, cost in trial.costs._asdict().items()
+        },
         "quieter": {"times": QUIETER, "shares_of_noise": list(told.noise), "loss": _losses(trial)},
         "moments": [
             _moment(moment, float(share), trial.epoch, config.seed)
@@ -65,7 +68,7 @@ def _moment(moment: Moment, share: float, epoch: float, seed: int) -> dict[str, 
         "gradient_norm2": moment.now.gradient_norm2,
         "uniform_trace": moment.trace(moment.uniform),
         "ideal": moment.relative(moment.ideal),
-        "noise_share": moment.noise_share,
+        "variance_share": moment.variance_share,
         "by_age": {
             str(age): {
                 "best": moment.relative(moment.expected(np.full(len(moment.uniform), float(age)), random)),
@@ -84,13 +87,15 @@ def _method(one: Forecast) -> dict[str, Any]:
         "settings": way.settings,
         "workers": way.workers,
         "sweep_steps": way.sweep_steps,
-        "beside": way.beside,
         "trace": one.trace,
         "trace_by_moment": list(one.trace_by_moment),
         "survives": None if math.isnan(one.survives) else one.survives,
-        "time": one.time,
+        "steps": one.steps,
         "work": one.work,
-        "work_low": one.interval.low,
-        "work_high": one.interval.high,
+        "work_low": one.work_error.low,
+        "work_high": one.work_error.high,
+        "seconds": one.seconds,
+        "seconds_low": one.seconds_error.low,
+        "seconds_high": one.seconds_error.high,
         "work_by_moment": list(one.by_moment),
     }

@@ -6,8 +6,6 @@ QUIETER times as large and all else the same, shows how much sooner the same los
 """
 
 import math
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -26,20 +24,15 @@ from issgd_cli.datasets.examples import Examples
 from issgd_cli.equations import alain2015
 from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.errors import ConfigError, RunError
+from issgd_cli.experiments.advice.costs import QUIETER, Costs
 from issgd_cli.methods.reshuffled import Reshuffled
-from issgd_cli.networks.layers import batch_normalised
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
-from issgd_cli.scores import score
 
 MOMENTS = 6
 AGE_FACTOR = 4  # from each age to the next, the first being a step: the knots of methods/drift.py
-SAMPLE = 2048  # examples
 LEAST_STEPS = 2 * MOMENTS
-QUIETER = 2
 MOST_EPOCHS = 20  # of a trial whose length nobody sets: by then most small sets are learned
-
-TIMED_SECONDS, MOST_TIMED, LEAST_TIMED = 5.0, 100, 9  # of the costs: each this often, unless that takes so long
 
 Watch = Callable[[int], None]
 
@@ -60,20 +53,6 @@ class Measure(NamedTuple):
     norms: Float64s
     output_norms: Float64s
     gradient_norm2: float
-
-
-class Costs(NamedTuple):
-    """What things take on this device, with nothing beside them.
-
-    Attributes:
-        step_seconds: A step of SGD on one minibatch.
-        scoring: Its examples' norms alone, in such steps.
-        norms: By how much a step takes longer that keeps its own examples' norms; None: they have none.
-    """
-
-    step_seconds: float
-    scoring: float
-    norms: float | None
 
 
 @dataclass(frozen=True)
@@ -131,9 +110,9 @@ def steps_within(seconds: float, config: Config, examples: int, sample: int, cos
     No longer than the run that is planned, nor than MOST_EPOCHS where none is.
     """
     size = config.master.minibatch_size
-    most = config.master.steps or -(-MOST_EPOCHS * examples // size)
+    most = config.master.most_steps or -(-MOST_EPOCHS * examples // size)
     step_seconds, looks = costs.step_seconds, MOMENTS * (1 + len(ages_at(most)))
-    looking = looks * min(sample, examples) / size * (1 + costs.scoring) * step_seconds
+    looking = looks * min(sample, examples) / size * (1 + costs.scoring.seconds) * step_seconds
     fitting = max(seconds - looking, seconds / 4, 2 * step_seconds) / (step_seconds * (1 + QUIETER))
     return max(LEAST_STEPS, min(most, 1 << max(0, math.floor(math.log2(fitting)))))
 
@@ -149,7 +128,7 @@ def run(
         device: Where.
         steps: That the trial stands for.
         sample: How many training examples are measured, drawn at random; all where there are no more.
-        costs: As `costs_of` tells them.
+        costs: As costs.py tells them.
         watch: Told how many steps were taken, of both runs, after each.
 
     Raises:
@@ -170,7 +149,8 @@ def run(
         learner.step: _loss(learner, examples, rows)
         for learner in _trained(config, problem, examples, QUIETER * size, wanted, lambda step: watch(last + step))
     }
-    return Trial(len(examples), size, steps, max(steps, config.master.steps or 0), moments, measures, quieter, costs)
+    planned = max(steps, config.master.most_steps or 0)
+    return Trial(len(examples), size, steps, planned, moments, measures, quieter, costs)
 
 
 def _trained(
@@ -222,47 +202,6 @@ def measured(learner: Learner, examples: Examples, rows: NDArray[np.int64]) -> M
     # Whatever the estimate: no mean of gradients is longer than their mean length.
     gradient_norm2 = min(max(gradient_norm2, 0.0), float(norms.mean()) ** 2)
     return Measure(learner.step, float(found.losses["train"].mean()), norms, found.output_norms, gradient_norm2)
-
-
-class _WithNorms(Reshuffled):
-    """Keeps its examples' norms, and does nothing with them."""
-
-    needs = "norms"
-
-
-def costs_of(config: Config, problem: Problem, device: torch.device) -> Costs:
-    """Times a step, scoring, and a step with norms, in turn; medians."""
-    examples, size = problem.examples("train", device), config.master.minibatch_size
-    inputs, targets = examples[slice(0, size)]
-    scoring = problem.initial_network(config.seed, device).eval()
-
-    def step(kind: type[Reshuffled]) -> Callable[[], float]:
-        learner, method = Learner(config, problem, device, None), kind(config, len(examples), device)
-        return lambda: float(take_step(learner, method, examples, size))  # waits for the device
-
-    # Each with a network of its own, as actors have: one that changes its mode is looked at anew (first_look.py).
-    timed: list[Callable[[], float]] = [
-        step(Reshuffled),
-        lambda: float(score(problem.loss, scoring, inputs, targets).norms.sum()),
-    ]
-    if not batch_normalised(scoring):
-        timed.append(step(_WithNorms))
-    # On a CPU its own time: others on the machine are none of it.
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    walls: list[list[float]] = [[] for _ in timed]
-    times: list[list[float]] = [[] for _ in timed]
-    start = time.perf_counter()
-    for number in range(MOST_TIMED):
-        if number > LEAST_TIMED and time.perf_counter() - start > TIMED_SECONDS:
-            break
-        for what, taken, wall in zip(timed, times, walls, strict=True):
-            since, began = clock(), time.perf_counter()
-            what()
-            taken.append(clock() - since)
-            wall.append(time.perf_counter() - began)
-    plain, scored, *with_norms = map(statistics.median, times)
-    norms = max(with_norms[0] / plain - 1, 0.0) if with_norms else None
-    return Costs(statistics.median(walls[0]), scored / plain, norms)
 
 
 def _refuse_diverged(learner: Learner, losses: list[torch.Tensor]) -> None:

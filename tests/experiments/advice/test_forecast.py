@@ -9,10 +9,11 @@ import pytest
 from issgd_cli.config.config import Config
 from issgd_cli.config.validation import resolve
 from issgd_cli.equations import alain2015
+from issgd_cli.experiments.advice.costs import Cost
 from issgd_cli.experiments.advice.forecast import PAYS, Advice, Forecast, advice
 from issgd_cli.experiments.advice.moment import Moment
-from issgd_cli.experiments.advice.trial import Costs
-from tests.trials import EXAMPLES, SIZE, even, forgetting, made, staying
+from issgd_cli.experiments.advice.noise import steps
+from tests.trials import COSTS, EXAMPLES, SIZE, even, forgetting, made, staying
 
 CONFIG: Config = resolve({"master": {"minibatch_size": SIZE}}, "a test")
 
@@ -34,20 +35,50 @@ def test_a_minibatch_has_the_expected_square_that_the_prediction_is_made_of() ->
     assert expected == pytest.approx(true @ true + alain2015.trace_of_covariance(squares, q, true @ true) / 2)
 
 
-@pytest.mark.parametrize("noise", [1.0, 0.4])
-def test_steps_are_in_proportion_to_the_noise_as_far_as_that_holds_them_up(noise: float) -> None:
+@pytest.mark.parametrize("noise", [1.0, 0.4, 1.2])
+def test_steps_are_as_noise_holds_them_up_and_work_and_seconds_count_what_is_beside(noise: float) -> None:
     trial = made(staying, gradient_norm2=0.02, noise=noise)
     told = advice(trial, CONFIG)
     moment = Moment(trial, trial.moments[0])
-    assert moment.noise_share == pytest.approx(1 - 0.02 / (0.02 + moment.trace(moment.uniform) / SIZE))
+    assert moment.variance_share == pytest.approx(1 - 0.02 / (0.02 + moment.trace(moment.uniform) / SIZE))
     for one in (told.uniform, told.ideal, *told.others):
-        traces = [
-            alain2015.trace_of_covariance(trial.measures[step].norms ** 2, weights, 0.02)
+        variances = [
+            1 / draws.looked_at
+            + alain2015.trace_of_covariance(trial.measures[step].norms ** 2, draws.weights, 0.02)
             / alain2015.uniform_trace(trial.measures[step].norms ** 2, 0.02)
-            for step, weights in zip(trial.moments, one.way.weights, strict=True)
+            / draws.trained
+            for step, draws in zip(trial.moments, one.way.draws, strict=True)
         ]
-        assert one.trace == pytest.approx(np.mean(traces))
-        assert one.time == pytest.approx(1 - noise * (1 - np.mean(traces)))
+        taken = steps(noise, variances)
+        assert one.trace == pytest.approx(np.mean(variances))
+        assert one.steps == pytest.approx(np.mean(taken))
+        if noise <= 1:
+            assert one.steps == pytest.approx(1 - noise * (1 - np.mean(variances)))
+        beside = np.array([draws.beside for draws in one.way.draws])
+        assert (one.work, one.seconds) == pytest.approx(tuple(np.mean(taken[:, None] * (1 + beside), 0)))
+    one = of(told, "second-moment")
+    assert (one.work, one.seconds) == pytest.approx((1.01 * one.steps, 1.03 * one.steps))
+
+
+def test_what_pays_by_operations_and_not_on_this_device_is_not_advised() -> None:
+    """Norms that are 1% of a step's operations, and twice its time: whoever waits for them pays."""
+    told = advice(made(staying, noise=0.9, costs=COSTS._replace(norms=Cost(0.01, 1.9))), CONFIG)
+    assert of(told, "second-moment").work < 0.6
+    assert of(told, "second-moment").seconds > 1
+    assert told.choice is told.uniform
+    assert "norms cost what they bring: second-moment" in told.because
+
+
+def test_larger_minibatches_take_what_the_second_run_took_and_are_advised_where_they_cost_no_time() -> None:
+    for noise in (0.6, 1.2):
+        told = advice(made(even, noise=noise, costs=COSTS._replace(larger=Cost(1.0, 0.9))), CONFIG)
+        larger = of(told, "reshuffled-100")
+        assert larger.steps == pytest.approx(1 - noise / 2)
+        assert larger.work == pytest.approx(2 - noise)
+        assert larger.seconds == pytest.approx(1.9 * (1 - noise / 2))
+    assert told.choice is larger
+    assert "less noise saves more steps" in told.because
+    assert np.isnan(larger.survives)
 
 
 def test_even_norms_advise_uniform_draws() -> None:
@@ -56,10 +87,12 @@ def test_even_norms_advise_uniform_draws() -> None:
     assert told.quickest is None
     assert "too even" in told.because
     for one in (told.uniform, told.ideal, *told.others):
-        assert one.trace == pytest.approx(1.0, abs=1e-3)
-        assert one.time == pytest.approx(1.0, abs=1e-3)
-        assert one.work == pytest.approx((1 + one.way.beside) * one.time)
-        assert one.interval == pytest.approx((one.work, one.work), rel=1e-3)
+        if one.way.label != "reshuffled-100":
+            assert one.trace == pytest.approx(1.0, abs=1e-3)
+            assert one.steps == pytest.approx(1.0, abs=1e-3)
+        assert one.work == pytest.approx((1 + one.way.draws[0].beside.work) * one.steps)
+        assert one.work_error == pytest.approx((one.work, one.work), rel=1e-3)
+        assert one.seconds_error == pytest.approx((one.seconds, one.seconds), rel=1e-3)
 
 
 def test_uneven_norms_that_stay_bring_nearly_the_ideal_gain() -> None:
@@ -70,10 +103,9 @@ def test_uneven_norms_that_stay_bring_nearly_the_ideal_gain() -> None:
         one = of(told, label)
         late = one.trace_by_moment[-1]
         assert exact <= late < 1.15 * exact  # three in ten of the draws are uniform
-        assert one.time == pytest.approx(one.trace)  # all is noise
-        assert one.work == pytest.approx(one.time * (1 + one.way.beside))
+        assert one.steps == pytest.approx(one.trace)  # all is noise
     assert told.choice is of(told, "second-moment")
-    assert told.choice.interval.high < 1 - PAYS
+    assert told.choice.seconds_error.high < 1 - PAYS
     assert told.quickest is None  # workers would save no time that is not saved without
 
 
@@ -95,7 +127,7 @@ def test_norms_that_forget_at_once_advise_uniform_draws() -> None:
 def test_where_noise_does_not_limit_there_is_nothing_to_gain() -> None:
     told = advice(made(staying, noise=0.02), CONFIG)
     assert told.ideal.trace < 0.45
-    assert told.ideal.time == pytest.approx(1 - 0.02 * (1 - told.ideal.trace))
+    assert told.ideal.steps == pytest.approx(1 - 0.02 * (1 - told.ideal.trace))
     assert told.choice is told.uniform
     assert "noise holds nothing up" in told.because
 
@@ -110,13 +142,13 @@ def test_a_loss_that_does_not_fall_tells_nothing() -> None:
 
 
 def test_norms_that_cost_too_much_do_not_pay() -> None:
-    dear = Costs(0.01, 5.0, 2.0)
+    dear = COSTS._replace(scoring=Cost(5.0, 5.0), norms=Cost(2.0, 2.0))
     assert "from an epoch ago" in advice(made(forgetting, costs=dear), CONFIG).because
     told = advice(made(staying, costs=dear), CONFIG)
     assert told.choice is told.uniform
     assert "norms cost what they bring: second-moment" in told.because
     assert told.quickest is not None  # with devices to spare it pays, in time alone
-    assert told.quickest.time < 0.6
+    assert told.quickest.steps < 0.65
     assert told.quickest.work > 1
 
 
@@ -125,7 +157,7 @@ def test_the_first_epoch_is_reshuffled_and_examples_not_scored_yet_have_the_mean
     early = of(told, "second-moment").trace_by_moment
     assert early[:2] == (1.0, 1.0)
     assert early[2] < 0.5
-    slow = of(advice(made(staying, costs=Costs(0.01, 60.0, 0.03), steps=96), CONFIG), "issgd-1")
+    slow = of(advice(made(staying, costs=COSTS._replace(scoring=Cost(60.0, 60.0)), steps=96), CONFIG), "issgd-1")
     assert slow.way.sweep_steps == pytest.approx(40 * 60 * 22 / 20)
     assert slow.trace == pytest.approx(1.0, abs=0.05)  # hardly anything is scored within the trial
 
@@ -135,7 +167,7 @@ def test_what_comes_after_the_trial_is_as_at_its_last_moment() -> None:
     assert told.parts.sum() == pytest.approx(1.0)
     assert told.parts[-1] == pytest.approx(0.9 + 0.1 / 6)
     one = of(told, "second-moment")
-    assert one.time == pytest.approx(float(told.parts @ one.trace_by_moment))
+    assert one.steps == pytest.approx(float(told.parts @ one.trace_by_moment))
 
 
 def test_forecasts_are_within_their_intervals_which_noise_that_differs_widens() -> None:
@@ -145,11 +177,12 @@ def test_forecasts_are_within_their_intervals_which_noise_that_differs_widens() 
     lower = {**trial.measures, last.step: last._replace(loss=last.loss - 0.1)}
     other = advice(replace(trial, measures=lower), CONFIG)
     for one in (told.ideal, *told.others):
-        if one.trace < 0.99:
-            assert one.interval.low < one.work < one.interval.high
+        if one.way.keeps and one.trace < 0.99:  # of larger minibatches all is known
+            assert one.work_error.low < one.work < one.work_error.high
+            assert one.seconds_error.low < one.seconds < one.seconds_error.high
     assert told.noise == pytest.approx([0.5] * 3)
     assert other.noise[-1] < 0.4
-    widths = [found.ideal.interval.high - found.ideal.interval.low for found in (told, other)]
+    widths = [found.ideal.work_error.high - found.ideal.work_error.low for found in (told, other)]
     assert widths[0] < widths[1]
 
 
@@ -163,5 +196,5 @@ def test_the_same_trial_and_seed_give_the_same_advice_and_another_seed_another()
     trial = made(staying)
     first, again = (advice(trial, CONFIG) for _ in range(2))
     other = advice(trial, CONFIG.model_copy(update={"seed": 1}))
-    told = [[(one.work, one.interval) for one in found.others] for found in (first, again, other)]
+    told = [[(one.work, one.work_error) for one in found.others] for found in (first, again, other)]
     assert told[0] == told[1] != told[2]

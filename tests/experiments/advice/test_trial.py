@@ -12,12 +12,13 @@ from issgd_cli.config.config import Config
 from issgd_cli.datasets.prepared import Prepared
 from issgd_cli.errors import ConfigError, RunError
 from issgd_cli.experiments.advice import trial
-from issgd_cli.experiments.advice.trial import Costs, Trial
+from issgd_cli.experiments.advice.trial import Trial
 from issgd_cli.methods.reshuffled import Reshuffled
 from issgd_cli.problem import Problem
 from issgd_cli.scores import score
+from tests.trials import COSTS
 
-CPU, COSTS = torch.device("cpu"), Costs(0.01, 0.6, 0.03)
+CPU = torch.device("cpu")
 
 Configured = Callable[..., Config]
 
@@ -83,6 +84,9 @@ def test_a_sample_is_random_and_the_same_throughout(data: Prepared, configured: 
 def test_the_run_that_is_planned_is_at_least_as_long_as_its_trial(data: Prepared, configured: Configured) -> None:
     assert tried(configured("master.steps=500"), data).planned == 500
     assert tried(configured("master.steps=20"), data).planned == 24
+    worked = configured("master.minibatch_size=20")
+    worked = worked.model_copy(update={"master": worked.master.model_copy(update={"steps": None, "work": 3000.0})})
+    assert tried(worked, data).planned == 150  # as all of a scoreboard's
 
 
 def test_a_run_that_diverges_is_refused(data: Prepared, configured: Configured) -> None:
@@ -90,21 +94,14 @@ def test_a_run_that_diverges_is_refused(data: Prepared, configured: Configured) 
         tried(configured("optimizer.learning_rate=1e30"), data)
 
 
-def test_costs_are_in_steps_of_ones_own(data: Prepared, configured: Configured) -> None:
-    config = configured()
-    found = trial.costs_of(config, Problem(config, data), CPU)
-    assert found.step_seconds > 0
-    assert found.scoring > 0
-    assert found.norms is not None
-    assert found.norms >= 0
-
-
 def test_a_trial_is_as_long_as_fits_and_no_longer_than_what_is_planned(configured: Configured) -> None:
     config = configured("master.steps=100000", "master.minibatch_size=100")
-    lengths = [trial.steps_within(seconds, config, 10_000, 100, Costs(0.01, 0.6, 0.0)) for seconds in (4, 10, 40)]
+    lengths = [trial.steps_within(seconds, config, 10_000, 100, COSTS) for seconds in (4, 10, 40)]
     assert lengths == [64, 256, 1024]  # powers of 2 below 400, 1000 and 4000 steps, by three, less the measuring
     assert trial.steps_within(1e6, config, 10_000, 100, COSTS) == 100_000
     assert trial.steps_within(1e-6, config, 10_000, 100, COSTS) == trial.LEAST_STEPS
     unplanned = configured("master.seconds=60", "master.minibatch_size=100")
     unplanned = unplanned.model_copy(update={"master": unplanned.master.model_copy(update={"steps": None})})
     assert trial.steps_within(1e6, unplanned, 10_000, 100, COSTS) == 2000  # 20 epochs
+    worked = unplanned.model_copy(update={"master": unplanned.master.model_copy(update={"work": 70_010.0})})
+    assert trial.steps_within(1e6, worked, 10_000, 100, COSTS) == 701
