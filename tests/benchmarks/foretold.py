@@ -3,7 +3,8 @@
     python -m tests.benchmarks.foretold BOARD.json TASK=ADVICE.json ...
 
 takes an experiment's board.json and what `issgd advise EXPERIMENT --dataset TASK --out FOLDER` wrote for some of its
-tasks, and writes foretold.md and foretold.json to results/reference/advice.
+tasks, and writes foretold.md and foretold.json to results/reference/advice. Both sides count work by operations
+(scores/cost.py). A method is compared where the experiment has it with the settings that the prediction is for.
 """
 
 import argparse
@@ -16,10 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from issgd_cli.equations.statistics import rank_correlation
+from issgd_cli.experiments import experiment
+from issgd_cli.experiments.advice.forecast import PAYS
 from issgd_cli.figures.outputs import finite
 from issgd_cli.files import write_text
 
-RESULTS = Path(__file__).parents[2] / "results" / "reference" / "advice"
+ROOT = Path(__file__).parents[2]
+RESULTS, EXPERIMENT = ROOT / "results" / "reference" / "advice", ROOT / "experiments" / "equal-work.toml"
 TARGET = "training loss"  # which the noise of minibatches holds up
 
 # Task -> method -> work to reach what reshuffled SGD reaches, in its own; None: it never does.
@@ -32,14 +36,20 @@ class Agreement(NamedTuple):
     Attributes:
         pairs: How many.
         rank_correlation: Spearman's rho; NaN where one side ranks nothing.
+        finite: How many of them were reached, which alone have an error.
         mean_absolute_error: Of predicted - measured; NaN where nothing measured is finite.
-        verdicts: The share of pairs of which both say that it pays, or both that it does not.
+        error_of_1: The same, of who always predicts 1.
+        verdicts: The share of pairs of which both say that it pays, by advise's own rule, or both that it does not.
+        paid: The share that has paid: verdicts of who always says so, and one less those of who never does.
     """
 
     pairs: int
     rank_correlation: float
+    finite: int
     mean_absolute_error: float
+    error_of_1: float
     verdicts: float
+    paid: float
 
 
 def ratios(told: Mapping[str, Any]) -> dict[str, float]:
@@ -49,6 +59,22 @@ def ratios(told: Mapping[str, Any]) -> dict[str, float]:
         for one in told["methods"]
         if one["label"] != "reshuffled"  # with which all are compared: 1 by definition
     }
+
+
+def differing(told: Mapping[str, Any], path: Path, task: str) -> dict[str, list[str]]:
+    """Methods of an experiment that are predicted with other settings than it has -> the keys that differ."""
+    plan, found = experiment.read(path), {}
+    for one in told["methods"]:
+        if one["label"] in plan.methods:
+            config = plan.one(None, one["label"], {}, task).config
+            keys = [
+                f"{section}.{key}"
+                for section, values in one["settings"].items()
+                for key, value in values.items()
+                if getattr(getattr(config, section), key) != value
+            ]
+            found.update({one["label"]: keys} if keys else {})
+    return found
 
 
 def medians(board: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -75,17 +101,20 @@ def agreement(predicted: Ratios, measured: Ratios) -> Agreement:
     told, found = np.array(pairs, np.float64).T
     if not (told >= 0).all() or not (found >= 0).all():
         raise ValueError("a ratio of work is a number from 0 on, or none where the target was never reached")
-    known = np.isfinite(told) & np.isfinite(found)
+    known, paid = np.isfinite(told) & np.isfinite(found), found <= 1 - PAYS
     return Agreement(
         pairs=len(pairs),
         rank_correlation=rank_correlation(told, found) if len(pairs) > 1 else float("nan"),
+        finite=int(known.sum()),
         mean_absolute_error=float(np.abs(told - found)[known].mean()) if known.any() else float("nan"),
-        verdicts=float(((told < 1) == (found < 1)).mean()),
+        error_of_1=float(np.abs(1 - found)[known].mean()) if known.any() else float("nan"),
+        verdicts=float(((told <= 1 - PAYS) == paid).mean()),
+        paid=float(paid.mean()),
     )
 
 
-def page(predicted: Ratios, measured: Ratios) -> str:
-    """Both as tables, and how they agree."""
+def page(predicted: Ratios, measured: Ratios, left_out: Mapping[str, list[str]]) -> str:
+    """Both as tables, how they agree, and which methods are left out for which settings."""
     found = agreement(predicted, measured)
     names = sorted({name for task, row in predicted.items() for name in row if name in measured.get(task, {})})
     tasks = [task for task in predicted if task in measured]
@@ -99,15 +128,23 @@ def page(predicted: Ratios, measured: Ratios) -> str:
         [
             "# What `issgd advise` predicts, and what came of it",
             "",
-            f"Work to reach reshuffled SGD's {TARGET}, in its own; measured: medians over the scoreboard's seeds.",
+            f"Work to reach reshuffled SGD's {TARGET}, in its own, by operations; measured: medians over the "
+            "scoreboard's seeds.",
             "",
             *head,
             *rows,
             "",
             f"Over {found.pairs} pairs: rank correlation {found.rank_correlation:.2f}; mean absolute error "
-            f"{found.mean_absolute_error:.2f}, of those that got there; in {found.verdicts:.0%} both say that it pays, "
-            "or both that it does not.",
+            f"{found.mean_absolute_error:.2f}, of the {found.finite} that got there, where always predicting 1 has "
+            f"{found.error_of_1:.2f}; in {found.verdicts:.0%} both say that it pays ({1 - PAYS:g} or less), or both "
+            f"that it does not, where always saying that it pays is right in {found.paid:.0%}, and that it never does "
+            f"in {1 - found.paid:.0%}.",
             "",
+            *(
+                f"Not compared: {method}, which the scoreboard has with another {', '.join(keys)}."
+                for method, keys in left_out.items()
+            ),
+            *([""] if left_out else []),
         ]
     )
 
@@ -121,17 +158,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("board", type=Path)
     parser.add_argument("advice", nargs="+", metavar="TASK=ADVICE.json")
+    parser.add_argument("--experiment", type=Path, default=EXPERIMENT, help="that the board is of")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     measured = medians(json.loads(given.board.read_text()))
     paths = dict(each.split("=", 1) for each in given.advice)
-    predicted = {task: ratios(json.loads(Path(path).read_text())) for task, path in paths.items()}
+    told = {task: json.loads(Path(path).read_text()) for task, path in paths.items()}
+    left_out: dict[str, list[str]] = {}
+    for task, one in told.items():
+        left_out |= differing(one, given.experiment, task)
+    predicted = {
+        task: {label: work for label, work in ratios(one).items() if label not in left_out}
+        for task, one in told.items()
+    }
     given.out.mkdir(parents=True, exist_ok=True)
-    write_text(given.out / "foretold.md", page(predicted, measured))
-    found = agreement(predicted, measured)._asdict()
-    content = {"target": TARGET, "predicted": predicted, "measured": measured, **found}
+    text, found = page(predicted, measured, left_out), agreement(predicted, measured)._asdict()
+    write_text(given.out / "foretold.md", text)
+    content = {"target": TARGET, "predicted": predicted, "measured": measured, "left_out": left_out, **found}
     write_text(given.out / "foretold.json", json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
-    print(page(predicted, measured))
+    print(text)
 
 
 if __name__ == "__main__":

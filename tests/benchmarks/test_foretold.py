@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.foretold import Ratios, agreement, main, medians, ratios
+from tests.benchmarks.foretold import EXPERIMENT, Ratios, agreement, differing, main, medians, ratios
 
 PREDICTED: Ratios = {
     "a": {"second-moment": 0.5, "online": 0.9},
@@ -21,6 +21,14 @@ def test_only_what_both_have_is_compared() -> None:
     assert found.rank_correlation == pytest.approx(1.0)
     assert found.mean_absolute_error == pytest.approx((0.2 + 0.12 + 0.4) / 3)
     assert found.verdicts == pytest.approx(2 / 3)
+    assert found.finite == 3
+    assert found.error_of_1 == pytest.approx((0.3 + 0.1 + 0.5) / 3)
+    assert found.paid == pytest.approx(2 / 3)
+
+
+def test_what_pays_is_what_advise_calls_so() -> None:
+    """By its rule 0.98 does not pay, on either side."""
+    assert agreement({"a": {"x": 0.98, "y": 0.96}}, {"a": {"x": 1.2, "y": 0.98}}).verdicts == 0.5
 
 
 def test_a_target_that_is_never_reached_counts_by_its_rank() -> None:
@@ -53,14 +61,42 @@ def test_the_command_writes_both_beside_each_other(tmp_path: Path, monkeypatch: 
     row = {"online": {"ratio": 0.8}, "low": {"ratio": "inf"}, "issgd-1": {"ratio": "inf"}, "mis": {"ratio": None}}
     (tmp_path / "board.json").write_text(json.dumps({"training loss": {"one": row, "other": row}}))
     assert medians({"training loss": {"one": row}}) == {"one": {"online": 0.8, "low": math.inf, "issgd-1": math.inf}}
-    methods = [{"label": "online", "work": 0.9}, {"label": "issgd-1", "work": 1.9}]
+    systematic = {"method": "online", "draws": "systematic"}
+    methods = [
+        {"label": "online", "work": 0.9, "settings": {"proposal": {"method": "online"}}},
+        {"label": "issgd-1", "work": 1.9, "settings": {"worker": {"count": 1}}},
+        {"label": "low", "work": 0.5, "settings": {"proposal": systematic}},
+    ]
     (tmp_path / "advice.json").write_text(json.dumps({"methods": methods}))
+    (tmp_path / "plan.toml").write_text(
+        "".join(
+            f"[[methods]]\nname = '{name}'\nproposal.method = '{method}'\n"
+            for name, method in (("online", "online"), ("issgd-1", "issgd"), ("low", "online"))
+        ).replace("'issgd'", "'issgd'\nworker.count = 1")
+        + "[[datasets]]\nname = 'one'\ndata.name = 'mnist'\n"
+    )
     given = [str(tmp_path / "board.json"), f"one={tmp_path / 'advice.json'}", "--out", str(tmp_path / "out")]
-    monkeypatch.setattr("sys.argv", ["foretold", *given])
+    monkeypatch.setattr("sys.argv", ["foretold", *given, "--experiment", str(tmp_path / "plan.toml")])
     main()
     text = (tmp_path / "out" / "foretold.md").read_text()
     assert "| one | 1.90 | never | 0.90 | 0.80 |" in text
-    assert "Over 2 pairs: rank correlation 1.00; mean absolute error 0.10" in text
+    assert "Over 2 pairs: rank correlation 1.00; mean absolute error 0.10, of the 1 that got there" in text
+    assert "where always predicting 1 has 0.20" in text
+    assert "Not compared: low, which the scoreboard has with another proposal.draws." in text
     written = (tmp_path / "out" / "foretold.json").read_text()
     assert json.loads(written)["pairs"] == 2
     assert "Infinity" not in written  # which no other reader takes
+
+
+def test_the_scoreboards_own_methods_are_compared_with_what_they_are_set_to() -> None:
+    """IS is predicted for systematic draws, which the scoreboard's has not; larger minibatches as it has them."""
+    methods = [
+        {"label": "online", "settings": {"proposal": {"method": "online", "draws": "systematic"}}},
+        {"label": "second-moment", "settings": {"proposal": {"method": "second-moment"}}},
+        {"label": "looking", "settings": {"proposal": {"method": "looking"}}},
+        {
+            "label": "reshuffled-256",
+            "settings": {"proposal": {"method": "reshuffled"}, "master": {"minibatch_size": 256}},
+        },
+    ]
+    assert differing({"methods": methods}, EXPERIMENT, "mnist") == {"online": ["proposal.draws"]}
