@@ -72,7 +72,7 @@ def _draw_run(axes: Axes, told: Told) -> None:
     axes.set_ylim(0, min(2.0, max(1.05, *axes.get_ylim())))
     axes.set_xlim(0, told["trial"]["steps"])
     axes.set_xlabel("step")
-    axes.set_ylabel("Tr(Sigma) / Tr(uniform)")
+    axes.set_ylabel("a minibatch's variance / a plain one's")
     axes.set_title("How uneven: variance over the run")
     _legend(axes)
 
@@ -134,7 +134,7 @@ def _draw_work(axes: Axes, told: Told) -> None:
     axes.set_yticks(np.arange(len(shown)), [one["name"] for one in shown])
     axes.set_ylim(-0.5, len(shown) - 0.3)
     axes.set_xlabel("of reshuffled SGD's")
-    axes.set_title("What it takes to reach what reshuffled SGD reaches")
+    axes.set_title("To reach reshuffled SGD's training loss")
     _legend(axes)
 
 

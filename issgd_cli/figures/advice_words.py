@@ -27,7 +27,7 @@ MODEL = (
     "B (Tr(uniform)/M + Tr/m), and looking is taken to know where that pays. Assumed: the same losses and norms on the "
     "way, the same learning rate (less noise may bear a larger one), noise as harmful in any direction, systematic "
     "draws, which keep what reshuffling gains, and that after the trial all stays as at its last moment. None of that "
-    "is in the sampling error, which is of the trial alone."
+    "is in the sampling error, which is of the trial alone; and nothing is said of test errors."
 )
 
 # Of what no trial at a run's beginning can foretell.
@@ -166,7 +166,7 @@ def methods(told: Told) -> Table:
         for one in told["methods"]
     ]
     head = ["method", "sweep", "Tr", "survives", "steps", "work", "seconds", "sampling error", "begin to end"]
-    return Table("Predicted, to reach what reshuffled SGD reaches (1: as much)", head, rows, COLUMNS)
+    return Table("Predicted, to reach the training loss that reshuffled SGD reaches (1: as much)", head, rows, COLUMNS)
 
 
 def screen(told: Told) -> str:

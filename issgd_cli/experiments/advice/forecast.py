@@ -4,13 +4,14 @@ Noise is what methods differ by: a minibatch of B draws in proportion to q has t
 ||g||^2 + Tr_q / B. Of the steps that SGD takes, a share s is there because of it, and is in proportion to it (noise.py
 measures s, by a run with less noise). So
 
-    steps(q) / steps(uniform) = 1 - s + s Tr_q / Tr_uniform,
+    steps(q) / steps(uniform) = 1 - s + s Tr_q / Tr_uniform
 
-the mean over the moments of a plain run, in reshuffled SGD's steps; beyond s = 1, as noise.py has it. Tr_q is eq. 6 on
-the measured examples, with the weights that they would have had then, by norms as old as the method's table would have
-held them (ways.py); of m draws from M examples that are looked at, Tr_uniform / M + Tr_q / m. With what is computed
-beside a step, steps are told as work, by operations, as a scoreboard counts it (scores/cost.py), and as seconds, by
-how long that takes on this device, one after the other; by these, what a user pays, is advised.
+to the same training loss, in the mean over the moments of a plain run (of test errors nothing is said); beyond s = 1
+as noise.py has it. Tr_q is eq. 6 on the measured examples, with the weights that they would have had then, by norms as
+old as the method's table would have held them (ways.py); Tr_q / B is Tr_uniform / M + Tr_q / m of m draws from M
+examples that are looked at. With what is computed beside a step, steps are told as work, by operations, as a scoreboard
+counts it (scores/cost.py), and as seconds, by how long that takes on this device, one after the other; by these, what a
+user pays, is advised.
 
 Assumed is that the run goes through the same losses and norms, only faster; that the learning rate stays (with less
 noise a larger one may do, and gain more); that noise is as harmful whatever its direction; that draws are systematic,
@@ -114,7 +115,7 @@ def advice(trial: Trial, config: Config) -> Advice:
     best = min(others, key=lambda one: one.seconds)
     pays = best.seconds <= 1 - PAYS and best.seconds_error.high < 1
     choice = best if pays else uniform
-    because = _gain(ideal, best, told.noise) if pays else _obstacle(ideal, others, ways.noise)
+    because = _gain(ideal, best, others, told.noise) if pays else _obstacle(ideal, others, ways.noise)
     quickest = _quickest(others, choice.steps - PAYS)
     return Advice(trial, moments, parts, ways.noise, uniform, ideal, others, choice, because, quickest)
 
@@ -173,17 +174,22 @@ def _quickest(others: Sequence[Forecast], below: float) -> Forecast | None:
     return next((one for one in served if one.steps <= min(other.steps for other in served) + PAYS), None)
 
 
-def _gain(ideal: Forecast, best: Forecast, noise: float) -> str:
+def _gain(ideal: Forecast, best: Forecast, others: Sequence[Forecast], noise: float) -> str:
     held_up = (
         f"{noise:.0%} of the steps are there because of noise"
         if noise <= 1
         else "less noise saves more steps than in proportion"
     )
     if not best.way.keeps:
-        return (
+        text = (
             f"{held_up}, and its minibatches have {best.trace:.2f} of the variance for {best.work / best.steps:.2f} "
             "times the work"
         )
+        sampled = [one for one in others if one.way.settings["proposal"]["method"] != "reshuffled"]
+        if best in sampled:
+            return text
+        rival = min(sampled, key=lambda one: one.seconds)
+        return f"{text}; of importance sampling, {rival.way.name} would take {rival.seconds:.2f} of the seconds"
     return (
         f"{held_up}, ideal draws would have {ideal.trace:.2f} of uniform draws' variance, and {best.survives:.0%} of "
         "that gain survives the age of the norms"
