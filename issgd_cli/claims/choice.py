@@ -37,6 +37,17 @@ def _at(own: Sequence[Run], rivals: Sequence[Run], by: Measure) -> list[Run]:
     return [run for run in own if run.setting == best(rivals, by)] if rivals else []
 
 
+def why(runs: Runs) -> str:
+    """What is lowest at the settings of these runs, in words; empty: not the same of all methods."""
+    of_path = {run.path: run.setting for run in runs.judged}
+    shown = {run.method: of_path[run.path] for run in runs.runs}
+    for measure, words in WORDS.items():
+        rivals = {method: [run for run in runs.choosing if run.method == method] for method in shown}
+        if all(setting == best(rivals[method], measure) for method, setting in shown.items() if rivals[method]):
+            return words
+    return ""
+
+
 def best(runs: Sequence[Run], by: Measure = "validation") -> str:
     """The setting whose runs end lowest, in the mean over seeds; the first of equals.
 

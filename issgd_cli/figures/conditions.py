@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from issgd_cli.claims.choice import why
 from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.config.config import Config
 from issgd_cli.config.sections import PAPER_EXAMPLES
@@ -163,8 +164,9 @@ def _chosen(runs: Runs) -> list[str]:
     if not runs.choosing:
         return []
     rates = [f"{method} {runs.of(method=method)[0].config.optimizer.learning_rate:g}" for method in runs.methods]
+    by = f"the one with the lowest {words}" if (words := why(runs)) else "one of several that were tried"
     return [
-        f"Learning rates: {listed(rates)}; each method's is the one with the lowest validation error at seeds "
+        f"Learning rates: {listed(rates)}; each method's is {by} at seeds "
         f"{ranges(sorted({run.seed for run in runs.choosing}))}, whose runs are in no number here."
     ]
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from issgd_cli.claims.choice import chosen
+from issgd_cli.claims.choice import chosen, why
 from issgd_cli.claims.loading import load
 from issgd_cli.errors import ConfigError
 from issgd_cli.experiments import experiment as experiments
 from issgd_cli.experiments.experiment import Experiment, Run
 from issgd_cli.experiments.selection import parse_only, settled
 from issgd_cli.runs import folder as folders
+from issgd_cli.runs.folder import Measure
 from issgd_cli.runs.traces import Row, TraceWriter
 
 PLAN = """
@@ -42,7 +42,9 @@ def plan(tmp_path: Path) -> Experiment:
     return experiments.read(path)
 
 
-def finish(run: Run, results: Path, errors: list[float], losses: Sequence[float] = (), **failure: Any) -> None:
+def finish(
+    run: Run, results: Path, errors: list[float], losses: Sequence[float] = (), failure: dict[str, str] | None = None
+) -> None:
     """As if it had been done, with these validation errors and training losses."""
     folder = run.folder(results)
     folders.begin(folder, run.config, [], resume=False)
@@ -51,7 +53,7 @@ def finish(run: Run, results: Path, errors: list[float], losses: Sequence[float]
     for quantity, values in (("error/valid", errors), ("loss/train", losses)):
         trace.append([Row(step, float(step), f"audit/{quantity}", value) for step, value in enumerate(values)])
     trace.close()
-    folders.end(folder, "failed" if failure else "finished", failure or None)
+    folders.end(folder, "failed" if failure else "finished", failure)
 
 
 def told(runs: list[Run]) -> list[tuple[int, str, str]]:
@@ -99,9 +101,10 @@ def test_a_setting_that_diverged_is_not_chosen_and_another_failure_chooses_nothi
     for run in settled(runs, tmp_path):
         if run.method == "dlis":
             other = {"actor": "master", "reason": "No space left on the disk."}
-            finish(run, tmp_path, [0.9, 0.2], **(other if run.setting == "slow" else {}))
+            finish(run, tmp_path, [0.9, 0.2], failure=other if run.setting == "slow" else None)
         else:
-            finish(run, tmp_path, [0.9, 0.2], **(reason if run.setting == "slow" and run.config.seed == 100 else {}))
+            diverges = run.setting == "slow" and run.config.seed == 100
+            finish(run, tmp_path, [0.9, 0.2], failure=reason if diverges else None)
     assert told(settled(runs, tmp_path)[8:]) == [(0, "fast", "reshuffled"), (1, "fast", "reshuffled")]
 
 
@@ -149,13 +152,19 @@ def test_each_measure_has_its_setting_and_runs_are_done_at_both(tmp_path: Path) 
         do(run)
     loaded = load([run.folder(tmp_path) for run in settled(runs, tmp_path)], 4)
     assert (len(loaded.runs), len(loaded.judged), loaded.settings) == (4, 6, ("",))
-    for measure, quantity, value in (("validation", "error/valid", 0.1), ("training", "loss/train", 0.4)):
-        reshuffled = chosen(loaded, measure).of(method="reshuffled")  # type: ignore[arg-type]
+    measures: dict[Measure, tuple[str, str, float]] = {
+        "validation": ("validation error", "error/valid", 0.1),
+        "training": ("training loss", "loss/train", 0.4),
+    }
+    for measure, (words, quantity, value) in measures.items():
+        assert why(chosen(loaded, measure)) == words
+        reshuffled = chosen(loaded, measure).of(method="reshuffled")
         assert [run.seed for run in reshuffled] == [0, 1]
         assert all(run.series(f"audit/{quantity}").values[-1] == value for run in reshuffled)
     # Where nobody has run what has the lowest training loss, what validates best stands for it.
     fewer = load([run.folder(tmp_path) for run in settled(runs, tmp_path) if run.chooses or run.setting == "slow"], 2)
     assert {run.config.optimizer.learning_rate for run in chosen(fewer, "training").of(method="reshuffled")} == {0.001}
+    assert why(chosen(fewer, "training")) == "validation error"
 
 
 @pytest.mark.parametrize("by", ['"training"', "[]", '["test"]', "[1]", '[["training"]]'])
