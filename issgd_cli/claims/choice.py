@@ -39,13 +39,15 @@ def _at(own: Sequence[Run], rivals: Sequence[Run], by: Measure) -> list[Run]:
 
 def why(runs: Runs) -> str:
     """What is lowest at the settings of these runs, in words; empty: not the same of all methods."""
+    return next((words for measure, words in WORDS.items() if not not_best(runs, measure)), "")
+
+
+def not_best(runs: Runs, by: Measure) -> list[str]:
+    """The methods whose runs are at another setting than the one that is best by this measure."""
     of_path = {run.path: run.setting for run in runs.judged}
-    shown = {run.method: of_path[run.path] for run in runs.runs}
-    for measure, words in WORDS.items():
-        rivals = {method: [run for run in runs.choosing if run.method == method] for method in shown}
-        if all(setting == best(rivals[method], measure) for method, setting in shown.items() if rivals[method]):
-            return words
-    return ""
+    shown = {run.method: of_path.get(run.path) for run in runs.runs}
+    rivals = {method: [run for run in runs.choosing if run.method == method] for method in shown}
+    return [method for method, setting in shown.items() if rivals[method] and setting != best(rivals[method], by)]
 
 
 def best(runs: Sequence[Run], by: Measure = "validation") -> str:

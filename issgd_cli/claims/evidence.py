@@ -109,7 +109,7 @@ class Runs:
 
     name: str
     runs: tuple[Run, ...]
-    expected: int  # how many the experiment asks for
+    expected: int  # how many the experiment asks for; where others choose, one of each method and seed
     choosing: tuple[Run, ...] = ()  # runs that were there to choose settings by: in no number, table or figure
     judged: tuple[Run, ...] = ()  # where there are such: all others, each under its setting; `runs` are some of them
 

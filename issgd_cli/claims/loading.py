@@ -33,7 +33,8 @@ def load(folders: Sequence[RunFolder], expected: int | None = None, name: str = 
     loaded = _separated(_of_one_dataset([load_run(folder) for folder in folders]))
     choosing = tuple(run for run in loaded if run.chooses)
     name = name or "/".join(part for run in loaded[:1] for part in (run.config.name, run.dataset) if part)
-    expected = len(loaded) - len(choosing) if expected is None else expected
+    if expected is None:  # of a method and a seed one is shown, whatever settings it has been run at
+        expected = len({(run.method, run.seed) for run in loaded if not run.chooses} if choosing else loaded)
     if 0 < len(choosing) < len(loaded):
         judged = tuple(run for run in loaded if not run.chooses)
         return chosen(Runs(name, judged, expected, choosing, judged), "validation")

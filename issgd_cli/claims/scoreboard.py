@@ -7,9 +7,10 @@ SGD's end is taken at four fifths of it, so that who takes a little more can be 
 1.19 of it with forty audits, 1.12 with twenty, since a curve's last two hold where it was before. A run that does not
 get there, or has diverged, counts as infinite.
 
-Where a rate is chosen for each method (experiments/selection.py), it is for each target by what that is of: the lowest
-training loss, or the lowest error on what was held out. What chance alone makes of a ratio is shown by reshuffled SGD
-itself, against the target of another seed.
+Where a rate is chosen for each method (experiments/selection.py), each target has the one that is best for it: that of
+the lowest training loss, or of the lowest error on what was held out; the training loss is shown at the latter, too.
+What chance alone makes of a ratio is shown by reshuffled SGD itself, against the target of another seed. Such ratios
+hang together, so that of them no interval is told, but their range.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.choice import chosen
+from issgd_cli.claims.choice import chosen, not_best
 from issgd_cli.claims.evidence import Run, Runs, audits_told
 from issgd_cli.claims.paired import difference
 from issgd_cli.claims.smoothing import reached, smoothed
@@ -75,6 +76,7 @@ class Target:
 
 TARGETS = (
     Target("training loss", "audit/loss/train", False, "training"),
+    Target("training loss, rates by validation", "audit/loss/train", False, "validation"),
     Target("test error", "audit/error/test", True, "validation"),
 )
 
@@ -88,12 +90,14 @@ class Board:
         configs: Target -> task -> method -> its configuration, at the setting that was chosen for it.
         ours: Methods that are this project's own.
         audits: On how many examples, in words.
+        elsewhere: Target -> task -> methods that are shown at another setting than the one that is best for it.
     """
 
     ratios: Mapping[str, Mapping[str, Row]]
     configs: Mapping[str, Mapping[str, Mapping[str, Config]]]
     ours: tuple[str, ...]
     audits: str
+    elsewhere: Mapping[str, Mapping[str, Sequence[str]]]
 
     @property
     def tasks(self) -> list[str]:
@@ -110,21 +114,19 @@ class Board:
         configs = [tasks.get(task, {}).get(method) for tasks in self.configs.values()]
         return list(dict.fromkeys(config.optimizer.learning_rate for config in configs if config))
 
-    def over_tasks(self, target: str, method: str) -> PerSeed:
-        """The median over the tasks that a method was run on, of each seed that it has on all of these."""
-        rows = [row[method] for row in self.ratios[target].values() if len(row.get(method, ()))]
+    def of(self, target: str, methods: Sequence[str]) -> list[PerSeed]:
+        """On each task that one of these methods was run on, its ratios; of several those with the lowest median."""
+        found = [
+            [row[method] for method in methods if len(row.get(method, ()))] for row in self.ratios[target].values()
+        ]
+        return [min(rows, key=lambda ratios: ratios.median) for rows in found if rows]
+
+    def over_tasks(self, target: str, methods: Sequence[str]) -> PerSeed:
+        """The median over these tasks, of each seed that is there on all of them."""
+        rows = self.of(target, methods)
         seeds = [seed for seed in rows[0].seeds if all(seed in row.seeds for row in rows)] if rows else []
         of_seed = [[row.values[row.seeds.index(seed)] for row in rows] for seed in seeds]
         return PerSeed(tuple(seeds), np.array([np.median(ratios) for ratios in of_seed]), ("never", "never"))
-
-    def best(self, target: str, methods: Sequence[str]) -> float:
-        """The median over the tasks, of the ratio of the best of these methods on each; NaN where there is none."""
-        medians = [
-            [row[method].median for method in methods if len(row.get(method, ()))]
-            for row in self.ratios[target].values()
-        ]
-        best = [min(found) for found in medians if found]
-        return float(np.median(best)) if best else float("nan")
 
     def above(self, target: str, method: str, wholly: bool = True) -> list[str]:
         """The tasks on which a method takes visibly more work: by its whole interval, or by its median."""
@@ -158,9 +160,10 @@ class Board:
                 for target, tasks in self.configs.items()
             },
             "over tasks": {
-                target: {method: _plain(self.over_tasks(target, method)) for method in self.methods}
+                target: {method: _plain(self.over_tasks(target, [method])) for method in self.methods}
                 for target in self.ratios
             },
+            "at other settings than the best": self.elsewhere,
             "ours": list(self.ours),
             "audits": self.audits,
             "sentences": sentences(self),
@@ -172,7 +175,9 @@ def board(tasks: Mapping[str, Runs]) -> Board:
     shown = {task: runs for task, runs in tasks.items() if any(run.finished for run in _base(runs))}
     ratios: dict[str, dict[str, Row]] = {}
     configs: dict[str, dict[str, dict[str, Config]]] = {}
-    for target in TARGETS:
+    elsewhere: dict[str, dict[str, list[str]]] = {}
+    has_choice = any(runs.choosing for runs in shown.values())
+    for target in TARGETS if has_choice else (TARGETS[0], TARGETS[-1]):
         for task, of_task in shown.items():
             runs = chosen(of_task, target.by)
             row = {method: of_method(runs, method, target) for method in runs.methods}
@@ -180,10 +185,11 @@ def board(tasks: Mapping[str, Runs]) -> Board:
                 ratios.setdefault(target.name, {})[task] = {**row, ANOTHER: of_another_seed(runs, target)}
                 of_methods = {method: runs.of(method=method)[0].config for method in runs.methods}
                 configs.setdefault(target.name, {})[task] = of_methods
+                elsewhere.setdefault(target.name, {})[task] = not_best(runs, target.by)
     every = [methods.items() for of_tasks in configs.values() for methods in of_tasks.values()]
     ours = dict.fromkeys(method for methods in every for method, config in methods if is_ours(config))
     audits = audits_told(run for runs in shown.values() for run in runs.runs)
-    return Board(ratios, configs, tuple(ours), audits)
+    return Board(ratios, configs, tuple(ours), audits, elsewhere)
 
 
 def of_method(runs: Runs, method: str, target: Target) -> PerSeed:
@@ -216,12 +222,16 @@ def sentences(found: Board) -> list[str]:
     for target, rows in found.ratios.items():
         if not found.ours:
             break
-        told = ", ".join(f"{method} {told_of(found.over_tasks(target, method))}" for method in found.ours)
-        best = found.best(target, found.ours)
-        aim = f"; the best of them on each task {_told(best)}" if len(found.ours) > 1 else ""
+        told = [
+            f"{told_of(found.over_tasks(target, methods))} with {name}, on {_counted(len(found.of(target, methods)))}"
+            for name, methods in [
+                *((method, [method]) for method in found.ours),
+                *([("the better of these on each, in hindsight", found.ours)] if len(found.ours) > 1 else []),
+            ]
+        ]
         lines.append(
-            f"To reach reshuffled SGD's {target} {_where(target)}, work relative to its own, the median of {len(rows)} "
-            f"tasks: {told}{aim} (aimed at: {WON} at most)."
+            f"To reach reshuffled SGD's {target} {_where(target)}, work relative to its own, the median over tasks: "
+            f"{'; '.join(told)} (aimed at: {WON} at most)."
         )
         for method in found.ours:
             worse, visible = found.above(target, method), found.above(target, method, wholly=False)
@@ -233,6 +243,10 @@ def sentences(found: Board) -> list[str]:
             )
         for rival, lost in found.behind(target).items():
             lines.append(f"{rival} takes less work than ours to reach the {target} on: {', '.join(lost) or 'no task'}.")
+        others = {task: methods for task, methods in found.elsewhere.get(target, {}).items() if methods}
+        if others:
+            listed = "; ".join(f"{', '.join(methods)} on {task}" for task, methods in others.items())
+            lines.append(f"Not yet at the rate that is best for it, {target}: {listed}.")
     return lines
 
 
@@ -246,6 +260,10 @@ def _base(runs: Runs) -> tuple[Run, ...]:
     return runs.of(method=BASELINE)
 
 
+def _counted(tasks: int) -> str:
+    return f"{tasks} task{'' if tasks == 1 else 's'}"
+
+
 def told_of(ratios: PerSeed, spec: str = ".2f") -> str:
     """The median and its interval, and how many of the seeds get there where not all do."""
     if not len(ratios):
@@ -256,12 +274,6 @@ def told_of(ratios: PerSeed, spec: str = ".2f") -> str:
     there = int(np.isfinite(ratios.values).sum())
     count = f"{there} of {len(ratios)}" if there < len(ratios) else f"{len(ratios)}"
     return f"{ratios.told(spec)} ({low} to {high}; {count})"
-
-
-def _told(ratio: float) -> str:
-    if np.isnan(ratio):
-        return "unknown"
-    return f"{ratio:.2f}" if np.isfinite(ratio) else "never"
 
 
 def _plain(ratios: PerSeed) -> dict[str, Any]:

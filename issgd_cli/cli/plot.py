@@ -253,10 +253,12 @@ def _plot_folder(path: Path, out: Path | None, axis: AxisName | None, interval: 
 
 
 def _judged(folders: "Sequence[RunFolder]") -> int:
-    """How many runs there are that choose no setting."""
+    """How many runs are to be shown: all, or where some choose settings, of the others one of each method and seed."""
     from issgd_cli.runs.folder import CHOOSING
 
-    return sum(folder.read_manifest().get("role") != CHOOSING for folder in folders)
+    manifests = [folder.read_manifest() for folder in folders]
+    others = [told for told in manifests if told.get("role") != CHOOSING]
+    return len(others if len(others) == len(manifests) else {(told.get("method"), told["seed"]) for told in others})
 
 
 def _is_timeline(folder: "RunFolder") -> bool:

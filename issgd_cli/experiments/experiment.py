@@ -127,8 +127,16 @@ class Experiment:
             seeds: Instead of the file's.
             only: `setting`, `dataset` and `method` -> the one to keep.
             overrides: On top of everything.
+
+        Raises:
+            ConfigError: There is no such one; or a setting is named that the experiment itself is to choose.
         """
         only = only or {}
+        if self.choosing and "setting" in only:
+            raise ConfigError(
+                f"{self.where} chooses each method's setting, at choosing_seeds, from all of them. Leave out `--only "
+                "setting=`, or choosing_seeds."
+            )
 
         def kept(tables: Mapping[str, Table], what: str) -> list[str]:
             return [listed.named(only[what], tables, what)] if what in only else list(tables)
@@ -218,6 +226,8 @@ def read(path: Path) -> Experiment:
     methods = own or _methods(values)
     seeds = parse_seeds(str(values.pop("seeds", values.get("seed", 0))))
     choosing = parse_seeds(str(values.pop("choosing_seeds"))) if "choosing_seeds" in values else []
+    if "choosing_by" in values and not choosing:
+        raise ConfigError(f"{path}: choosing_by is of runs at choosing_seeds, and there are none.")
     choosing_by = listed.measures(values.pop("choosing_by", ["validation"]), path)
     timelines = values.pop("timelines", None)
     mapped = values.pop("map", None)

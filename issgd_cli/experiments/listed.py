@@ -36,9 +36,7 @@ def measures(names: Any, path: Path) -> tuple[Measure, ...]:
     """choosing_by = ["validation", "training"]."""
     known: dict[Any, Measure] = {name: name for name in get_args(Measure)}
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name in known for name in names):
-        raise ConfigError(
-            f"{path}: choosing_by = {names!r}: a list of {' and '.join(map(repr, known))}, or one of them."
-        )
+        raise ConfigError(f'{path}: choosing_by = {names!r}: write {list(known)}, or one of them, ["training"].')
     return tuple(dict.fromkeys(known[name] for name in names))
 
 

@@ -38,8 +38,8 @@ def settled(runs: Sequence[Run], results: Path, guessing: bool = False) -> list[
     Args:
         runs: Of an experiment.
         results: The folder above the experiment's.
-        guessing: Whether methods that nothing is chosen for yet have the first of their settings, to count and time
-            them; else only those runs of theirs that choose.
+        guessing: Whether methods that nothing is chosen for yet have the first of their settings, as many as may be
+            chosen, to count and time them; else only those runs of theirs that choose.
     """
     if not any(run.chooses for run in runs):
         return list(runs)
@@ -48,7 +48,8 @@ def settled(runs: Sequence[Run], results: Path, guessing: bool = False) -> list[
         of = run.dataset, run.method
         if of not in found:
             group = [each for each in runs if (each.dataset, each.method) == of]
-            found[of] = _chosen(group, results) or ({group[0].setting} if guessing else set())
+            settings = [*dict.fromkeys(each.setting for each in group)][: max(len(each.chooses) for each in group)]
+            found[of] = _chosen(group, results) or (set(settings) if guessing else set())
     return [run for run in runs if run.chooses or run.setting in found[run.dataset, run.method]]
 
 

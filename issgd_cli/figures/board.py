@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.quantiles import coverage
-from issgd_cli.claims.scoreboard import BASELINE, RUN, Board, board, sentences, told_of
+from issgd_cli.claims.scoreboard import ANOTHER, BASELINE, RUN, Board, board, sentences, told_of
 from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.figures import style
 from issgd_cli.figures.outputs import finite
@@ -31,7 +31,7 @@ def at_equal_work(tasks: Mapping[str, Runs]) -> dict[str, Runs]:
         if len({run.config.master.work for run in runs.runs} - {None}) == 1
         and all(run.config.master.work for run in runs.runs)
         and len(runs.methods) > 1
-        and any(run.finished for run in runs.of(method=BASELINE))
+        and any(run.finished and not run.chooses for run in runs.of(method=BASELINE))
     }
 
 
@@ -83,7 +83,8 @@ def notes(found: Board) -> list[str]:
         "test error until then, over its own work to reach them; medians over seeds of the same initial weights"
         f"{', ' + sure if sure else ''}. Left of 1 is "
         "better; at the right edge: never reached in the median. Curves are smoothed by a running median of five "
-        f"audits ({found.audits}); work is every actor's. Bold: ours.",
+        f"audits ({found.audits}); work is every actor's. Bold: ours. Thin lines: from the least ratio to the largest, "
+        "of reshuffled SGD's to the target of another seed, as chance has it.",
     ]
 
 
@@ -92,24 +93,34 @@ def page(found: Board) -> str:
     sections = ["# Work to get where reshuffled SGD gets", "\n".join(f"- {line}" for line in sentences(found))]
     sections.append(
         "In brackets: an interval of the median over seeds, two of their own values, and how many seeds there are, or "
-        f"how many of them get there. {found.audits[0].upper()}{found.audits[1:]}."
+        f"how many of them get there. {ANOTHER}: from the least to the largest ratio of reshuffled SGD's own runs to "
+        f"the target of the seed before, as chance has it. {found.audits[0].upper()}{found.audits[1:]}."
     )
     for target, tasks in found.ratios.items():
         rows = [["", *tasks], ["---"] * (1 + len(tasks))]
         for method in found.methods:
-            rows.append([method, *(told_of(row[method]) if len(row.get(method, ())) else "" for row in tasks.values())])
+            rows.append([method, *(_cell(method, row.get(method)) for row in tasks.values())])
         sections += [f"## {target[0].upper()}{target[1:]}", _table(rows)]
     rows = [["", *found.tasks], ["---"] * (1 + len(found.tasks))]
     for method in found.methods:
         rates = [found.rates(task, method) for task in found.tasks]
         rows.append([method, *(", ".join(f"{rate:g}" for rate in each) for each in rates)])
-    targets = " and ".join(found.configs)
     sections += [
         "## Learning rates",
-        f"Where there are two, for {targets}.",
+        "Where there are two: of the lowest training loss, and the one that validates best.",
         _table([row for row in rows if any(row[1:])]),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _cell(method: str, ratios: PerSeed | None) -> str:
+    if ratios is None or not len(ratios):
+        return ""
+    return _range(ratios) if method == ANOTHER else told_of(ratios)
+
+
+def _range(ratios: PerSeed) -> str:
+    return " to ".join(ratios.word(ratio, ".2f") for ratio in (ratios.values.min(), ratios.values.max()))
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -126,9 +137,12 @@ def _draw(axes: Axes, found: Board, task: str) -> None:
                 continue
             color = style.GREEN if method in found.ours else "#444444"
             at = height + 0.16 - 0.32 * place
-            # Below six seeds a thin line, from the least to the largest.
-            span = row[method].interval or (row[method].values.min(), row[method].values.max())
-            axes.plot(np.clip(span, LEAST, MOST), [at, at], color=color, linewidth=1.4 if row[method].interval else 0.5)
+            # Below six seeds, and of what chance does, a thin line, from the least to the largest.
+            interval = None if method == ANOTHER else row[method].interval
+            span = interval or (row[method].values.min(), row[method].values.max())
+            axes.plot(np.clip(span, LEAST, MOST), [at, at], color=color, linewidth=1.4 if interval else 0.5)
+            if method == ANOTHER:
+                continue
             looks: dict[str, Any] = {"marker": marker, "fillstyle": filled, "color": color, "linestyle": "none"}
             axes.plot(np.clip(row[method].median, LEAST, MOST), at, markersize=4.5, clip_on=False, zorder=3, **looks)
     axes.set_title(task)

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from issgd_cli.claims.quantiles import median_ranks
 from issgd_cli.claims.scoreboard import ANOTHER, TARGETS, board, of_another_seed, of_method, sentences
 from tests.contests import AUDITS, WORK, diverged, falling, run_of, task
 
-LOSS, ERROR = TARGETS
+LOSS, BY_VALIDATION, ERROR = TARGETS
 
 
 def test_a_method_that_falls_twice_as_fast_needs_half_the_work() -> None:
@@ -102,13 +101,13 @@ def test_what_is_said_is_computed() -> None:
     }
     found = board(tasks)
     assert found.ours == ("second-moment",)
-    assert found.best("training loss", found.ours) == pytest.approx(0.8, rel=0.01)
+    assert found.over_tasks("training loss", found.ours).median == pytest.approx(0.8, rel=0.01)
     assert found.above("training loss", "second-moment") == ["three"]
     assert found.behind("training loss") == {"infobatch": ["one"]}  # dlis wins nowhere
     text = "\n".join(sentences(found))
     assert (
-        "To reach reshuffled SGD's training loss at 80% of the work, work relative to its own, the median of 3 tasks: "
-        "second-moment 0.80 (0.80 to 0.80; 10) (aimed at: 0.8 at most)" in text
+        "To reach reshuffled SGD's training loss at 80% of the work, work relative to its own, the median over tasks: "
+        "0.80 (0.80 to 0.80; 10) with second-moment, on 3 tasks (aimed at: 0.8 at most)" in text
     )
     assert (
         "of 3 tasks with seeds enough for an interval, it lies wholly above 1.03 on 1 (three), the median on 1" in text
@@ -121,8 +120,17 @@ def test_the_best_of_ours_is_taken_task_by_task_and_said_beside_each() -> None:
     ours = {"reshuffled": falling(), "second-moment": falling(2.0), "second-moment:quarter": falling(1.0)}
     other = {"reshuffled": falling(), "second-moment": falling(1.0), "second-moment:quarter": falling(1.6)}
     found = board({"one": task(ours), "two": task(other)})
-    assert found.best("training loss", found.ours) == pytest.approx((0.5 + 1 / 1.6) / 2, rel=0.01)
-    assert "the best of them on each task 0.56" in "\n".join(sentences(found))
+    assert found.over_tasks("training loss", found.ours).values == pytest.approx((0.5 + 1 / 1.6) / 2, rel=0.01)
+    text = "\n".join(sentences(found))
+    assert "0.56 (0.56 to 0.56; 10) with the better of these on each, in hindsight, on 2 tasks" in text
+
+
+def test_a_method_is_counted_on_the_tasks_that_it_was_run_on() -> None:
+    one = task({"reshuffled": falling(), "looking": falling(2.0), "second-moment": falling(1.25)})
+    found = board({"one": one, "two": task({"reshuffled": falling(), "looking": falling(1.0)})})
+    text = "\n".join(sentences(found))
+    assert "0.75 (0.75 to 0.75; 10) with looking, on 2 tasks" in text
+    assert "0.80 (0.80 to 0.80; 10) with second-moment, on 1 task" in text
 
 
 def test_over_tasks_is_a_median_of_each_seed_that_all_of_them_have() -> None:
@@ -131,12 +139,12 @@ def test_over_tasks_is_a_median_of_each_seed_that_all_of_them_have() -> None:
         for name, pace, seeds in (("one", 1.25, range(8)), ("two", 2.0, range(1, 9)), ("three", 1.1, range(8)))
     }
     found = board(tasks)
-    over = found.over_tasks("training loss", "looking")
+    over = found.over_tasks("training loss", ["looking"])
     rows = [row["looking"] for row in found.ratios["training loss"].values()]
     assert over.seeds == tuple(range(1, 8))
     for seed, ratio in zip(over.seeds, over.values, strict=True):
         assert ratio == np.median([dict(zip(row.seeds, row.values, strict=True))[seed] for row in rows])
-    assert len(found.over_tasks("training loss", "dlis")) == 0
+    assert len(found.over_tasks("training loss", ["dlis"])) == 0
     assert found.plain()["over tasks"]["training loss"]["looking"]["seeds"] == 7
 
 
@@ -155,10 +163,11 @@ def test_another_seed_of_the_baseline_shows_what_chance_makes_of_a_ratio() -> No
 def test_each_target_is_tried_for_at_the_setting_that_is_best_for_it() -> None:
     """Of two rates one ends with the lower training loss, the other validates better."""
 
-    def run(method: str, seed: int, setting: str, pace: float, valid: float, **more: Any) -> Run:
+    def run(method: str, seed: int, setting: str, pace: float, valid: float) -> Run:
         made = run_of(method, seed, falling(pace)(seed), error=np.linspace(0.9, 0.3 / pace, AUDITS), valid=valid)
         optimizer = made.config.optimizer.model_copy(update={"learning_rate": pace / 100})
-        return replace(made, setting=setting, config=made.config.model_copy(update={"optimizer": optimizer}), **more)
+        config, path = made.config.model_copy(update={"optimizer": optimizer}), made.path.with_name(f"{setting}-{seed}")
+        return replace(made, setting=setting, config=config, path=path)
 
     # Setting -> how fast the training loss falls, and what is right in the end of what is held out.
     rates = {"low": (1.0, 0.2), "high": (1.25, 0.1)}, {"low": (1.5, 0.1), "high": (1.0, 0.2)}
@@ -170,9 +179,18 @@ def test_each_target_is_tried_for_at_the_setting_that_is_best_for_it() -> None:
     loaded = Runs("", tuple(judged), 12, tuple(rivals), tuple(judged))
     found = board({"one": chosen(loaded, "validation")})
     assert found.ratios["training loss"]["one"]["dlis"].values == pytest.approx(np.full(6, 1.25 / 1.5), rel=0.01)
-    assert found.ratios["test error"]["one"]["dlis"].values == pytest.approx(np.ones(6))
+    for target in ("training loss, rates by validation", "test error"):
+        assert found.ratios[target]["one"]["dlis"].values == pytest.approx(np.ones(6))
+    assert not any(methods for tasks in found.elsewhere.values() for methods in tasks.values())
+    assert BY_VALIDATION.name not in board({"one": task({"reshuffled": falling()})}).ratios  # nothing is chosen there
     assert found.rates("one", "reshuffled") == [0.0125, 0.01]
     assert found.rates("one", "dlis") == [0.015, 0.01]
+    # Where a method has not been run at the rate of the lowest training loss, that is said.
+    fewer = tuple(run for run in judged if (run.method, run.setting) != ("dlis", "low"))
+    lacking = board({"one": chosen(Runs("", fewer, 12, tuple(rivals), fewer), "training")})
+    assert lacking.elsewhere["training loss"] == {"one": ["dlis"]}
+    lines = sentences(replace(lacking, ours=("dlis",)))
+    assert "Not yet at the rate that is best for it, training loss: dlis on one." in lines
 
 
 def test_a_task_without_reshuffled_sgd_is_on_no_board() -> None:

@@ -171,8 +171,19 @@ def test_each_measure_has_its_setting_and_runs_are_done_at_both(tmp_path: Path) 
 def test_other_measures_are_refused(tmp_path: Path, by: str) -> None:
     path = tmp_path / "contest.toml"
     path.write_text(f"choosing_by = {by}\n" + PLAN)
-    with pytest.raises(ConfigError, match="'validation' and 'training'"):
+    with pytest.raises(ConfigError, match=r"write \['validation', 'training'\], or one of them"):
         experiments.read(path)
+
+
+def test_a_measure_without_seeds_to_choose_at_and_a_setting_where_it_is_chosen_are_refused(
+    plan: Experiment, tmp_path: Path
+) -> None:
+    path = tmp_path / "plain.toml"
+    path.write_text('choosing_by = ["training"]\n' + PLAN.replace('choosing_seeds = "100-101"\n', ""))
+    with pytest.raises(ConfigError, match="choosing_by is of runs at choosing_seeds"):
+        experiments.read(path)
+    with pytest.raises(ConfigError, match="Leave out `--only setting=`"):
+        plan.runs(only={"setting": "fast"})
 
 
 def test_without_seeds_that_choose_all_are_run(plan: Experiment, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_it_is_written_as_picture_table_and_numbers(tmp_path: Path) -> None:
 def test_a_table_has_every_method_and_task_and_says_never() -> None:
     text = page(board(TASKS))
     assert "| dlis | never (never to never; 0 of 10) |  |" in text
-    assert "| reshuffled, another seed | 1.00 (1.00 to 1.00; 10) |" in text
+    assert "| reshuffled, another seed | 1.00 to 1.00 | 1.00 to 1.00 |" in text
     assert "| reshuffled | 1.00 (1.00 to 1.00; 10) | 1.00 (1.00 to 1.00; 10) |" in text
     assert "| second-moment | 0.01 | 0.01 |" in text  # learning rates
 

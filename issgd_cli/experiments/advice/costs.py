@@ -50,7 +50,7 @@ class Costs(NamedTuple):
 
     def step(self, size: float) -> Cost:
         """One on `size` minibatches' examples: in seconds, a part that is the same for any size, and one for each."""
-        each = min(self.larger.seconds, 1.0)
+        each = self.larger.seconds if size >= 1 else min(self.larger.seconds, 1.0)
         return Cost(size, 1 - each + each * size)
 
 
