@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.foretold BOARD.json TASK=ADVICE.json ...
 
-takes an experiment's board.json and what `issgd advise EXPERIMENT --dataset TASK --out FOLDER` wrote for some of its
-tasks, and writes foretold.md and foretold.json to results/reference/advice. Both sides count work by operations
-(scores/cost.py). A method is compared where the experiment has it with the settings that the prediction is for.
+takes an experiment's board.json and what `issgd advise EXPERIMENT --setting RATE --dataset TASK --out FOLDER` wrote
+for some of its tasks and rates, and writes foretold.md and foretold.json to results/reference/advice. Both sides count
+work by operations (scores/cost.py). A method is compared where the experiment has it with the settings that the
+prediction is for, and the board both it and reshuffled SGD at the prediction's learning rate.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from issgd_cli.claims.scoreboard import BASELINE
 from issgd_cli.equations.statistics import rank_correlation
 from issgd_cli.experiments import experiment
 from issgd_cli.experiments.advice.forecast import PAYS
@@ -39,7 +41,8 @@ class Agreement(NamedTuple):
         finite: How many of them were reached, which alone have an error.
         mean_absolute_error: Of predicted - measured; NaN where nothing measured is finite.
         error_of_1: The same, of who always predicts 1.
-        verdicts: The share of pairs of which both say that it pays, by advise's own rule, or both that it does not.
+        verdicts: The share of pairs of which both say that it pays, by the least gain that advise calls one (there of
+            seconds), or both that it does not.
         paid: The share that has paid: verdicts of who always says so, and one less those of who never does.
     """
 
@@ -77,12 +80,18 @@ def differing(told: Mapping[str, Any], path: Path, task: str) -> dict[str, list[
     return found
 
 
-def medians(board: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Of the content of a board.json: task -> method -> measured work, the median over seeds; infinite: never."""
-    return {
-        task: {method: float(found["ratio"]) for method, found in row.items() if found["ratio"] is not None}
-        for task, row in board[TARGET].items()
-    }
+def medians(board: Mapping[str, Any], task: str, rate: float) -> dict[str, float]:
+    """Of the content of a board.json: method -> measured work, the median over seeds; infinite: never.
+
+    Of those at this learning rate, where reshuffled SGD has it, too.
+    """
+    found: dict[str, float] = {}
+    for target, rows in board["learning rates"].items():
+        rates = rows.get(task, {})
+        if target.startswith(TARGET) and rates.get(BASELINE) == rate:
+            row = board[target][task]
+            found |= {name: float(row[name]["ratio"]) for name in rates if rates[name] == rate and row[name]["seeds"]}
+    return found
 
 
 def agreement(predicted: Ratios, measured: Ratios) -> Agreement:
@@ -117,19 +126,23 @@ def page(predicted: Ratios, measured: Ratios, left_out: Mapping[str, list[str]])
     """Both as tables, how they agree, and which methods are left out for which settings."""
     found = agreement(predicted, measured)
     names = sorted({name for task, row in predicted.items() for name in row if name in measured.get(task, {})})
-    tasks = [task for task in predicted if task in measured]
+    tasks = [task for task, row in predicted.items() if row.keys() & measured.get(task, {}).keys()]
     cells = [f"{name}: predicted | measured" for name in names]
     head = [f"|  | {' | '.join(cells)} |", "|---" * (2 * len(names) + 1) + "|"]
     rows = []
     for task in tasks:
-        both = [_told(each.get(name)) for name in names for each in (predicted[task], measured[task])]
+        both = [
+            _told(each[name]) if name in predicted[task] and name in measured[task] else ""
+            for name in names
+            for each in (predicted[task], measured[task])
+        ]
         rows.append(f"| {task} | {' | '.join(both)} |")
     return "\n".join(
         [
             "# What `issgd advise` predicts, and what came of it",
             "",
-            f"Work to reach reshuffled SGD's {TARGET}, in its own, by operations; measured: medians over the "
-            "scoreboard's seeds.",
+            f"Work to reach reshuffled SGD's {TARGET}, in its own, by operations, both at one learning rate; measured: "
+            "medians over the scoreboard's seeds.",
             "",
             *head,
             *rows,
@@ -161,15 +174,17 @@ def main() -> None:
     parser.add_argument("--experiment", type=Path, default=EXPERIMENT, help="that the board is of")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
-    measured = medians(json.loads(given.board.read_text()))
-    paths = dict(each.split("=", 1) for each in given.advice)
-    told = {task: json.loads(Path(path).read_text()) for task, path in paths.items()}
+    board, told = json.loads(given.board.read_text()), {}
     left_out: dict[str, list[str]] = {}
-    for task, one in told.items():
+    measured: dict[str, dict[str, float]] = {}
+    for task, path in (each.split("=", 1) for each in given.advice):
+        one = json.loads(Path(path).read_text())
+        rate = one["trial"]["learning_rate"]
+        told[f"{task}, {rate:g}"], measured[f"{task}, {rate:g}"] = one, medians(board, task, rate)
         left_out |= differing(one, given.experiment, task)
     predicted = {
-        task: {label: work for label, work in ratios(one).items() if label not in left_out}
-        for task, one in told.items()
+        name: {label: work for label, work in ratios(one).items() if label not in left_out}
+        for name, one in told.items()
     }
     given.out.mkdir(parents=True, exist_ok=True)
     text, found = page(predicted, measured, left_out), agreement(predicted, measured)._asdict()

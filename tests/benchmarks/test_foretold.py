@@ -58,16 +58,34 @@ def test_an_advice_predicts_by_the_labels_that_experiments_list_methods_by() -> 
 
 
 def test_the_command_writes_both_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = {"online": {"ratio": 0.8}, "low": {"ratio": "inf"}, "issgd-1": {"ratio": "inf"}, "mis": {"ratio": None}}
-    (tmp_path / "board.json").write_text(json.dumps({"training loss": {"one": row, "other": row}}))
-    assert medians({"training loss": {"one": row}}) == {"one": {"online": 0.8, "low": math.inf, "issgd-1": math.inf}}
+    told = {"reshuffled": 1.0, "online": 0.8, "low": "inf", "issgd-1": "inf", "mis": None, "dlis": 0.5}
+    row = {name: {"ratio": ratio, "seeds": 6 * (ratio is not None)} for name, ratio in told.items()}
+    # dlis is at another rate than reshuffled SGD; by validation all are at another.
+    by_loss, by_validation = dict.fromkeys(told, 0.01) | {"dlis": 0.003}, dict.fromkeys(told, 0.03)
+    other = "training loss, rates by validation"
+    board = {
+        "training loss": {"one": row, "other": row},
+        other: {"one": row | {"online": {"ratio": 0.7, "seeds": 6}}},
+        "test error": {"one": row},
+        "learning rates": {
+            "training loss": {"one": by_loss, "other": by_loss},
+            other: {"one": by_validation},
+            "test error": {"one": by_validation},
+        },
+    }
+    (tmp_path / "board.json").write_text(json.dumps(board))
+    assert medians(board, "one", 0.01) == {
+        "reshuffled": 1.0, "online": 0.8, "low": math.inf, "issgd-1": math.inf
+    }  # fmt: skip
+    assert medians(board, "one", 0.03)["online"] == 0.7
+    assert medians(board, "one", 0.003) == medians(board, "other", 0.03) == medians(board, "none", 0.01) == {}
     systematic = {"method": "online", "draws": "systematic"}
     methods = [
         {"label": "online", "work": 0.9, "settings": {"proposal": {"method": "online"}}},
         {"label": "issgd-1", "work": 1.9, "settings": {"worker": {"count": 1}}},
         {"label": "low", "work": 0.5, "settings": {"proposal": systematic}},
     ]
-    (tmp_path / "advice.json").write_text(json.dumps({"methods": methods}))
+    (tmp_path / "advice.json").write_text(json.dumps({"methods": methods, "trial": {"learning_rate": 0.01}}))
     (tmp_path / "plan.toml").write_text(
         "".join(
             f"[[methods]]\nname = '{name}'\nproposal.method = '{method}'\n"
@@ -79,7 +97,7 @@ def test_the_command_writes_both_beside_each_other(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("sys.argv", ["foretold", *given, "--experiment", str(tmp_path / "plan.toml")])
     main()
     text = (tmp_path / "out" / "foretold.md").read_text()
-    assert "| one | 1.90 | never | 0.90 | 0.80 |" in text
+    assert "| one, 0.01 | 1.90 | never | 0.90 | 0.80 |" in text
     assert "Over 2 pairs: rank correlation 1.00; mean absolute error 0.10, of the 1 that got there" in text
     assert "where always predicting 1 has 0.20" in text
     assert "Not compared: low, which the scoreboard has with another proposal.draws." in text

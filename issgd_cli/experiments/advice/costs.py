@@ -94,14 +94,15 @@ def costs_of(config: Config, problem: Problem, device: torch.device) -> Costs:
 
 
 class _Seconds(NamedTuple):
-    """On the wall, and of our own: on a CPU, others on the machine are none of these."""
+    """On the wall, and of our own: of a thread alone on a CPU, others on the machine are none of these."""
 
     wall: float
     own: float
 
 
 def _medians(timed: list[Callable[[], float]], device: torch.device) -> list[_Seconds]:
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     found: list[list[_Seconds]] = [[] for _ in timed]
     start = time.perf_counter()
     for number in range(MOST_TIMED):
