@@ -160,7 +160,9 @@ class Board:
                 for target, tasks in self.configs.items()
             },
             "over tasks": {
-                target: {method: _plain(self.over_tasks(target, [method])) for method in self.methods}
+                target: {
+                    method: _plain(self.over_tasks(target, [method])) for method in self.methods if method != ANOTHER
+                }
                 for target in self.ratios
             },
             "at other settings than the best": self.elsewhere,
