@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from issgd_cli.claims import pace
 from issgd_cli.claims.choice import chosen, not_best
 from issgd_cli.claims.evidence import Run, Runs, audits_told
 from issgd_cli.claims.paired import difference
@@ -91,6 +92,7 @@ class Board:
         ours: Methods that are this project's own.
         audits: On how many examples, in words.
         elsewhere: Target -> task -> methods that are shown at another setting than the one that is best for it.
+        paces: Task -> method -> seconds a unit of work, in reshuffled SGD's; at the first target's settings.
     """
 
     ratios: Mapping[str, Mapping[str, Row]]
@@ -98,6 +100,7 @@ class Board:
     ours: tuple[str, ...]
     audits: str
     elsewhere: Mapping[str, Mapping[str, Sequence[str]]]
+    paces: Mapping[str, Row]
 
     @property
     def tasks(self) -> list[str]:
@@ -166,6 +169,9 @@ class Board:
                 for target in self.ratios
             },
             "at other settings than the best": self.elsewhere,
+            "seconds a unit of work": {
+                task: {method: _plain(found) for method, found in row.items()} for task, row in self.paces.items()
+            },
             "ours": list(self.ours),
             "audits": self.audits,
             "sentences": sentences(self),
@@ -191,7 +197,8 @@ def board(tasks: Mapping[str, Runs]) -> Board:
     every = [methods.items() for of_tasks in configs.values() for methods in of_tasks.values()]
     ours = dict.fromkeys(method for methods in every for method, config in methods if is_ours(config))
     audits = audits_told(run for runs in shown.values() for run in runs.runs)
-    return Board(ratios, configs, tuple(ours), audits, elsewhere)
+    paces = {task: pace.relative(chosen(runs, TARGETS[0].by), BASELINE) for task, runs in shown.items()}
+    return Board(ratios, configs, tuple(ours), audits, elsewhere, paces)
 
 
 def of_method(runs: Runs, method: str, target: Target) -> PerSeed:

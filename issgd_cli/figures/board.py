@@ -101,6 +101,12 @@ def page(found: Board) -> str:
         for method in found.methods:
             rows.append([method, *(_cell(method, row.get(method)) for row in tasks.values())])
         sections += [f"## {target[0].upper()}{target[1:]}", _table(rows)]
+    if any(len(paces) for row in found.paces.values() for paces in row.values()):
+        rows = [["", *found.paces], ["---"] * (1 + len(found.paces))]
+        rows += [
+            [method, *(_cell(method, row.get(method)) for row in found.paces.values())] for method in found.methods
+        ]
+        sections += ["## Seconds a unit of work, in reshuffled SGD's", _table([row for row in rows if any(row[1:])])]
     rows = [["", *found.tasks], ["---"] * (1 + len(found.tasks))]
     for method in found.methods:
         rates = [found.rates(task, method) for task in found.tasks]
