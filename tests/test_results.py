@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pytest
 
 from issgd_cli.claims import PAPERS
@@ -90,12 +89,17 @@ def test_the_numbers_that_the_index_quotes_are_those_of_claims_json() -> None:
 
 
 def test_the_first_page_says_of_the_scoreboard_what_that_says() -> None:
-    rows = json.loads(BOARD.read_text())["training loss"]
-    ratios = sorted(row["looking"]["ratio"] for row in rows.values())
-    low, high = ratios[0], ratios[-1]
-    told = f"{np.median(ratios):.2f} of its work in the median of six tasks ({low:.2f} to {high:.2f}, six seeds each"
-    assert len(rows) == 6
-    assert {row["looking"]["seeds"] for row in rows.values()} == {6}
+    board = json.loads(BOARD.read_text())
+    rows, over = [row["looking"] for row in board["training loss"].values()], board["over tasks"]["training loss"]
+    won = sorted(row["ratio"] for row in rows if float(row["high"]) < 1)
+    others = sorted(row["ratio"] for row in rows if float(row["high"]) >= 1)
+    assert (len(won), len(others), {row["seeds"] for row in rows}) == (4, 4, {6})
+    low, median, high = (over["looking"][key] for key in ("low", "ratio", "high"))
+    told = (
+        f"with {won[0]:.2f} to {won[-1]:.2f} of its work on four of eight tasks, where noise holds SGD up, and with "
+        f"{others[0]:.2f} to {others[-1]:.2f} of it on the other four: {median:.2f} in the median ({low:.2f} to "
+        f"{high:.2f} over six seeds"
+    )
     assert told in " ".join((RESULTS.parent / "README.md").read_text().split())
 
 
