@@ -78,10 +78,11 @@ def notes(found: Board) -> list[str]:
     """Lines of the footnote."""
     counts = sorted({len(ratios) for ratios in _all(found) if ratios.interval is not None})
     sure = f"exact intervals between two of the seeds' own values ({coverage(counts[0]):.1%} or more)" if counts else ""
+    chosen = ", each at the learning rates that are best for it" if len(found.ratios) > len(MARKS) else ""
     return [
         f"Work to reach the training loss that reshuffled SGD has at {RUN:.0%} of the work that all do, and its best "
         "test error until then, over its own work to reach them; medians over seeds of the same initial weights"
-        f"{', ' + sure if sure else ''}. Left of 1 is "
+        f"{', ' + sure if sure else ''}{chosen}. Left of 1 is "
         "better; at the right edge: never reached in the median. Curves are smoothed by a running median of five "
         f"audits ({found.audits}); work is every actor's. Bold: ours. Thin lines: from the least ratio to the largest, "
         "of reshuffled SGD's to the target of another seed, as chance has it.",
