@@ -189,6 +189,8 @@ def _gain(ideal: Forecast, best: Forecast, others: Sequence[Forecast], noise: fl
         if best in sampled:
             return text
         rival = min(sampled, key=lambda one: one.seconds)
+        if rival.seconds > 1 - PAYS:
+            return f"{text}; importance sampling would save less than {PAYS:.0%} of the seconds"
         return f"{text}; of importance sampling, {rival.way.name} would take {rival.seconds:.2f} of the seconds"
     return (
         f"{held_up}, ideal draws would have {ideal.trace:.2f} of uniform draws' variance, and {best.survives:.0%} of "
