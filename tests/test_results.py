@@ -99,9 +99,9 @@ def test_the_first_page_says_of_the_scoreboard_what_that_says() -> None:
         for target in ("training loss", "training loss, rates by validation")
     )
     told = (
-        f"with {by_validation} over six seeds) of its work in the median of eight tasks where each has the learning rate "
-        f"that validates best, and with {by_loss}) where each has the one of its lowest training loss: {won[0]:.2f} to "
-        f"{won[-1]:.2f} on four of them, {others[0]:.2f} to {others[-1]:.2f} on the other four"
+        f"with {by_validation} over six seeds) of its work in the median of eight tasks where each has the learning "
+        f"rate that validates best, and with {by_loss}) where each has the one of its lowest training loss: "
+        f"{won[0]:.2f} to {won[-1]:.2f} on four of them, {others[0]:.2f} to {others[-1]:.2f} on the other four"
     )
     assert told in " ".join((RESULTS.parent / "README.md").read_text().split())
 
