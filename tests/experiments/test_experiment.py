@@ -540,7 +540,7 @@ RUNS = {
 DIGESTS = {
     "equal-work.toml": "2b63ef91e1eee385",
     "equal-work-networks.toml": "26324805e2734ce2",
-    "levers.toml": "21308e50d9263933",
+    "levers.toml": "20894188d69552b9",
 }
 
 
