@@ -140,8 +140,8 @@ def _draw(axes: Axes, found: Board, task: str) -> None:
     for place, (target, (marker, filled)) in enumerate(MARKS.items()):
         row = found.ratios.get(target, {}).get(task, {})
         for height, method in enumerate(methods):
-            if method not in row or not len(row[method]):
-                continue
+            if not len(row.get(method, ())) or method in found.elsewhere.get(target, {}).get(task, ()):
+                continue  # what is not at its best rate is in the tables alone
             color = style.GREEN if method in found.ours else "#444444"
             at = height + 0.16 - 0.32 * place
             # Below six seeds, and of what chance does, a thin line, from the least to the largest.
