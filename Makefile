@@ -48,7 +48,7 @@ $(READY): pyproject.toml constraints.txt
 test: setup ## run all tests but the few long ones (about 8 minutes on two cores)
 	$(PYTEST) $(PARALLEL) -m "not long"
 
-test-fast: setup ## run the tests that take no seconds, for while you edit (under a minute on two cores)
+test-fast: setup ## run the tests that take no seconds, for while you edit (2 to 4 minutes on two cores)
 	$(PYTEST) $(PARALLEL) -m "not long and not slow"
 
 lint: setup ## style: ruff's checks
