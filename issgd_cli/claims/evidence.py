@@ -56,6 +56,12 @@ class Run:
         return self.state == "finished"
 
     @property
+    def machine(self) -> str:
+        """What it was made on: its first GPU, or its processor; empty where the manifest does not say."""
+        machine = self.manifest.get("machine") or {}
+        return str(next(iter(machine.get("gpus") or ()), None) or machine.get("cpu") or "")
+
+    @property
     def diverged(self) -> bool:
         """Whether it failed because its numbers were none any more."""
         failure = self.manifest.get("failure") or {}

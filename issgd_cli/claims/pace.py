@@ -10,13 +10,16 @@ QUANTITY = "audit/loss/train"  # any that is recorded at the end
 def relative(runs: Runs, baseline: str) -> dict[str, PerSeed]:
     """Method -> seconds a unit of work, in the baseline's of the same seed.
 
-    Of runs that are one process alone: others' seconds are virtual, or those of several devices.
+    Of runs that are one process alone: others' seconds are virtual, or those of several devices. And of two runs on one
+    machine.
     """
     base = runs.of(method=baseline)
     return {method: difference(runs.of(method=method), base, _ratio, (method, baseline)) for method in runs.methods}
 
 
 def _ratio(run: Run, base: Run) -> float | None:
+    if run.machine != base.machine:
+        return None
     own, other = seconds_of_work(run), seconds_of_work(base)
     return own / other if own and other else None
 

@@ -13,7 +13,7 @@ What chance alone makes of a ratio is shown by reshuffled SGD itself, against th
 hang together, so that of them no interval is told, but their range.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,63 +23,16 @@ from issgd_cli.claims import pace
 from issgd_cli.claims.choice import chosen, not_best
 from issgd_cli.claims.evidence import Run, Runs, audits_told
 from issgd_cli.claims.paired import difference
-from issgd_cli.claims.smoothing import reached, smoothed
+from issgd_cli.claims.targets import RUN, TARGETS, Target
 from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.config.config import Config
-from issgd_cli.runs.folder import Measure
 
 BASELINE = "reshuffled"
 ANOTHER = "reshuffled, another seed"  # no method: what chance makes of ratios
 RIVALS = ("infobatch", "dlis")  # the ones to be ahead of where they win
-RUN = 0.8  # of reshuffled SGD's work: its run, as far as targets go
 WON, VISIBLE = 0.8, 1.03  # of the work: what is aimed at; and what is worse than chance
 
 Row = Mapping[str, PerSeed]  # method -> ratios
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is to be reached.
-
-    Attributes:
-        name: For people.
-        quantity: Of traces.QUANTITIES.
-        at_best: Whether reshuffled SGD's best is wanted; else what it has in the end.
-        by: What is lowest at the settings at which methods try for it, where they have been chosen.
-    """
-
-    name: str
-    quantity: str
-    at_best: bool
-    by: Measure
-
-    def level(self, run: Run) -> float:
-        """Of a run of reshuffled SGD; infinite where it has none."""
-        series = run.series(self.quantity, "examples")
-        if not run.finished or not len(series.values):
-            return float("inf")
-        values = smoothed(series.values)[series.positions <= RUN * series.positions[-1]]
-        return float(values.min() if self.at_best else values[-1])
-
-    def work(self, run: Run, level: float) -> float:
-        """At which a run is there first, in examples."""
-        series = run.series(self.quantity, "examples")
-        return reached(series.positions, smoothed(series.values), level)
-
-    def ratio(self, run: Run, base: Run) -> float | None:
-        """Of two runs of one seed; None where either has no curve, or there was nothing to learn."""
-        level = self.level(base)
-        if not np.isfinite(level) or not len(run.series(self.quantity, "examples").values):
-            return None
-        own = self.work(base, level)
-        return self.work(run, level) / own if own > 0 else None
-
-
-TARGETS = (
-    Target("training loss", "audit/loss/train", False, "training"),
-    Target("training loss, rates by validation", "audit/loss/train", False, "validation"),
-    Target("test error", "audit/error/test", True, "validation"),
-)
 
 
 @dataclass(frozen=True)
@@ -93,6 +46,7 @@ class Board:
         audits: On how many examples, in words.
         elsewhere: Target -> task -> methods that are shown at another setting than the one that is best for it.
         paces: Task -> method -> seconds a unit of work, in reshuffled SGD's; at the first target's settings.
+        machines: What the runs were made on -> of which methods, and how many.
     """
 
     ratios: Mapping[str, Mapping[str, Row]]
@@ -101,6 +55,7 @@ class Board:
     audits: str
     elsewhere: Mapping[str, Mapping[str, Sequence[str]]]
     paces: Mapping[str, Row]
+    machines: Mapping[str, Mapping[str, int]]
 
     @property
     def tasks(self) -> list[str]:
@@ -117,11 +72,17 @@ class Board:
         configs = [tasks.get(task, {}).get(method) for tasks in self.configs.values()]
         return list(dict.fromkeys(config.optimizer.learning_rate for config in configs if config))
 
+    def standings(self, target: str) -> dict[str, Row]:
+        """Task -> its row of those methods that are at the setting that is best for them: of others nothing is said."""
+        elsewhere = self.elsewhere.get(target, {})
+        return {
+            task: {method: row[method] for method in row if len(row[method]) and method not in elsewhere.get(task, ())}
+            for task, row in self.ratios[target].items()
+        }
+
     def of(self, target: str, methods: Sequence[str]) -> list[PerSeed]:
-        """On each task that one of these methods was run on, its ratios; of several those with the lowest median."""
-        found = [
-            [row[method] for method in methods if len(row.get(method, ()))] for row in self.ratios[target].values()
-        ]
+        """On each task that one of these methods stands on, its ratios; of several those with the lowest median."""
+        found = [[row[method] for method in methods if method in row] for row in self.standings(target).values()]
         return [min(rows, key=lambda ratios: ratios.median) for rows in found if rows]
 
     def over_tasks(self, target: str, methods: Sequence[str]) -> PerSeed:
@@ -134,7 +95,7 @@ class Board:
     def above(self, target: str, method: str, wholly: bool = True) -> list[str]:
         """The tasks on which a method takes visibly more work: by its whole interval, or by its median."""
         found = []
-        for task, row in self.ratios[target].items():
+        for task, row in self.standings(target).items():
             if method in row and (interval := row[method].interval) is not None:
                 found += [task] if (interval[0] if wholly else row[method].median) > VISIBLE else []
         return found
@@ -143,9 +104,9 @@ class Board:
         """Rival -> the tasks that it wins, taking less work than reshuffled SGD, and where it needs less than ours."""
         found: dict[str, list[str]] = {}
         for rival in RIVALS:
-            for task, row in self.ratios[target].items():
-                ours = [row[method].median for method in self.ours if method in row and len(row[method])]
-                if rival in row and len(row[rival]) and row[rival].median < 1 and ours:
+            for task, row in self.standings(target).items():
+                ours = [row[method].median for method in self.ours if method in row]
+                if rival in row and row[rival].median < 1 and ours:
                     found.setdefault(rival, []).extend([task] if row[rival].median < min(ours) else [])
         return found
 
@@ -172,6 +133,7 @@ class Board:
             "seconds a unit of work": {
                 task: {method: _plain(found) for method, found in row.items()} for task, row in self.paces.items()
             },
+            "machines": self.machines,
             "ours": list(self.ours),
             "audits": self.audits,
             "sentences": sentences(self),
@@ -198,7 +160,15 @@ def board(tasks: Mapping[str, Runs]) -> Board:
     ours = dict.fromkeys(method for methods in every for method, config in methods if is_ours(config))
     audits = audits_told(run for runs in shown.values() for run in runs.runs)
     paces = {task: pace.relative(chosen(runs, TARGETS[0].by), BASELINE) for task, runs in shown.items()}
-    return Board(ratios, configs, tuple(ours), audits, elsewhere, paces)
+    return Board(ratios, configs, tuple(ours), audits, elsewhere, paces, _machines(shown.values()))
+
+
+def _machines(tasks: Iterable[Runs]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for run in (run for runs in tasks for run in runs.judged or runs.runs):
+        of_machine = found.setdefault(run.machine, {})
+        of_machine[run.method] = of_machine.get(run.method, 0) + 1
+    return found
 
 
 def of_method(runs: Runs, method: str, target: Target) -> PerSeed:
@@ -228,15 +198,15 @@ def is_ours(config: Config) -> bool:
 def sentences(found: Board) -> list[str]:
     """What the board says, in words, of each target: computed, whatever it is."""
     lines = []
-    for target, rows in found.ratios.items():
-        if not found.ours:
-            break
+    for target in found.ratios if found.ours else ():
+        rows = found.standings(target)
+        ours = {method: [method] for method in found.ours}
+        if len(ours) > 1:
+            ours["the better of these on each, in hindsight"] = list(found.ours)
         told = [
             f"{told_of(found.over_tasks(target, methods))} with {name}, on {_counted(len(found.of(target, methods)))}"
-            for name, methods in [
-                *((method, [method]) for method in found.ours),
-                *([("the better of these on each, in hindsight", found.ours)] if len(found.ours) > 1 else []),
-            ]
+            for name, methods in ours.items()
+            if found.of(target, methods)
         ]
         lines.append(
             f"To reach reshuffled SGD's {target} {_where(target)}, work relative to its own, the median over tasks: "
@@ -244,7 +214,7 @@ def sentences(found: Board) -> list[str]:
         )
         for method in found.ours:
             worse, visible = found.above(target, method), found.above(target, method, wholly=False)
-            judged = sum(row[method].interval is not None for row in rows.values() if method in row)
+            judged = sum(method in row and row[method].interval is not None for row in rows.values())
             lines.append(
                 f"{method}, {target}: of {judged} tasks with seeds enough for an interval, it lies wholly above "
                 f"{VISIBLE} on {len(worse)} ({', '.join(worse) or 'none'}), the median on {len(visible)} "

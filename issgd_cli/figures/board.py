@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.quantiles import coverage
-from issgd_cli.claims.scoreboard import ANOTHER, BASELINE, RUN, Board, board, sentences, told_of
+from issgd_cli.claims.scoreboard import ANOTHER, BASELINE, Board, board, sentences, told_of
+from issgd_cli.claims.targets import RUN
 from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.figures import style
 from issgd_cli.figures.outputs import finite
@@ -116,6 +117,12 @@ def page(found: Board) -> str:
         "## Learning rates",
         "Where there are two: of the lowest training loss, and the one that validates best.",
         _table([row for row in rows if any(row[1:])]),
+        "## Made on",
+        "\n".join(
+            f"- {machine or 'a machine that is not known'}: "
+            + ", ".join(f"{count} runs of {method}" for method, count in counts.items())
+            for machine, counts in found.machines.items()
+        ),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 

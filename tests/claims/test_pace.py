@@ -38,3 +38,11 @@ def test_other_clusters_seconds_are_none_of_a_device() -> None:
 def test_one_that_diverged_did_no_such_work() -> None:
     runs = timed(BASELINE, 0, 1.0), diverged("dlis", 0)
     assert relative(Runs("", runs, 2), BASELINE)["dlis"].values.tolist() == [math.inf]
+
+
+def test_two_machines_seconds_are_not_compared() -> None:
+    slow, fast = ({"state": "finished", "machine": {"cpu": cpu}} for cpu in ("slow", "fast"))
+    runs = [replace(timed(BASELINE, seed, 1.0), manifest=slow) for seed in (0, 1)]
+    runs += [replace(timed("dlis", 0, 2.0), manifest=slow), replace(timed("dlis", 1, 2.0), manifest=fast)]
+    found = relative(Runs("", tuple(runs), 4), BASELINE)["dlis"]
+    assert (found.seeds, list(found.values)) == ((0,), [2.0])

@@ -9,7 +9,8 @@ import pytest
 from issgd_cli.claims.choice import chosen
 from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.quantiles import median_ranks
-from issgd_cli.claims.scoreboard import ANOTHER, TARGETS, board, of_another_seed, of_method, sentences
+from issgd_cli.claims.scoreboard import ANOTHER, board, of_another_seed, of_method, sentences
+from issgd_cli.claims.targets import TARGETS
 from tests.contests import AUDITS, WORK, diverged, falling, run_of, task
 
 LOSS, BY_VALIDATION, ERROR = TARGETS
@@ -189,8 +190,15 @@ def test_each_target_is_tried_for_at_the_setting_that_is_best_for_it() -> None:
     fewer = tuple(run for run in judged if (run.method, run.setting) != ("dlis", "low"))
     lacking = board({"one": chosen(Runs("", fewer, 12, tuple(rivals), fewer), "training")})
     assert lacking.elsewhere["training loss"] == {"one": ["dlis"]}
-    lines = sentences(replace(lacking, ours=("dlis",)))
-    assert "Not yet at the rate that is best for it, training loss: dlis on one." in lines
+    told = replace(lacking, ours=("dlis",))
+    assert "Not yet at the rate that is best for it, training loss: dlis on one." in sentences(told)
+    # Its ratio there is a number of the table, and of no sentence.
+    assert len(lacking.ratios["training loss"]["one"]["dlis"]) == 6
+    assert "dlis" not in lacking.standings("training loss")["one"]
+    assert len(told.over_tasks("training loss", ["dlis"])) == 0
+    assert (told.above("training loss", "dlis", wholly=False), told.behind("training loss")) == ([], {})
+    assert not any("with dlis" in line and "training loss at" in line for line in sentences(told))
+    assert told.over_tasks("test error", ["dlis"]).median == 1.0
 
 
 def test_a_task_without_reshuffled_sgd_is_on_no_board() -> None:
@@ -201,3 +209,11 @@ def test_a_task_without_reshuffled_sgd_is_on_no_board() -> None:
     assert {key: row[key] for key in ("ratio", "low", "high", "seeds")} == pytest.approx(
         {"ratio": 1.0, "low": 1.0, "high": 1.0, "seeds": 10}
     )
+
+
+def test_what_its_runs_were_made_on_is_said_of_each_method() -> None:
+    gpu = {"state": "finished", "machine": {"cpu": "One", "gpus": ["Two"]}}
+    runs = tuple(run_of("reshuffled", seed, falling()(seed), manifest={"machine": {"cpu": "One"}}) for seed in (0, 1))
+    others = (run_of("low", 0, falling()(0), manifest=gpu), run_of("low", 1, falling()(1)))
+    found = board({"one": Runs("", runs + others, 4)})
+    assert found.machines == {"One": {"reshuffled": 2}, "Two": {"low": 1}, "": {"low": 1}}
