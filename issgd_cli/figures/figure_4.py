@@ -20,10 +20,12 @@ from issgd_cli.registries import METHODS
 
 TITLE = "Square root of the trace of the gradient's covariance"
 ROW_COUNT = 1
+SYSTEMATIC: dict[str, Any] = {"color": style.ORANGE, "linestyle": (0, (4, 1, 1, 1))}
 # Quantity, label, line and width, of a method that draws by what its own minibatches have shown.
 FROM_MINIBATCHES: list[tuple[str, str, dict[str, Any], float]] = [
     ("trace/uniform", "uniform draws", {"color": style.BLUE, "linestyle": (0, (5, 1.5))}, 1.8),
     ("trace/in_use", "in use", {"color": style.ORANGE, "linestyle": "-"}, 2.6),
+    ("trace/in_use_systematic", "in use, drawn systematically", SYSTEMATIC, 1.8),
     ("trace/by_outputs", "by today's norms at the outputs", {"color": "#7A4B00", "linestyle": (0, (1, 1))}, 1.8),
     ("trace/ideal", "ideal", {"color": style.GREEN, "linestyle": "-"}, 1.8),
 ]
@@ -105,6 +107,7 @@ def _shown(runs: Runs, setting: str) -> list[tuple[str, str, dict[str, Any], flo
     shown: list[tuple[str, str, dict[str, Any], float]] = [
         ("trace/uniform", "SGD, ideal", {"color": style.BLUE, "linestyle": (0, (5, 1.5))}, 1.8),
         ("trace/stale", f"ISSGD, stale ({actual}) (actual)", {"color": style.ORANGE, "linestyle": "-"}, 2.6),
+        ("trace/in_use_systematic", "ISSGD, in use, drawn systematically", SYSTEMATIC, 1.8),
         ("trace/ideal", "ISSGD, ideal", {"color": style.GREEN, "linestyle": "-"}, 1.8),
     ]
     for other in alternatives(runs, setting):

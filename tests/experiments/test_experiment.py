@@ -529,6 +529,7 @@ RUNS = {
         "h200-cifar10-issgd-peers-bfloat16-b31cd142"
     ),
     "smoothings.toml": ("a-issgd-15066437 a-issgd-variance-optimal-1a8fab72 a-issgd-second-moment-c176f802"),
+    "systematic.toml": "issgd-6099c345 online-36c10118",
     "toy.toml": "online-d60c6698",
     "threshold.toml": (
         "b-limit-1s-a6831ad8 b-limit-4s-87774856 b-limit-20s-ada86f90 b-no-limit-e12d214f b-shuffled-45992530"
