@@ -18,13 +18,13 @@ JOBS ?= 2
 SEED ?= 0
 FAULTS ?= 110
 MODES ?= exact relaxed
-# Tests go to parallel processes one by one: a process that is given many at once may keep the slow ones to itself.
+# Of tests in parallel processes each has its part, a file's together, for what they share; who is done takes of another's.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := -n auto --maxschedchunk 1
+PARALLEL := -n auto --dist worksteal
 # Else each of the tests' hundreds of processes compiles issgd anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup test test-fast test-clusters lint types check bench bench-gpu conformance chaos reproduce figures clean
+.PHONY: help setup test test-fast test-soak test-clusters lint types check bench bench-gpu conformance chaos reproduce figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -46,10 +46,10 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Ready: $(ISSGD) --help"
 
 test: setup ## run all tests but the few long ones (about 8 minutes on two cores)
-	$(PYTEST) $(PARALLEL) -m "not long"
+	$(PYTEST) $(PARALLEL) -m "not long and not soak"
 
 test-fast: setup ## run the tests that take no seconds, for while you edit (2 to 4 minutes on two cores)
-	$(PYTEST) $(PARALLEL) -m "not long and not slow"
+	$(PYTEST) $(PARALLEL) -m "not long and not soak and not slow"
 
 lint: setup ## style: ruff's checks
 	$(BIN)/ruff check .
@@ -60,6 +60,9 @@ types: setup ## types: mypy --strict
 
 check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 20 minutes on two cores)
 	$(PYTEST) -m "long and not cluster"
+
+test-soak: setup ## run the tests that take minutes, alone: faults upon long runs, all benchmarks in short (about 10 minutes)
+	$(PYTEST) -m soak
 
 test-clusters: setup ## install Slurm (Debian, as root) and Ray, and run the tests that need them, on two nodes here (6 minutes)
 	@command -v slurmctld slurmd munged > /dev/null || { apt-get update && apt-get install --yes slurm-wlm munge; }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from issgd_cli.actors import saving
 from issgd_cli.actors.actor import Actor, Operation
 from issgd_cli.actors.master import Master
 from issgd_cli.config.config import Config
@@ -91,8 +92,14 @@ def test_no_checkpoint_is_saved_that_may_be_of_changed_data(
 
 @pytest.mark.slow
 def test_a_relaxed_run_goes_on_above_every_version_that_may_have_been_issued(
-    data: Prepared, configured: Configured, begun: Begun, new_folder: NewFolder, play: Play
+    data: Prepared,
+    configured: Configured,
+    begun: Begun,
+    new_folder: NewFolder,
+    play: Play,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(saving, "RESERVED_VERSIONS", 150)
     config = relaxed(configured, "master.steps=1000000", "master.publish_every_steps=1")
     folder, database = new_folder("run"), begun(config)
     master = Master.of(config, Problem(config, data), database, folder, CPU)
@@ -102,7 +109,7 @@ def test_a_relaxed_run_goes_on_above_every_version_that_may_have_been_issued(
         if operation.name == "publish":
             issued.append(operation.version)
             score_chunk(database, 0, operation.version - 1, 1.0)
-        return len(issued) == 1500
+        return len(issued) == 200
 
     play(master, until=until)  # long enough to pass the versions that the first checkpoint reserved
     resumed = Master.of(config, Problem(config, data), database, folder, CPU, load_checkpoint(folder.checkpoint))

@@ -42,12 +42,12 @@ def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "at_once", here_once)
 
 
-LONG = ("methods", "networks")  # three networks, or four, by fifteen methods
+SOAK = ("methods", "networks")  # three networks, or four, by fifteen methods
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in suite.NAMES]
+    "name", [pytest.param(name, marks=pytest.mark.soak) if name in SOAK else name for name in suite.NAMES]
 )
 def test_every_benchmark_runs(name: str) -> None:
     rows = suite.run(name, QUICK)
@@ -72,7 +72,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu() -> None:
     }
 
 
-@pytest.mark.parametrize("page", [gpu.of_networks, pytest.param(gpu.of_methods, marks=pytest.mark.long)])
+@pytest.mark.parametrize("page", [gpu.of_networks, pytest.param(gpu.of_methods, marks=pytest.mark.soak)])
 def test_the_gpu_benchmarks_other_pages_run_on_a_cpu(page: Callable[[Scale, torch.device], list[Row]]) -> None:
     rows = page(QUICK, torch.device("cpu"))
     assert len({row.path for row in rows}) > 1

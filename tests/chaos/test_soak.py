@@ -39,7 +39,7 @@ SHORT = {
 }
 
 
-@pytest.mark.long
+@pytest.mark.soak
 @needs_linux
 @pytest.mark.parametrize(("mode", "steps"), [("exact", 960), ("relaxed", 960), ("peers", 1920)])
 def test_a_run_survives_its_faults_and_loses_nothing(tmp_path: Path, mode: str, steps: int) -> None:

@@ -28,7 +28,7 @@ def issgd(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 def test_from_a_pack_everything_is_made_again_without_the_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_runs(tmp_path / "results", range(2), events=True)
+    write_runs(tmp_path / "results", range(1), settings=("a",), events=True)
     first, again = tmp_path / "first", tmp_path / "again"
     issgd(monkeypatch, "plot", tmp_path / "results/quick", "--pack", "--out", first)
     shutil.rmtree(tmp_path / "results")

@@ -51,7 +51,7 @@ def test_a_reader_that_leaves_does_not_end_a_run(issgd: CommandLine) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")])
+@pytest.mark.parametrize("streams", [("stdout",), pytest.param(("stdout", "stderr"), marks=pytest.mark.soak)])
 def test_a_full_disk_behind_the_output_does_not_end_a_run_and_is_told(
     issgd: CommandLine, streams: tuple[str, ...]
 ) -> None:
