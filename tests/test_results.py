@@ -57,10 +57,11 @@ def quoted(text: str) -> Iterator[tuple[str, float, float]]:
     """Each quoted number as it stands there, its value, and what claims.json, or board.json, has rounded."""
     for match in QUOTED.finditer(text):
         claim, *place = match["place"].split(" / ")
-        content = BOARDS.get(match["name"]) or EXPERIMENTS[match["name"]]
+        board = BOARDS.get(match["name"], {})
+        content = EXPERIMENTS.get(match["name"], {})
         found: Any
-        if match["name"] in BOARDS:  # target / task / method / ratio
-            found = content[claim]
+        if claim in board:  # target / task / method / ratio
+            found = board[claim]
         elif claim == "others":  # other methods: others / setting / method / against
             keys, place = place[:3], place[3:]
             told = content["other_methods"]

@@ -51,16 +51,16 @@ def not_best(runs: Runs, by: Measure) -> list[str]:
 
 
 def best(runs: Sequence[Run], by: Measure = "validation") -> str:
-    """The setting whose runs end lowest, in the mean over seeds; the first of equals.
+    """The setting whose runs end lowest, in the mean over seeds; of equals that of the lowest learning rate.
 
     Args:
         runs: Of one method on one dataset, that are there to choose by.
         by: What is to be low.
     """
-    of_settings: dict[str, list[float]] = {}
-    for run in runs:
-        of_settings.setdefault(run.setting, []).append(at_end(run, by))
-    return min(of_settings, key=lambda setting: float(np.mean(of_settings[setting])))
+    of_settings: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.config.optimizer.learning_rate):
+        of_settings.setdefault(run.setting, []).append(run)
+    return min(of_settings, key=lambda setting: float(np.mean([at_end(run, by) for run in of_settings[setting]])))
 
 
 def at_end(run: Run, by: Measure) -> float:

@@ -13,13 +13,12 @@ What chance alone makes of a ratio is shown by reshuffled SGD itself, against th
 hang together, so that of them no interval is told, but their range.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims import pace
 from issgd_cli.claims.choice import chosen, not_best
 from issgd_cli.claims.evidence import Run, Runs, audits_told
 from issgd_cli.claims.paired import difference
@@ -45,7 +44,7 @@ class Board:
         ours: Methods that are this project's own.
         audits: On how many examples, in words.
         elsewhere: Target -> task -> methods that are shown at another setting than the one that is best for it.
-        paces: Task -> method -> seconds a unit of work, in reshuffled SGD's; at the first target's settings.
+        seconds: Task -> method -> seconds to the first target, of the same runs, in reshuffled SGD's.
         machines: What the runs were made on -> of which methods, and how many.
     """
 
@@ -54,7 +53,7 @@ class Board:
     ours: tuple[str, ...]
     audits: str
     elsewhere: Mapping[str, Mapping[str, Sequence[str]]]
-    paces: Mapping[str, Row]
+    seconds: Mapping[str, Row]
     machines: Mapping[str, Mapping[str, int]]
 
     @property
@@ -130,8 +129,8 @@ class Board:
                 for target in self.ratios
             },
             "at other settings than the best": self.elsewhere,
-            "seconds a unit of work": {
-                task: {method: _plain(found) for method, found in row.items()} for task, row in self.paces.items()
+            "seconds": {
+                task: {method: _plain(found) for method, found in row.items()} for task, row in self.seconds.items()
             },
             "machines": self.machines,
             "ours": list(self.ours),
@@ -150,6 +149,8 @@ def board(tasks: Mapping[str, Runs]) -> Board:
     for target in TARGETS if has_choice else (TARGETS[0], TARGETS[-1]):
         for task, of_task in shown.items():
             runs = chosen(of_task, target.by)
+            if BASELINE in not_best(runs, target.by):
+                continue  # nobody is held against it where it is not at its best
             row = {method: of_method(runs, method, target) for method in runs.methods}
             if any(len(found) for found in row.values()):
                 ratios.setdefault(target.name, {})[task] = {**row, ANOTHER: of_another_seed(runs, target)}
@@ -159,8 +160,11 @@ def board(tasks: Mapping[str, Runs]) -> Board:
     every = [methods.items() for of_tasks in configs.values() for methods in of_tasks.values()]
     ours = dict.fromkeys(method for methods in every for method, config in methods if is_ours(config))
     audits = audits_told(run for runs in shown.values() for run in runs.runs)
-    paces = {task: pace.relative(chosen(runs, TARGETS[0].by), BASELINE) for task, runs in shown.items()}
-    return Board(ratios, configs, tuple(ours), audits, elsewhere, paces, _machines(shown.values()))
+    first = {task: chosen(shown[task], TARGETS[0].by) for task in ratios.get(TARGETS[0].name, ())}
+    seconds = {
+        task: {method: in_seconds(runs, method, TARGETS[0]) for method in runs.methods} for task, runs in first.items()
+    }
+    return Board(ratios, configs, tuple(ours), audits, elsewhere, seconds, _machines(shown.values()))
 
 
 def _machines(tasks: Iterable[Runs]) -> dict[str, dict[str, int]]:
@@ -173,18 +177,36 @@ def _machines(tasks: Iterable[Runs]) -> dict[str, dict[str, int]]:
 
 def of_method(runs: Runs, method: str, target: Target) -> PerSeed:
     """Its ratios, one a seed; where reshuffled SGD alone diverged, it is ahead in any case: 0."""
-    return _ratios(runs.of(method=method), _base(runs), method, target)
+    return _ratios(runs.of(method=method), _base(runs), method, target.ratio)
+
+
+def in_seconds(runs: Runs, method: str, target: Target) -> PerSeed:
+    """As `of_method`, of the seconds that training took; of two runs that are one process each, on one machine.
+
+    Others' seconds are virtual, or those of several devices. What else a machine did in the meantime is in them.
+    """
+
+    def alone(run: Run) -> bool:
+        return run.config.cluster.kind == "alone"
+
+    def ratio(run: Run, base: Run) -> float | None:
+        return target.ratio(run, base, "seconds") if run.machine == base.machine else None
+
+    left, base = (list(filter(alone, each)) for each in (runs.of(method=method), _base(runs)))
+    return _ratios(left, base, method, ratio)
 
 
 def of_another_seed(runs: Runs, target: Target) -> PerSeed:
     """Reshuffled SGD's ratios, each seed's run against the target of the one before, the first's against the last's."""
     base = sorted(_base(runs), key=lambda run: run.seed)
     others = [replace(run, seed=before.seed) for run, before in zip(base, base[-1:] + base[:-1], strict=True)]
-    return _ratios(others if len(base) > 1 else [], base, ANOTHER, target)
+    return _ratios(others if len(base) > 1 else [], base, ANOTHER, target.ratio)
 
 
-def _ratios(left: Sequence[Run], base: Sequence[Run], method: str, target: Target) -> PerSeed:
-    found = difference(left, base, target.ratio, (method, BASELINE))
+def _ratios(
+    left: Sequence[Run], base: Sequence[Run], method: str, ratio: Callable[[Run, Run], float | None]
+) -> PerSeed:
+    found = difference(left, base, ratio, (method, BASELINE))
     values = np.where(np.isneginf(found.values), 0.0, found.values)
     return PerSeed(found.seeds, values, ("never", "never"))
 
@@ -208,10 +230,11 @@ def sentences(found: Board) -> list[str]:
             for name, methods in ours.items()
             if found.of(target, methods)
         ]
-        lines.append(
-            f"To reach reshuffled SGD's {target} {_where(target)}, work relative to its own, the median over tasks: "
-            f"{'; '.join(told)} (aimed at: {WON} at most)."
-        )
+        if told:
+            lines.append(
+                f"To reach reshuffled SGD's {target} {_where(target)}, work relative to its own, the median over "
+                f"tasks: {'; '.join(told)} (aimed at: {WON} at most)."
+            )
         for method in found.ours:
             worse, visible = found.above(target, method), found.above(target, method, wholly=False)
             judged = sum(method in row and row[method].interval is not None for row in rows.values())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from issgd_cli.claims.evidence import Run
+from issgd_cli.claims.quantiles import Axis
 from issgd_cli.claims.smoothing import reached, smoothed
 from issgd_cli.runs.folder import Measure
 
@@ -35,18 +36,18 @@ class Target:
         values = smoothed(series.values)[series.positions <= RUN * series.positions[-1]]
         return float(values.min() if self.at_best else values[-1])
 
-    def work(self, run: Run, level: float) -> float:
-        """At which a run is there first, in examples."""
-        series = run.series(self.quantity, "examples")
+    def reached(self, run: Run, level: float, axis: Axis = "examples") -> float:
+        """Where a run is there first: at what work, in examples, or after how many seconds of training."""
+        series = run.series(self.quantity, axis)
         return reached(series.positions, smoothed(series.values), level)
 
-    def ratio(self, run: Run, base: Run) -> float | None:
+    def ratio(self, run: Run, base: Run, axis: Axis = "examples") -> float | None:
         """Of two runs of one seed; None where either has no curve, or there was nothing to learn."""
         level = self.level(base)
-        if not np.isfinite(level) or not len(run.series(self.quantity, "examples").values):
+        if not np.isfinite(level) or not len(run.series(self.quantity, axis).values):
             return None
-        own = self.work(base, level)
-        return self.work(run, level) / own if own > 0 else None
+        own = self.reached(base, level, axis)
+        return self.reached(run, level, axis) / own if own > 0 else None
 
 
 TARGETS = (

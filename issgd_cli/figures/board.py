@@ -77,16 +77,17 @@ def figure(found: Board) -> Figure:
 
 def notes(found: Board) -> list[str]:
     """Lines of the footnote."""
-    counts = sorted({len(ratios) for ratios in _all(found) if ratios.interval is not None})
-    sure = f"exact intervals between two of the seeds' own values ({coverage(counts[0]):.1%} or more)" if counts else ""
+    counts = {len(ratios) for ratios in _all(found) if ratios.interval is not None}
+    least = min(map(coverage, counts), default=0.0)
+    sure = f"exact intervals between two of the seeds' own values ({least:.1%} or more)" if counts else ""
     chosen = ", each at the learning rates that are best for it" if len(found.ratios) > len(MARKS) else ""
     return [
         f"Work to reach the training loss that reshuffled SGD has at {RUN:.0%} of the work that all do, and its best "
         "test error until then, over its own work to reach them; medians over seeds of the same initial weights"
         f"{', ' + sure if sure else ''}{chosen}. Left of 1 is "
-        "better; at the right edge: never reached in the median. Curves are smoothed by a running median of five "
-        f"audits ({found.audits}); work is every actor's. Bold: ours. Thin lines: from the least ratio to the largest, "
-        "of reshuffled SGD's to the target of another seed, as chance has it.",
+        "better; at the right edge: never reached in the median, or with four times the work. Curves are smoothed by a "
+        f"running median of five audits ({found.audits}); work is every actor's. Bold: ours. Thin lines: from the least ratio to the largest, "
+        "of fewer than six seeds, and of reshuffled SGD's to the target of another seed, as chance has it.",
     ]
 
 
@@ -103,12 +104,17 @@ def page(found: Board) -> str:
         for method in found.methods:
             rows.append([method, *(_cell(method, row.get(method)) for row in tasks.values())])
         sections += [f"## {target[0].upper()}{target[1:]}", _table(rows)]
-    if any(len(paces) for row in found.paces.values() for paces in row.values()):
-        rows = [["", *found.paces], ["---"] * (1 + len(found.paces))]
+    if any(len(seconds) for row in found.seconds.values() for seconds in row.values()):
+        rows = [["", *found.seconds], ["---"] * (1 + len(found.seconds))]
         rows += [
-            [method, *(_cell(method, row.get(method)) for row in found.paces.values())] for method in found.methods
+            [method, *(_cell(method, row.get(method)) for row in found.seconds.values())] for method in found.methods
         ]
-        sections += ["## Seconds a unit of work, in reshuffled SGD's", _table([row for row in rows if any(row[1:])])]
+        sections += [
+            "## The same in seconds: training loss",
+            "Of training alone, without the audits; where both runs were made on one machine, with whatever ran beside "
+            "them.",
+            _table([row for row in rows if any(row[1:])]),
+        ]
     rows = [["", *found.tasks], ["---"] * (1 + len(found.tasks))]
     for method in found.methods:
         rates = [found.rates(task, method) for task in found.tasks]

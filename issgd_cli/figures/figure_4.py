@@ -107,9 +107,12 @@ def _shown(runs: Runs, setting: str) -> list[tuple[str, str, dict[str, Any], flo
     shown: list[tuple[str, str, dict[str, Any], float]] = [
         ("trace/uniform", "SGD, ideal", {"color": style.BLUE, "linestyle": (0, (5, 1.5))}, 1.8),
         ("trace/stale", f"ISSGD, stale ({actual}) (actual)", {"color": style.ORANGE, "linestyle": "-"}, 2.6),
-        ("trace/in_use_systematic", "ISSGD, in use, drawn systematically", SYSTEMATIC, 1.8),
         ("trace/ideal", "ISSGD, ideal", {"color": style.GREEN, "linestyle": "-"}, 1.8),
     ]
+    if config.proposal.draws == "systematic":
+        line = {"color": style.ORANGE, "linestyle": (0, (5, 1.5))}
+        shown.insert(2, ("trace/in_use", "ISSGD, in use", line, 1.8))
+        shown.insert(3, ("trace/in_use_systematic", "ISSGD, in use, drawn systematically", SYSTEMATIC, 1.8))
     for other in alternatives(runs, setting):
         line = {"color": style.ORANGE, "linestyle": (0, (1, 1))}
         shown.insert(2, (f"trace/stale{other}", f"ISSGD, stale ({other})", line, 1.1))

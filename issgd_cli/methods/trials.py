@@ -21,8 +21,8 @@ class Trials:
     """One after the other until one succeeds; told of each epoch's mean training loss and work.
 
     A trial is due where the loss has fallen slowly for four plain epochs. It lasts until it has done the work of a
-    plain epoch, and succeeds if the loss of its last epoch is well below what plain ones would have brought it to, had
-    it gone on as from the first two of the four to the last two, and below the lowest that it has been. If it fails,
+    plain epoch, and succeeds if the loss of its last epoch is well below both what plain ones would have brought it to,
+    had it gone on as from the first two of the four to the last two, and the lowest that it has been. If it fails,
     plain epochs follow, each time twice as many but never fewer than four: 4, 4, 8, 16.
 
     Attributes:

@@ -48,7 +48,7 @@ def test_the_test_error_is_reached_where_it_is_best_not_in_the_end() -> None:
     runs = Runs("", (run_of("reshuffled", 0, loss, down_and_up), run_of("low", 0, loss, straight)), 2)
     level = ERROR.level(runs.runs[0])
     assert level == pytest.approx(np.median(down_and_up[18:23]))  # not the single lowest of its audits
-    own = ERROR.work(runs.runs[0], level)
+    own = ERROR.reached(runs.runs[0], level)
     assert own == pytest.approx(WORK / 2)
     there = (0.9 - level) / 0.8 * WORK
     assert of_method(runs, "low", ERROR).values == pytest.approx([there / own])
@@ -199,6 +199,11 @@ def test_each_target_is_tried_for_at_the_setting_that_is_best_for_it() -> None:
     assert (told.above("training loss", "dlis", wholly=False), told.behind("training loss")) == ([], {})
     assert not any("with dlis" in line and "training loss at" in line for line in sentences(told))
     assert told.over_tasks("test error", ["dlis"]).median == 1.0
+    # Nor is anything held against the baseline where that has not been run at its own best rate.
+    fewer = tuple(run for run in judged if (run.method, run.setting) != ("reshuffled", "high"))
+    lacking = board({"one": chosen(Runs("", fewer, 12, tuple(rivals), fewer), "validation")})
+    assert list(lacking.ratios) == ["training loss, rates by validation", "test error"]
+    assert lacking.seconds == {}
 
 
 def test_a_task_without_reshuffled_sgd_is_on_no_board() -> None:

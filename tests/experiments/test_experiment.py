@@ -530,7 +530,7 @@ RUNS = {
         "h200-cifar10-issgd-peers-bfloat16-b31cd142"
     ),
     "smoothings.toml": ("a-issgd-15066437 a-issgd-variance-optimal-1a8fab72 a-issgd-second-moment-c176f802"),
-    "systematic.toml": "issgd-6099c345 online-36c10118",
+    "systematic.toml": "issgd-systematic-6099c345 online-systematic-36c10118",
     "toy.toml": "online-d60c6698",
     "threshold.toml": (
         "b-limit-1s-a6831ad8 b-limit-4s-87774856 b-limit-20s-ada86f90 b-no-limit-e12d214f b-shuffled-45992530"
@@ -542,7 +542,7 @@ RUNS = {
 DIGESTS = {
     "equal-work.toml": "96f8ded051a6bb65",
     "equal-work-networks.toml": "26324805e2734ce2",
-    "levers.toml": "20894188d69552b9",
+    "levers.toml": "dc22f2755e04bdd7",
 }
 
 
