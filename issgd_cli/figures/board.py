@@ -87,8 +87,8 @@ def notes(found: Board) -> list[str]:
         f"{', ' + sure if sure else ''}{chosen}. Left of 1 is "
         "better; at the right edge: never reached in the median, or with four times the work. Curves are smoothed by a "
         f"running median of five audits ({found.audits}); work is every actor's. Bold: ours. Thin lines: from the "
-        "least ratio to the largest, of fewer than six seeds, and of reshuffled SGD's to the target of another seed, as "
-        "chance has it.",
+        "least ratio to the largest, of fewer than six seeds, and of reshuffled SGD's to the target of another seed, "
+        "as chance has it.",
     ]
 
 
