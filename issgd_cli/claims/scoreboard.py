@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from issgd_cli.claims.choice import chosen, not_best
+from issgd_cli.claims.choice import WORDS, chosen, ends, not_best
 from issgd_cli.claims.evidence import Run, Runs, audits_told
 from issgd_cli.claims.paired import difference
 from issgd_cli.claims.targets import RUN, TARGETS, Target
 from issgd_cli.claims.verdicts import PerSeed
 from issgd_cli.config.config import Config
+from issgd_cli.runs.folder import Measure
 
 BASELINE = "reshuffled"
 ANOTHER = "reshuffled, another seed"  # no method: what chance makes of ratios
@@ -45,6 +46,7 @@ class Board:
         audits: On how many examples, in words.
         elsewhere: Target -> task -> methods that are shown at another setting than the one that is best for it.
         seconds: Task -> method -> seconds to the first target, of the same runs, in reshuffled SGD's.
+        margins: Measure -> task -> method -> what it ends at, at the setting that is lowest by it and at the next.
         machines: What the runs were made on -> of which methods, and how many.
     """
 
@@ -54,6 +56,7 @@ class Board:
     audits: str
     elsewhere: Mapping[str, Mapping[str, Sequence[str]]]
     seconds: Mapping[str, Row]
+    margins: Mapping[Measure, Mapping[str, Mapping[str, Sequence[float]]]]
     machines: Mapping[str, Mapping[str, int]]
 
     @property
@@ -132,6 +135,7 @@ class Board:
             "seconds": {
                 task: {method: _plain(found) for method, found in row.items()} for task, row in self.seconds.items()
             },
+            "chosen by": self.margins,
             "machines": self.machines,
             "ours": list(self.ours),
             "audits": self.audits,
@@ -164,7 +168,14 @@ def board(tasks: Mapping[str, Runs]) -> Board:
     seconds = {
         task: {method: in_seconds(runs, method, TARGETS[0]) for method in runs.methods} for task, runs in first.items()
     }
-    return Board(ratios, configs, tuple(ours), audits, elsewhere, seconds, _machines(shown.values()))
+    margins = {by: {task: _margins(runs, by) for task, runs in shown.items()} for by in WORDS if has_choice}
+    return Board(ratios, configs, tuple(ours), audits, elsewhere, seconds, margins, _machines(shown.values()))
+
+
+def _margins(runs: Runs, by: Measure) -> dict[str, list[float]]:
+    methods = dict.fromkeys(run.method for run in runs.choosing)
+    found = {method: ends([run for run in runs.choosing if run.method == method], by) for method in methods}
+    return {method: sorted(of_settings.values())[:2] for method, of_settings in found.items()}
 
 
 def _machines(tasks: Iterable[Runs]) -> dict[str, dict[str, int]]:

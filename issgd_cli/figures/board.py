@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from issgd_cli.claims.choice import WORDS
 from issgd_cli.claims.evidence import Runs
 from issgd_cli.claims.quantiles import coverage
 from issgd_cli.claims.scoreboard import ANOTHER, BASELINE, Board, board, sentences, told_of
@@ -124,6 +125,7 @@ def page(found: Board) -> str:
         "## Learning rates",
         "Where there are two: of the lowest training loss, and the one that validates best.",
         _table([row for row in rows if any(row[1:])]),
+        *_margins(found),
         "## Made on",
         "\n".join(
             f"- {machine or 'a machine that is not known'}: "
@@ -132,6 +134,21 @@ def page(found: Board) -> str:
         ),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _margins(found: Board) -> list[str]:
+    sections = []
+    for by, tasks in found.margins.items():
+        rows = [["", *tasks], ["---"] * (1 + len(tasks))]
+        for method in found.methods:
+            ends = [row.get(method, ()) for row in tasks.values()]
+            rows.append([method, *(" before ".join(f"{end:.3g}" for end in each) for each in ends)])
+        sections += [
+            f"## What the rates were chosen by: {WORDS[by]}",
+            "In the mean over the seeds that choose: the lowest, and that of the rate that came next.",
+            _table([row for row in rows if any(row[1:])]),
+        ]
+    return sections
 
 
 def _cell(method: str, ratios: PerSeed | None) -> str:

@@ -184,6 +184,8 @@ def test_each_target_is_tried_for_at_the_setting_that_is_best_for_it() -> None:
         assert found.ratios[target]["one"]["dlis"].values == pytest.approx(np.ones(6))
     assert not any(methods for tasks in found.elsewhere.values() for methods in tasks.values())
     assert BY_VALIDATION.name not in board({"one": task({"reshuffled": falling()})}).ratios  # nothing is chosen there
+    assert found.margins["validation"] == {"one": {"reshuffled": [0.8, 0.9], "dlis": [0.8, 0.9]}}
+    assert found.margins["training"]["one"]["dlis"] == pytest.approx([2 * math.exp(-5.7), 2 * math.exp(-3.8)], rel=1e-3)
     assert found.rates("one", "reshuffled") == [0.0125, 0.01]
     assert found.rates("one", "dlis") == [0.015, 0.01]
     # Where a method has not been run at the rate of the lowest training loss, that is said.
