@@ -53,7 +53,7 @@ def headline(told: Told) -> str:
     choice = method(told, told["choice"])
     if choice["label"] == "reshuffled":
         return (
-            f"Uniform draws (reshuffled SGD): nothing else surely saves {told['pays_from']:.0%} of the seconds on "
+            f"Uniform draws (reshuffled SGD): nothing else promises to save {told['pays_from']:.0%} of the seconds on "
             f"this device, because {told['because']}."
         )
     return (
