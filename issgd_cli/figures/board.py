@@ -129,7 +129,7 @@ def page(found: Board) -> str:
         "## Made on",
         "\n".join(
             f"- {machine or 'a machine that is not known'}: "
-            + ", ".join(f"{count} runs of {method}" for method, count in counts.items())
+            + ", ".join(f"{count} run{'s' * (count > 1)} of {method}" for method, count in counts.items())
             for machine, counts in found.machines.items()
         ),
     ]
