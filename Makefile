@@ -59,7 +59,7 @@ types: setup ## types: mypy --strict
 	$(BIN)/mypy
 
 check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 20 minutes on two cores)
-	$(PYTEST) -m "long and not cluster"
+	$(PYTEST) -m "long and not soak and not cluster"
 
 test-soak: setup ## run the tests that take minutes, alone: faults upon long runs, all benchmarks in short (about 10 minutes)
 	$(PYTEST) -m soak

@@ -41,6 +41,7 @@ def restarts_of(run: Run) -> dict[str, int]:
         ("database", signal.SIGKILL, "The database server was killed by signal 9"),
     ],
 )
+@pytest.mark.long
 def test_who_may_not_be_started_again_ends_the_run_clearly(
     issgd: CommandLine, victim: str, number: signal.Signals, how: str
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_worker_is_started_again_so_often_and_no_more(issgd: CommandLine) -> N
 
 # Longer than a client waits for an answer, so that it must try again; and so long that it must do so more than once.
 @pytest.mark.parametrize("seconds", [ANSWER_SECONDS + 2, pytest.param(30, marks=pytest.mark.soak)])
+@pytest.mark.long
 def test_a_while_without_the_database_stops_nobody_and_is_told(issgd: CommandLine, seconds: int) -> None:
     run = run_of(issgd, "outage", "--mode", "relaxed", *LONG, "--set", "monitor.every_seconds=0.2")
     run.start()

@@ -115,6 +115,7 @@ def test_a_malicious_worker_is_told_of_and_cannot_stop_the_run_by_its_words(
     assert "Traceback" not in logs
 
 
+@pytest.mark.long
 def test_records_that_a_malicious_worker_has_poisoned_end_the_run_clearly(
     issgd: CommandLine, find: Find, eventually: Eventually
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_parameter_server_that_freezes_for_a_while_goes_on_where_it_was(issgd:
         run.abandon()
 
 
+@pytest.mark.long
 def test_wrong_gradients_are_refused_and_told_and_the_run_finishes(issgd: CommandLine) -> None:
     """Of a real client, with a peer's password, on a real server."""
     run = Run(

@@ -52,6 +52,7 @@ def test_a_reader_that_leaves_does_not_end_a_run(issgd: CommandLine) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("streams", [("stdout",), pytest.param(("stdout", "stderr"), marks=pytest.mark.soak)])
+@pytest.mark.long
 def test_a_full_disk_behind_the_output_does_not_end_a_run_and_is_told(
     issgd: CommandLine, streams: tuple[str, ...]
 ) -> None:
@@ -278,6 +279,7 @@ def test_a_trace_that_cannot_be_read_leaves_the_others_listed(issgd: CommandLine
     assert "trace.csv" in plotted.stderr
 
 
+@pytest.mark.long
 def test_a_figure_that_cannot_be_written_is_one_message_with_the_remedy(issgd: CommandLine) -> None:
     """As in somebody else's folder. (A folder in the figure's place keeps root out, too.)"""
     done = issgd.here(*issgd.train("theirs", *SIMULATED))

@@ -452,6 +452,7 @@ def test_shuffled_weights_are_another_distribution_of_the_same_values(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_thousand_workers_are_few_events(
     simulate: Simulate, configured: Configured, in_proportion: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,10 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind in ("asynchronous", "synchronous") else pytest.param(kind, marks=pytest.mark.soak) for kind in KINDS],
+)
 def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
     simulate: Simulate, configured: Configured, new_folder: NewFolder, kind: str
 ) -> None:
