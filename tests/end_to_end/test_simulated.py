@@ -151,6 +151,7 @@ def runs_of(parent: int) -> list[int]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("victim", ["parent", "child"])
+@pytest.mark.soak
 def test_neither_process_outlives_the_other_for_long(issgd: CommandLine, eventually: Eventually, victim: str) -> None:
     (issgd.place / "tiny.toml").write_text(TINY.replace("steps = 800", "steps = 100_000"))
     command = ("reproduce", "tiny.toml", "--data-dir", issgd.data_dir, "--seeds", "0", "--only", "method=sgd")
