@@ -45,7 +45,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "Ready: $(ISSGD) --help"
 
-test: setup ## run all tests but the few long ones (about 8 minutes on two cores)
+test: setup ## run all tests but the long ones (about 8 minutes on two slow cores)
 	$(PYTEST) $(PARALLEL) -m "not long and not soak"
 
 test-fast: setup ## run the tests that take no seconds, for while you edit (2 to 4 minutes on two cores)
@@ -58,10 +58,10 @@ lint: setup ## style: ruff's checks
 types: setup ## types: mypy --strict
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs: all of these, and then the long tests, alone (about 20 minutes on two cores)
+check: lint types test ## what CI runs: all of these, and then the long tests, alone (some 20 minutes on two cores)
 	$(PYTEST) -m "long and not soak and not cluster"
 
-test-soak: setup ## run the tests that take minutes, alone: faults upon long runs, all benchmarks in short (about 10 minutes)
+test-soak: setup ## run the tests that take minutes, alone: faults upon long runs, all benchmarks in short (some 15 minutes)
 	$(PYTEST) -m soak
 
 test-clusters: setup ## install Slurm (Debian, as root) and Ray, and run the tests that need them, on two nodes here (6 minutes)
