@@ -41,7 +41,6 @@ def restarts_of(run: Run) -> dict[str, int]:
         ("database", signal.SIGKILL, "The database server was killed by signal 9"),
     ],
 )
-@pytest.mark.long
 @pytest.mark.soak
 def test_who_may_not_be_started_again_ends_the_run_clearly(
     issgd: CommandLine, victim: str, number: signal.Signals, how: str

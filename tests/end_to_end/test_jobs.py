@@ -113,7 +113,6 @@ def text_until(terminal: int, word: str) -> str:
     return text
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("answer", "leaves"), [("\n", True), ("n\n", False)])
 @pytest.mark.soak
 def test_ctrl_c_asks_whether_the_job_is_left_to_itself(

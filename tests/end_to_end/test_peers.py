@@ -83,7 +83,6 @@ def test_peers_killed_and_frozen_lose_a_gradient_and_the_server_goes_back_to_its
         run.abandon()
 
 
-@pytest.mark.long
 @pytest.mark.soak
 def test_a_parameter_server_that_freezes_for_a_while_goes_on_where_it_was(issgd: CommandLine) -> None:
     run = Run(issgd.place, issgd.data_dir, "peers-frozen", (*PEERS, *LONG))
@@ -188,7 +187,6 @@ def test_synchronous_sgd_gives_the_same_bits_on_real_processes_and_on_a_virtual_
         np.testing.assert_array_equal(values, parameters[1][name])
 
 
-@pytest.mark.long
 @pytest.mark.soak
 def test_a_synchronous_run_takes_no_more_peers(issgd: CommandLine) -> None:
     run = Run(issgd.place, issgd.data_dir, "peers-full", (*PEERS, *LONG, "--set", "peers.mode=synchronous"))

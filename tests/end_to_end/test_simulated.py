@@ -149,7 +149,6 @@ def runs_of(parent: int) -> list[int]:
     return [run for start in processes("forkserver", parent=parent) for run in processes(parent=start)]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("victim", ["parent", "child"])
 @pytest.mark.soak
 def test_neither_process_outlives_the_other_for_long(issgd: CommandLine, eventually: Eventually, victim: str) -> None:

@@ -51,8 +51,7 @@ def test_a_reader_that_leaves_does_not_end_a_run(issgd: CommandLine) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("streams", [("stdout",), pytest.param(("stdout", "stderr"), marks=pytest.mark.soak)])
-@pytest.mark.long
+@pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")])
 @pytest.mark.soak
 def test_a_full_disk_behind_the_output_does_not_end_a_run_and_is_told(
     issgd: CommandLine, streams: tuple[str, ...]
@@ -78,7 +77,6 @@ def test_a_command_that_only_tells_fails_where_it_cannot(issgd: CommandLine) -> 
 
 
 @pytest.mark.parametrize("closing", [">&-", "<&- >&- 2>&-"])
-@pytest.mark.long
 @pytest.mark.soak
 def test_closed_streams_do_not_end_a_run(issgd: CommandLine, closing: str) -> None:
     command = " ".join(f"'{word}'" for word in [*ISSGD, *map(str, issgd.train("closed", *SIMULATED))])
@@ -142,7 +140,6 @@ def test_an_output_that_does_not_wait_is_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "cluster"), [(ISSGD, SIMULATED), ([str(Path(sys.executable).with_name("issgd"))], ("--workers", "1"))]
 )
-@pytest.mark.long
 @pytest.mark.soak
 def test_modules_in_the_current_folder_are_nobodys(
     issgd: CommandLine, command: list[str], cluster: tuple[str, ...]
