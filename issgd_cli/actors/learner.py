@@ -141,9 +141,9 @@ class Learner:
             found.append(gradient)
         return [torch.stack(parts) if others else parts[0][None] for parts in zip(*found, strict=True)], squared_norms
 
-    def descend(self, gradient: Gradient) -> None:
-        """One step of the optimiser, in place, at the schedule's rate."""
-        self.optimizer.descend(gradient, learning_rate(self.config, self.step), self.step)
+    def descend(self, gradient: Gradient, rate: float = 1.0) -> None:
+        """One step of the optimiser, in place, at so many times the schedule's rate."""
+        self.optimizer.descend(gradient, rate * learning_rate(self.config, self.step), self.step)
         self.step += 1
 
     def vectors(self) -> Mapping[str, Tensor]:

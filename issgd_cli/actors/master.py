@@ -43,7 +43,7 @@ def taken(
     """
     found = yield from minibatch(learner, method, examples, size, version)
     method.learn(learner.step, found.drawn, found.seen, found.squared_norms)
-    learner.descend(found.gradient)
+    learner.descend(found.gradient, found.drawn.rate)
     return found.loss
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from issgd_cli.config.config import Config
-from issgd_cli.config.values import Rate, Section, Share
+from issgd_cli.config.values import Fraction, Rate, Section, Share
+from issgd_cli.equations.alain2015 import Float64s
 from issgd_cli.methods.blocks import Blocks
 from issgd_cli.methods.drift import UNIFORM, Drift, with_uniform
 from issgd_cli.methods.method import Drawn, Needs, Refreshed, Seen
@@ -24,6 +25,8 @@ class Settings(Section):
     # Of uniform draws in the proposal: no factor exceeds 1 / uniform, however wrong the table is; ours.
     uniform: Share = UNIFORM
     memory: Rate = 1.0  # epochs after which a pair of norms counts 1 / e; ours
+    # The learning rate is times (n_eff / n)^rate_power; see `SecondMoment`, 4.
+    rate_power: Fraction = 0.0
 
 
 class SecondMoment(SelfTaught):
@@ -38,13 +41,19 @@ class SecondMoment(SelfTaught):
        2 to 10% on synthetic tables: drift.py); where it is wrong, since a step has changed all, factors stay within
        1 / u, and the second moment within that of uniform draws times 1 / u.
 
+    4. A minibatch of n of its draws has the variance of n_eff = n E_uniform ||g||^2 / E_q ||g||^2 uniform draws, as far
+       as w foretells both: its effective size. With `rate_power` p steps are (n_eff / n)^p times as long as the
+       learning rate says. A step's noise has the covariance r^2 Sigma / n_eff, which p = 1/2 leaves what it is with
+       uniform draws at this rate r; the loss that noise holds up, in proportion to r / n_eff, is left by p = 1.
+
     A block costs O(N), all of it between two steps, on the thread that trains: one core takes 7 ms to fit w, and at
     N = 570,000 0.1 to 0.2 s to weigh all examples and draw a block. A step of its own costs that it keeps its norms.
 
     Bias: given the parameters and what its block began with, the expected gradient is the mean of all N; in the first
     epoch as of `reshuffled`.
 
-    Source: ours.
+    Source: ours; of 4, the scaling of learning rates with minibatches by their square root, as in Hoffer et al. 2017,
+    "Train longer, generalize better", and linearly, as in Goyal et al. 2017, "Accurate, large minibatch SGD".
     """
 
     needs: Needs = "norms"
@@ -58,6 +67,7 @@ class SecondMoment(SelfTaught):
         self.first_steps = -(-examples // config.master.minibatch_size)
         self.norms = np.zeros(examples, np.float32)
         self.seen = np.zeros(examples, np.int64)  # how many steps were taken when it was trained on; 0: never
+        self.rate, self.rate_until = 1.0, 0  # of the block that ends there
         self.drift = Drift.none()
         self.pending: list[tuple[Tensor, Tensor]] = []  # indices and norms of the last steps, not taken in yet
 
@@ -67,7 +77,11 @@ class SecondMoment(SelfTaught):
     def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
         if step < self.first_steps:
             return self.first_epoch.draw(step, size)
-        return Drawn(*self.blocks.draw(step, lambda: self.proposal))
+        indices, factors = self.blocks.draw(step, lambda: self.proposal)
+        if self.rate_until != self.blocks.until:
+            gain = effective_size(self.blocks.proposal.weights, self.settings.uniform)
+            self.rate, self.rate_until = gain**self.settings.rate_power, self.blocks.until
+        return Drawn(indices, factors, self.rate)
 
     def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
         super().learn(step, drawn, seen, squared_norms)
@@ -132,3 +146,21 @@ class SecondMoment(SelfTaught):
         ]
         if self.blocks.next >= max(self.first_steps, self.blocks.until):
             self.proposal = self.proposed()
+
+
+def effective_size(weights: Float64s, share: float) -> float:
+    """n_eff / n: how many uniform draws have the variance of one by these weights, if they are right.
+
+    E_uniform g^2 / E_q g^2, where g is in proportion to w, and q to (1 - u) w / mean w + u. Both are of what drawing by
+    q brings the more of, ||g_TRUE||^2 included, which is little of either where minibatches are small.
+
+    Args:
+        weights: In proportion to q, shape (N,).
+        share: u, of uniform draws among them.
+    """
+    q = weights / weights.mean()
+    expected = q - share  # in proportion to w
+    if not expected.max() > 0:
+        return 1.0  # all draws are uniform
+    squares = np.square(expected)
+    return float(squares.mean() / (squares / q).mean())

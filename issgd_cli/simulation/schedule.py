@@ -78,7 +78,7 @@ class _Counting:
     def backward(self, forward: Pass, coefficients: Tensor) -> tuple[Gradient, None]:
         return (), None
 
-    def descend(self, gradient: Gradient) -> None:
+    def descend(self, gradient: Gradient, rate: float = 1.0) -> None:
         self.step += 1
 
     def trouble(self, losses: Tensor | None = None) -> None:

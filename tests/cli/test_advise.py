@@ -42,6 +42,7 @@ def told(place: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long  # three times
 def test_the_same_seed_advises_the_same_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "costs_of", lambda *all_: COSTS)
     first = advise("--data", "classes.npz", *SMALL, "--out", tmp_path / "first")

@@ -24,7 +24,7 @@ def issgd(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     assert not ended.value.code
 
 
-@pytest.mark.slow
+@pytest.mark.long  # all figures twice
 def test_from_a_pack_everything_is_made_again_without_the_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

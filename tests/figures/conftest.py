@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from issgd_cli import datasets
 from issgd_cli.claims import Run, Runs, load, load_run
@@ -16,6 +17,7 @@ from issgd_cli.config.layers import assignments
 from issgd_cli.config.validation import resolve
 from issgd_cli.database.records import Event
 from issgd_cli.datasets import Prepared
+from issgd_cli.figures import style
 from issgd_cli.figures.plane import data_of
 from issgd_cli.problem import Problem
 from issgd_cli.randomness import generator
@@ -253,6 +255,19 @@ def plane_run(tmp_path: Path) -> PlaneRun:
         return load_run(folder), data
 
     return of
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, and their files hold nothing: for tests of what stands beside them. Two seconds each."""
+
+    def written(figure: Figure, stem: Path) -> list[Path]:
+        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
+        for path in paths:
+            path.write_bytes(b"")
+        return paths
+
+    monkeypatch.setattr(style, "save", written)
 
 
 @pytest.fixture(scope="session")

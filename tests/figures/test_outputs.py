@@ -104,7 +104,9 @@ def test_the_report_links_figures_that_exist_and_tells_every_claim(written: Path
     assert "Seeds: 3, the paper has 50." in text
 
 
-def test_the_report_names_runs_that_failed_and_why(make_run: Callable[..., RunFolder], tmp_path: Path) -> None:
+def test_the_report_names_runs_that_failed_and_why(
+    make_run: Callable[..., RunFolder], tmp_path: Path, unrendered: None
+) -> None:
     folders = [make_run("a", "issgd", 0), make_run("a", "sgd", 0, state="failed", until=100)]
     outputs.write_all(load(folders, expected=4), tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text()

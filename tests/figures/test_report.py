@@ -90,7 +90,7 @@ def test_methods_of_ours_have_a_section_of_their_own(make_run: Callable[..., Run
 
 
 @pytest.mark.slow  # figures are drawn
-def test_nothing_calls_audits_exact_that_are_on_a_sample(experiment: Runs, tmp_path: Path) -> None:
+def test_nothing_calls_audits_exact_that_are_on_a_sample(experiment: Runs, tmp_path: Path, unrendered: None) -> None:
     sampled = replace(experiment, runs=tuple(audited_on(run, 500) for run in experiment.runs))
     _, verdicts = outputs.write_all(sampled, tmp_path)
     notes = [module.notes(sampled, "audit", interval=False)[0] for module in outputs.FIGURES.values()]

@@ -12,7 +12,7 @@ from issgd_cli.errors import ConfigError
 from issgd_cli.methods.drift import Drift
 from issgd_cli.methods.method import Drawn
 from issgd_cli.methods.reshuffled import Reshuffled
-from issgd_cli.methods.second_moment import SecondMoment
+from issgd_cli.methods.second_moment import SecondMoment, effective_size
 from tests.draws import estimate, every_block, seen_of, tiny_gradients
 from tests.masters import Hired, refresh, relaxed, report, train
 
@@ -153,7 +153,59 @@ def test_its_draws_are_systematic_unless_told_otherwise(configured: Configured) 
     assert sorted(drawn.tolist()) != list(range(6))
 
 
+# The learning rate
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
+def test_the_effective_size_is_how_many_uniform_draws_have_the_variance_of_one(share: float) -> None:
+    """Listed: the second moments of one draw's g / (N q), of norms as they are expected."""
+    norms = np.array([0.1, 1.0, 1.5, 7.0])
+    q = ((1 - share) * norms / norms.mean() + share) / 4
+    moments = [sum(chance * (norm / (4 * chance)) ** 2 for norm, chance in zip(norms, by, strict=True))
+               for by in (np.full(4, 0.25), q)]  # fmt: skip
+    assert effective_size(11 * q, share) == pytest.approx(moments[0] / moments[1])
+    assert (share == 1.0) == (moments[0] == pytest.approx(moments[1]))
+
+
+def test_equal_weights_are_worth_uniform_draws() -> None:
+    assert effective_size(np.full(5, 3.0), 0.3) == pytest.approx(1)
+    assert effective_size(np.ones(5), 1.0) == 1
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_steps_are_longer_by_a_power_of_the_effective_size_of_their_block(configured: Configured, power: float) -> None:
+    one = method(configured, 6, f"second-moment.rate_power={power}")
+    assert [one.draw(step, 2).rate for step in range(3)] == [1, 1, 1]  # reshuffled
+    steps(one, range(3))
+    one.drift.add([0.1, 0.1, 1.0, 9.0], [1, 2, 1, 2], [0.1, 0.2, 1.0, 20.0])
+    one.proposal = one.proposed()
+    steps(one, range(3, 4))
+    rate = one.draw(4, 2).rate
+    assert rate == pytest.approx(effective_size(one.weights_in_use(), 0.3) ** power)
+    assert (rate > 1.01) == (power > 0)
+    again = method(configured, 6, f"second-moment.rate_power={power}")
+    again.recall(one.learned())
+    assert again.draw(4, 2).rate == rate
+    steps(one, range(4, 7))
+    assert power == 0 or one.draw(7, 2).rate != rate
+
+
 # With a master
+
+
+def test_a_step_is_as_long_as_its_method_says(
+    hired: Hired, configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = hired(relaxed(configured, "proposal.method=reshuffled", "optimizer.momentum=0"))
+    learner, draw, start = master.learner, master.method.draw, master.learner.parameters.clone()
+    train(master)
+    once = learner.parameters - start
+    learner.parameters.copy_(start)
+    learner.step = 0
+    monkeypatch.setattr(master.method, "draw", lambda *given: draw(*given)._replace(rate=3.0))
+    train(master)
+    assert once.abs().max() > 1e-3
+    torch.testing.assert_close(learner.parameters - start, 3 * once, rtol=1e-3, atol=1e-7)
 
 
 def test_its_reports_are_of_the_last_publication(hired: Hired, configured: Configured) -> None:

@@ -95,7 +95,7 @@ class StopAfter(threading.Event):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [RELAXED, EXACT, TIMED])
+@pytest.mark.parametrize("settings", [RELAXED, EXACT, pytest.param(TIMED, marks=pytest.mark.long)])
 def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
     simulate: Simulate, configured: Configured, new_folder: NewFolder, settings: tuple[str, ...]
 ) -> None:
@@ -357,7 +357,7 @@ K20 = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_k20s_sweep_in_27_seconds_and_a_limit_of_4_seconds_keeps_15_percent(
     simulate: Simulate, configured: Configured, in_proportion: Prepared
 ) -> None:
