@@ -27,6 +27,7 @@ class Settings(Section):
     memory: Rate = 1.0  # epochs after which a pair of norms counts 1 / e; ours
     # The learning rate is times (n_eff / n)^rate_power; see `SecondMoment`, 4.
     rate_power: Fraction = 0.0
+    rate_alone: bool = False  # a control: draws stay reshuffled, and the learning rate alone is what it would be
 
 
 class SecondMoment(SelfTaught):
@@ -81,7 +82,12 @@ class SecondMoment(SelfTaught):
         if self.rate_until != self.blocks.until:
             gain = effective_size(self.blocks.proposal.weights, self.settings.uniform)
             self.rate, self.rate_until = gain**self.settings.rate_power, self.blocks.until
+        if self.settings.rate_alone:
+            return self.first_epoch.draw(step, size)._replace(rate=self.rate)
         return Drawn(indices, factors, self.rate)
+
+    def weights_in_use(self) -> Float64s:
+        return np.ones(self.examples) if self.settings.rate_alone else super().weights_in_use()
 
     def learn(self, step: int, drawn: Drawn, seen: Seen, squared_norms: Tensor | None) -> None:
         super().learn(step, drawn, seen, squared_norms)

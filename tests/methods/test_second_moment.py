@@ -193,6 +193,22 @@ def test_steps_are_longer_by_a_power_of_the_effective_size_of_their_block(config
 # With a master
 
 
+def test_a_control_is_reshuffled_at_the_rate_that_its_draws_would_have(configured: Configured) -> None:
+    one = method(configured, 6, "second-moment.rate_power=1", "second-moment.rate_alone=true")
+    plain = Reshuffled(one.config, 6, CPU)
+    rates: list[float] = []
+    for step in range(30):
+        drawn, same = one.draw(step, 2), plain.draw(step, 2)
+        assert torch.equal(drawn.indices, same.indices)
+        assert torch.equal(drawn.factors, same.factors)
+        learn(one, step, drawn, 10.0 ** drawn.indices.numpy())
+        rates.append(drawn.rate)
+        np.testing.assert_array_equal(one.weights_in_use(), 1)
+    assert rates[:6] == [1] * 6  # no pairs before the first block is over
+    assert min(rates[6:]) > 1.5
+    assert rates[-1] == effective_size(one.blocks.proposal.weights, 0.3)
+
+
 def test_a_step_is_as_long_as_its_method_says(
     hired: Hired, configured: Configured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
