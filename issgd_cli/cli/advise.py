@@ -58,7 +58,8 @@ def advise(
     from issgd_cli.problem import Problem
 
     config = run.config
-    place = out or results_dir / "advice" / f"{config.data.name}-{config.hash()}"
+    of_seed = f"-seed-{config.seed}" if config.seed else ""
+    place = out or results_dir / "advice" / f"{config.data.name}-{config.hash()}{of_seed}"
     with tidying(), computing(config), progress_bar() as progress:
         device = torch.device(device_of(config, "master", 0))
         problem = Problem(config, dataset_of(config))

@@ -32,6 +32,7 @@ LINES: tuple[dict[str, Any], ...] = (
     {"color": "#000000", "linestyle": (0, (1, 3))},
 )
 
+HANDLE, PANEL = 7, 72  # letters of a legend that a line's sample takes, and a panel has room for
 ELSEWHERE = "Draw into another folder with `--out DIR`."
 
 NAMES = {
@@ -153,10 +154,14 @@ def legend_above(panel: Axes) -> None:
 
 
 def legend_below(axes: Axes) -> None:
-    """A panel's own legend, below its horizontal axis."""
-    entries = len(axes.get_legend_handles_labels()[0])
-    if entries:
-        columns = 3 if entries == 3 else 2
+    """A panel's own legend, below its horizontal axis, and about as wide: with long labels in one column."""
+    labels = axes.get_legend_handles_labels()[1]
+    if labels:
+        columns = 3 if len(labels) == 3 else 2
+        rows = -(-len(labels) // columns)
+        widest = [max(map(len, labels[first : first + rows])) for first in range(0, len(labels), rows)]
+        if sum(widest) + HANDLE * len(widest) > PANEL:
+            columns = 1
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, handlelength=3)
 
 

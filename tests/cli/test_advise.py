@@ -68,6 +68,9 @@ def test_it_goes_to_a_folder_of_its_data_and_configuration(tmp_path: Path) -> No
     assert found["costs"]["scoring"]["work"] > 2 / 3
     assert found["costs"]["scoring"]["seconds"] > 0
     assert found["choice"] in [one["name"] for one in found["methods"]]
+    other = advise("--data", "classes.npz", *SMALL, "--seed", 7)
+    assert str(place.relative_to(tmp_path)) + "-seed-7/advice.html" in other
+    assert told(place) == found  # another seed's lies beside it
 
 
 def test_regression_and_a_network_of_ones_own_by_the_command_line_alone(

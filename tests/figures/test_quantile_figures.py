@@ -176,3 +176,28 @@ def test_further_methods_get_further_colours(make_run: Callable[..., RunFolder])
     labels = {found.label: found.line["color"] for found in figure_2.load(runs)[0][0].curves}
     assert list(labels) == ["ISSGD", "SGD", "ISSGD (variance-optimal)"]
     assert len(set(labels.values())) == 3
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["SGD, ideal", "ISSGD, stale (+10) (actual)", "ISSGD, stale (+1)", "ISSGD, ideal"],
+        ["SGD", "ISSGD, stale (+10) (actual)", "ISSGD"],
+        ["SGD", "ISSGD, stale (variance-optimal) (actual)", "ISSGD, in use, drawn systematically", "ISSGD, ideal"],
+        ["uniform draws", "in use", "in use, drawn systematically", "by today's norms at the outputs", "ideal"],
+        ["one that is alone"],
+    ],
+)
+def test_a_legend_below_a_panel_reaches_no_other(labels: list[str]) -> None:
+    """Two panels as figure 4 has them: neither's legend is over the other's, nor beyond the figure."""
+    with style.style():
+        figure = style.new_figure(9.8, 4.0)
+        figure.set_layout_engine("constrained")
+        panels = figure.subplots(1, 2)
+        for axes in panels:
+            for label in labels:
+                axes.plot([0, 1], [0, 1], label=label)
+            style.legend_below(axes)
+        figure.draw_without_rendering()
+        left, right = (axes.get_legend().get_window_extent() for axes in panels)
+    assert figure.bbox.x0 <= left.x0 < left.x1 <= right.x0 < right.x1 <= figure.bbox.x1
