@@ -225,9 +225,9 @@ def _ratios(
 def is_ours(config: Config) -> bool:
     """Whether a method is none of the papers', nor what everybody does."""
     proposal = config.proposal
-    if getattr(getattr(config, "second-moment", None), "rate_alone", False):
-        return False  # draws as everybody's: a control
-    return proposal.method in ("looking", "second-moment") or proposal.smoothing == "second-moment"
+    if proposal.method == "second-moment":
+        return not vars(config)["second-moment"].rate_alone  # a control, which draws as everybody does
+    return proposal.method == "looking" or proposal.smoothing == "second-moment"
 
 
 def sentences(found: Board) -> list[str]:

@@ -32,7 +32,7 @@ LINES: tuple[dict[str, Any], ...] = (
     {"color": "#000000", "linestyle": (0, (1, 3))},
 )
 
-HANDLE, PANEL = 7, 72  # letters of a legend that a line's sample takes, and a panel has room for
+HANDLE, PANEL = 7, 72  # letters of a legend that a line's sample takes, and a panel of figure 4 has room for
 ELSEWHERE = "Draw into another folder with `--out DIR`."
 
 NAMES = {

@@ -33,7 +33,7 @@ class Drawn(NamedTuple):
 
     indices: Tensor  # int64, shape (B,), on the master's device
     factors: Tensor  # importance weights, float32, shape (B,)
-    rate: float = 1.0  # what the learning rate of its step is to be times
+    rate: float = 1.0  # what its step's learning rate is multiplied by
 
 
 @dataclass(frozen=True)

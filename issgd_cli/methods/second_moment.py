@@ -1,6 +1,7 @@
 """Importance sampled SGD by how large a gradient is to be expected now, which its own minibatches teach it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from issgd_cli.methods.method import Drawn, Needs, Refreshed, Seen
 from issgd_cli.methods.proposal import Proposal
 from issgd_cli.methods.reshuffled import Reshuffled
 from issgd_cli.methods.self_taught import SelfTaught
+from issgd_cli.methods.table import Table
 
 
 class Settings(Section):
@@ -25,9 +27,9 @@ class Settings(Section):
     # Of uniform draws in the proposal: no factor exceeds 1 / uniform, however wrong the table is; ours.
     uniform: Share = UNIFORM
     memory: Rate = 1.0  # epochs after which a pair of norms counts 1 / e; ours
-    # The learning rate is times (n_eff / n)^rate_power; see `SecondMoment`, 4.
-    rate_power: Fraction = 0.0
-    rate_alone: bool = False  # a control: draws stay reshuffled, and the learning rate alone is what it would be
+    rate_power: Fraction = 0.0  # the learning rate is multiplied by (n_eff / n)^rate_power; see `SecondMoment`, 4
+    # A control of that: draws stay reshuffled, and the rate alone is what the proposal would have it be.
+    rate_alone: bool = False
 
 
 class SecondMoment(SelfTaught):
@@ -42,16 +44,17 @@ class SecondMoment(SelfTaught):
        2 to 10% on synthetic tables: drift.py); where it is wrong, since a step has changed all, factors stay within
        1 / u, and the second moment within that of uniform draws times 1 / u.
 
-    4. A minibatch of n of its draws has the variance of n_eff = n E_uniform ||g||^2 / E_q ||g||^2 uniform draws, as far
-       as w foretells both: its effective size. With `rate_power` p steps are (n_eff / n)^p times as long as the
-       learning rate says. A step's noise has the covariance r^2 Sigma / n_eff, which p = 1/2 leaves what it is with
-       uniform draws at this rate r; the loss that noise holds up, in proportion to r / n_eff, is left by p = 1.
+    4. A minibatch of n of its draws is worth n_eff = n E_uniform ||g||^2 / E_q ||g / (N q)||^2 uniform ones, by what w
+       foretells. With `rate_power` p its step is (n_eff / n)^p times as long as the learning rate r says. The
+       noise of a step has the variance r^2 Tr(Sigma) / n_eff, which p = 1/2 leaves what it is with uniform draws; the
+       loss that noise holds up goes with r / n_eff, which p = 1 leaves. Nothing else bounds the factor: where a few
+       norms are far above the others it has been 12, and steps so long may be more than the loss's curvature bears.
 
     A block costs O(N), all of it between two steps, on the thread that trains: one core takes 7 ms to fit w, and at
     N = 570,000 0.1 to 0.2 s to weigh all examples and draw a block. A step of its own costs that it keeps its norms.
 
     Bias: given the parameters and what its block began with, the expected gradient is the mean of all N; in the first
-    epoch as of `reshuffled`.
+    epoch, and with `rate_alone` in all, as of `reshuffled`.
 
     Source: ours; of 4, the scaling of learning rates with minibatches by their square root, as in Hoffer et al. 2017,
     "Train longer, generalize better", and linearly, as in Goyal et al. 2017, "Accurate, large minibatch SGD".
@@ -64,11 +67,12 @@ class SecondMoment(SelfTaught):
         super().__init__(config, examples, device)
         self.settings = config.own(Settings)
         self.blocks = Blocks(config, examples, device)
-        self.first_epoch = Reshuffled(config, examples, device)
+        self.reshuffled = Reshuffled(config, examples, device)
         self.first_steps = -(-examples // config.master.minibatch_size)
         self.norms = np.zeros(examples, np.float32)
         self.seen = np.zeros(examples, np.int64)  # how many steps were taken when it was trained on; 0: never
-        self.rate, self.rate_until = 1.0, 0  # of the block that ends there
+        self.rate, self.rate_until = 1.0, 0  # what the learning rate is multiplied by, in the block that ends there
+        self.told_rate = 1.0
         self.drift = Drift.none()
         self.pending: list[tuple[Tensor, Tensor]] = []  # indices and norms of the last steps, not taken in yet
 
@@ -77,14 +81,22 @@ class SecondMoment(SelfTaught):
 
     def draw(self, step: int, size: int, looked: Seen | None = None) -> Drawn:
         if step < self.first_steps:
-            return self.first_epoch.draw(step, size)
+            return self.reshuffled.draw(step, size)
         indices, factors = self.blocks.draw(step, lambda: self.proposal)
         if self.rate_until != self.blocks.until:
             gain = effective_size(self.blocks.proposal.weights, self.settings.uniform)
             self.rate, self.rate_until = gain**self.settings.rate_power, self.blocks.until
         if self.settings.rate_alone:
-            return self.first_epoch.draw(step, size)._replace(rate=self.rate)
+            return self.reshuffled.draw(step, size)._replace(rate=self.rate)
         return Drawn(indices, factors, self.rate)
+
+    def settle(self, version: int, seconds: float) -> None:
+        super().settle(version, seconds)
+        self.told_rate = self.rate
+
+    def refreshed(self, table: Table) -> Refreshed:
+        found = super().refreshed(table)
+        return replace(found, values={**found.values, "proposal/rate": self.told_rate})
 
     def weights_in_use(self) -> Float64s:
         return np.ones(self.examples) if self.settings.rate_alone else super().weights_in_use()
@@ -137,8 +149,16 @@ class SecondMoment(SelfTaught):
             "pending_norms": norms.astype(np.float32),
         }
 
+    def state(self, about_to: Refreshed | None = None) -> dict[str, Any]:
+        return super().state(about_to) | {"told_rate": self.told_rate}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.told_rate = float(state.get("told_rate", 1.0))  # older ones had none
+
     def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:
         super().recall(learned)
+        self.rate_until = 0
         if min(array.min() for array in learned.values()) < 0:
             raise ValueError("norms, steps, counts and sums of squares are none of them negative")
         count, indices = int(learned["pending"]), learned["pending_indices"]
@@ -155,16 +175,16 @@ class SecondMoment(SelfTaught):
 
 
 def effective_size(weights: Float64s, share: float) -> float:
-    """n_eff / n: how many uniform draws have the variance of one by these weights, if they are right.
+    """n_eff / n: how many uniform draws one by these weights is worth, if they are right.
 
-    E_uniform g^2 / E_q g^2, where g is in proportion to w, and q to (1 - u) w / mean w + u. Both are of what drawing by
-    q brings the more of, ||g_TRUE||^2 included, which is little of either where minibatches are small.
+    E_uniform g^2 / E_q (g / (N q))^2, where g is in proportion to w, and q to (1 - u) w / mean w + u. These are second
+    moments; variances are less by ||g_TRUE||^2, which is little where gradients scatter widely: it is rather too small.
 
     Args:
         weights: In proportion to q, shape (N,).
         share: u, of uniform draws among them.
     """
-    q = weights / weights.mean()
+    q = weights / weights.mean()  # N q
     expected = q - share  # in proportion to w
     if not expected.max() > 0:
         return 1.0  # all draws are uniform

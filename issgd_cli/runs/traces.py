@@ -59,6 +59,7 @@ QUANTITIES = {
     "proposal/effective_sample_size": "(sum omega)^2 / sum omega^2",
     "proposal/kept_fraction": "usable examples / N",
     "proposal/smoothing": "the constant in use; inf is uniform",
+    "proposal/rate": "what a step's learning rate is multiplied by, of a method that does so",
     "proposal/floored": "usable weights raised to the positive floor",
     "proposal/fallback": "1 while draws are uniform because too few weights were usable",
     "staleness/{mean,max}_seconds": "age of the weights in use, since they were scored",

@@ -9,8 +9,9 @@ import pytest
 from issgd_cli.claims.choice import chosen
 from issgd_cli.claims.evidence import Run, Runs
 from issgd_cli.claims.quantiles import median_ranks
-from issgd_cli.claims.scoreboard import ANOTHER, board, of_another_seed, of_method, sentences
+from issgd_cli.claims.scoreboard import ANOTHER, board, is_ours, of_another_seed, of_method, sentences
 from issgd_cli.claims.targets import TARGETS
+from issgd_cli.config.validation import resolve
 from tests.contests import AUDITS, WORK, diverged, falling, run_of, task
 
 LOSS, BY_VALIDATION, ERROR = TARGETS
@@ -124,6 +125,22 @@ def test_the_best_of_ours_is_taken_task_by_task_and_said_beside_each() -> None:
     assert found.over_tasks("training loss", found.ours).values == pytest.approx((0.5 + 1 / 1.6) / 2, rel=0.01)
     text = "\n".join(sentences(found))
     assert "0.56 (0.56 to 0.56; 10) with the better of these on each, in hindsight, on 2 tasks" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "ours"),
+    [
+        ({"proposal": {"method": "second-moment"}}, True),
+        ({"proposal": {"method": "second-moment"}, "second-moment": {"rate_power": 0.5}}, True),
+        ({"proposal": {"method": "second-moment"}, "second-moment": {"rate_alone": True}}, False),
+        ({"proposal": {"method": "looking"}, "second-moment": {"rate_alone": True}}, True),
+        ({"proposal": {"method": "issgd", "smoothing": "second-moment"}}, True),
+        ({"proposal": {"method": "issgd"}}, False),
+        ({"proposal": {"method": "reshuffled"}}, False),
+    ],
+)
+def test_ours_are_those_that_draw_as_nobody_else_does(settings: dict[str, dict[str, object]], ours: bool) -> None:
+    assert is_ours(resolve({"data": {"name": "mnist"}, **settings}, "test")) == ours
 
 
 def test_a_method_is_counted_on_the_tasks_that_it_was_run_on() -> None:

@@ -179,16 +179,16 @@ def test_further_methods_get_further_colours(make_run: Callable[..., RunFolder])
 
 
 @pytest.mark.parametrize(
-    "labels",
+    ("columns", "labels"),
     [
-        ["SGD, ideal", "ISSGD, stale (+10) (actual)", "ISSGD, stale (+1)", "ISSGD, ideal"],
-        ["SGD", "ISSGD, stale (+10) (actual)", "ISSGD"],
-        ["SGD", "ISSGD, stale (variance-optimal) (actual)", "ISSGD, in use, drawn systematically", "ISSGD, ideal"],
-        ["uniform draws", "in use", "in use, drawn systematically", "by today's norms at the outputs", "ideal"],
-        ["one that is alone"],
+        (2, ["SGD, ideal", "ISSGD, stale (+10) (actual)", "ISSGD, stale (+1)", "ISSGD, ideal"]),
+        (3, ["SGD", "ISSGD, stale (+10) (actual)", "ISSGD"]),
+        (1, ["SGD", "ISSGD, stale (variance-optimal) (actual)", "ISSGD, in use, drawn systematically", "ISSGD, ideal"]),
+        (1, ["uniform draws", "in use", "in use, drawn systematically", "by today's norms at the outputs", "ideal"]),
+        (1, ["one that is alone"]),
     ],
 )
-def test_a_legend_below_a_panel_reaches_no_other(labels: list[str]) -> None:
+def test_a_legend_below_a_panel_reaches_no_other(columns: int, labels: list[str]) -> None:
     """Two panels as figure 4 has them: neither's legend is over the other's, nor beyond the figure."""
     with style.style():
         figure = style.new_figure(9.8, 4.0)
@@ -200,4 +200,6 @@ def test_a_legend_below_a_panel_reaches_no_other(labels: list[str]) -> None:
             style.legend_below(axes)
         figure.draw_without_rendering()
         left, right = (axes.get_legend().get_window_extent() for axes in panels)
+        places = {round(text.get_window_extent().x0) for text in panels[0].get_legend().get_texts()}
+    assert len(places) == columns
     assert figure.bbox.x0 <= left.x0 < left.x1 <= right.x0 < right.x1 <= figure.bbox.x1
