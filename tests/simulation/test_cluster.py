@@ -168,7 +168,9 @@ def test_systematic_draws_are_audited_as_such(simulate: Simulate, configured: Co
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long) if kind == "omis" else kind for kind in KINDS]
+)
 def test_a_trace_does_not_depend_on_when_checkpoints_are_made(
     simulate: Simulate, configured: Configured, kind: str
 ) -> None:

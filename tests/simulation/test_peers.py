@@ -375,7 +375,7 @@ def test_the_screen_sees_server_and_peers(
 @pytest.mark.parametrize(
     "settings",
     [
-        ["cluster.clock.apply_seconds=0.0001"],
+        pytest.param(["cluster.clock.apply_seconds=0.0001"], marks=pytest.mark.long),
         ["cluster.clock.apply_seconds=0.02"],
         ["cluster.clock.bytes_per_second=4e4"],
         ["cluster.clock.bytes_per_second=4e4", "peers.gradients=bfloat16", "proposal.method=sgd"],
