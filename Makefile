@@ -21,6 +21,8 @@ MODES ?= exact relaxed
 # Of tests in parallel processes each has its part, a file's together, for what they share; who is done takes of another's.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n auto --dist worksteal
+# What bears nothing beside it: it times real processes.
+TIMED := tests/end_to_end/test_agreement.py
 # Else each of the tests' hundreds of processes compiles issgd anew.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -58,8 +60,9 @@ lint: setup ## style: ruff's checks
 types: setup ## types: mypy --strict
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs: all of these, and then the long tests, alone (some 20 minutes on two cores)
-	$(PYTEST) -m "long and not soak and not cluster"
+check: lint types test ## what CI runs: all of these, then the long tests, two at a time (some 20 minutes on two cores)
+	$(PYTEST) -n 2 --dist worksteal -m "long and not soak and not cluster" --ignore $(TIMED)
+	$(PYTEST) $(TIMED)
 
 test-soak: setup ## run the tests that take minutes, alone: faults upon long runs, all benchmarks in short (some 15 minutes)
 	$(PYTEST) -m soak

@@ -187,9 +187,6 @@ def _draw(axes: Axes, found: Board, task: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(LEAST, MOST)
     axes.set_xticks([0.25, 0.5, 1.0, 2.0, 4.0], ["1/4", "1/2", "1", "2", "never"])
-    least, *_, most = axes.get_xticklabels()
-    least.set_horizontalalignment("left")  # else one panel's "never" runs into the next one's "1/4"
-    most.set_horizontalalignment("right")
     axes.set_ylim(-0.6, len(methods) - 0.4)
     axes.set_yticks(range(len(methods)), [style.NAMES.get(method, method) for method in methods])
     if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
