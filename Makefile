@@ -47,7 +47,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 	@echo "Ready: $(ISSGD) --help"
 
-test: setup ## run all tests but the long ones (about 8 minutes on two slow cores)
+test: setup ## run all tests but the long ones (8 to 10 minutes on two slow cores)
 	$(PYTEST) $(PARALLEL) -m "not long and not soak"
 
 test-fast: setup ## run the tests that take no seconds, for while you edit (2 to 4 minutes on two cores)

@@ -84,11 +84,15 @@ class SecondMoment(SelfTaught):
             return self.reshuffled.draw(step, size)
         indices, factors = self.blocks.draw(step, lambda: self.proposal)
         if self.rate_until != self.blocks.until:
-            gain = effective_size(self.blocks.proposal.weights, self.settings.uniform)
-            self.rate, self.rate_until = gain**self.settings.rate_power, self.blocks.until
+            self.rate_it()
         if self.settings.rate_alone:
             return self.reshuffled.draw(step, size)._replace(rate=self.rate)
         return Drawn(indices, factors, self.rate)
+
+    def rate_it(self) -> None:
+        """Finds the rate of the block under way, or of that before the first, in O(N)."""
+        gain = effective_size(self.blocks.proposal.weights, self.settings.uniform)
+        self.rate, self.rate_until = gain**self.settings.rate_power, self.blocks.until
 
     def settle(self, version: int, seconds: float) -> None:
         super().settle(version, seconds)
@@ -158,7 +162,7 @@ class SecondMoment(SelfTaught):
 
     def recall(self, learned: Mapping[str, NDArray[Any]]) -> None:
         super().recall(learned)
-        self.rate_until = 0
+        self.rate_it()
         if min(array.min() for array in learned.values()) < 0:
             raise ValueError("norms, steps, counts and sums of squares are none of them negative")
         count, indices = int(learned["pending"]), learned["pending_indices"]
